@@ -1,0 +1,22 @@
+//! The values that everything else passes around: no I/O, no clock, no async.
+//!
+//! Reading order: [`id`] (what names a thing), [`label`], [`case`], [`score`], [`trial`], [`span`], [`run`], [`event`]
+//! (what the runner says while it works).
+
+pub mod case;
+pub mod event;
+pub mod id;
+pub mod label;
+pub mod run;
+pub mod score;
+pub mod span;
+pub mod trial;
+
+pub use case::Case;
+pub use event::RunEvent;
+pub use id::{CaseId, Digest, EvaluatorId, IdError, RunId, SpanId, TraceId};
+pub use label::{Label, Predicted};
+pub use run::{DatasetRef, EvaluatorKind, EvaluatorSpec, GitRevision, RunSpec, RunStatus};
+pub use score::{Direction, Evaluation, Finite, Score};
+pub use span::{Event, Key, Link, Span, SpanKind, Status, Value};
+pub use trial::{Failure, Outcome, Trial, TrialKey, Usage};

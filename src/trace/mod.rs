@@ -1,0 +1,8 @@
+//! How spans are made, named, encoded and put back into a tree.
+//!
+//! Names of attributes stand in [`semconv`] and nowhere else; times and ids come from [`provider`].
+
+pub mod semconv;
+pub mod provider;
+pub mod otlp;
+pub mod tree;

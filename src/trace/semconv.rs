@@ -1,0 +1,192 @@
+//! Every span, event, attribute and metric name; nothing else in the program spells them.
+//!
+//! Source: OpenTelemetry semantic conventions v1.41.1 (GenAI), OpenInference `spec/annotations.md`; names of our own
+//! stand under `spanscore.`. Names marked "proposed" are upstream proposals, not yet standard.
+
+/// Names of spans.
+pub mod span {
+    /// The root of a session's own trace.
+    pub const EVALUATION_RUN: &str = "evaluation_run";
+    /// The root of a batch's trace, and the name of the workflow.
+    pub const ASSESS_CLAIMS_WITH_CONTEXT: &str = "assess_claims_with_context";
+    /// One trial.
+    pub const ASSESS_CLAIM: &str = "assess_claim";
+}
+
+/// Names of span events and log records.
+pub mod event {
+    /// One per score.
+    pub const EVALUATION_RESULT: &str = "gen_ai.evaluation.result";
+    /// The messages of a model call, when content goes to logs.
+    pub const OPERATION_DETAILS: &str = "gen_ai.client.inference.operation.details";
+    /// A failed HTTP try on a `chat` span.
+    pub const ATTEMPT_FAILED: &str = "spanscore.attempt.failed";
+}
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        $($(#[$doc])* pub const $name: &str = $text;)*
+    };
+}
+
+names! {
+    /// Name of the suite.
+    TEST_SUITE_NAME = "test.suite.name";
+    /// Id of the run (proposed).
+    TEST_SUITE_RUN_ID = "test.suite.run.id";
+    /// `success`, `failure`, `skipped`, `aborted`, `timed_out` or `in_progress`.
+    TEST_SUITE_RUN_STATUS = "test.suite.run.status";
+    /// Id of the case (proposed).
+    TEST_CASE_ID = "test.case.id";
+    /// Name of the case.
+    TEST_CASE_NAME = "test.case.name";
+    /// `pass` or `fail`, by the primary evaluator.
+    TEST_CASE_RESULT_STATUS = "test.case.result.status";
+
+    /// How many claims a batch holds (int).
+    OPERATION_CLAIMS_COUNT = "operation.claims_count";
+    /// OpenInference's kind of span: `CHAIN`, `LLM`, `EVALUATOR`.
+    OPENINFERENCE_SPAN_KIND = "openinference.span.kind";
+
+    /// `chat`, `invoke_workflow`.
+    GEN_AI_OPERATION_NAME = "gen_ai.operation.name";
+    /// Name of the workflow.
+    GEN_AI_WORKFLOW_NAME = "gen_ai.workflow.name";
+    /// `openai`, `azure.ai.openai`.
+    GEN_AI_PROVIDER_NAME = "gen_ai.provider.name";
+    /// The older name of the provider.
+    GEN_AI_SYSTEM = "gen_ai.system";
+    /// Model asked for.
+    GEN_AI_REQUEST_MODEL = "gen_ai.request.model";
+    /// Sampling temperature (double).
+    GEN_AI_REQUEST_TEMPERATURE = "gen_ai.request.temperature";
+    /// Nucleus sampling (double).
+    GEN_AI_REQUEST_TOP_P = "gen_ai.request.top_p";
+    /// Frequency penalty (double).
+    GEN_AI_REQUEST_FREQUENCY_PENALTY = "gen_ai.request.frequency_penalty";
+    /// Presence penalty (double).
+    GEN_AI_REQUEST_PRESENCE_PENALTY = "gen_ai.request.presence_penalty";
+    /// Limit of output tokens (int).
+    GEN_AI_REQUEST_MAX_TOKENS = "gen_ai.request.max_tokens";
+    /// Seed (int).
+    GEN_AI_REQUEST_SEED = "gen_ai.request.seed";
+    /// Number of choices, if not 1 (int).
+    GEN_AI_REQUEST_CHOICE_COUNT = "gen_ai.request.choice.count";
+    /// Stop sequences.
+    GEN_AI_REQUEST_STOP_SEQUENCES = "gen_ai.request.stop_sequences";
+    /// The endpoint's id of the answer.
+    GEN_AI_RESPONSE_ID = "gen_ai.response.id";
+    /// Model that answered.
+    GEN_AI_RESPONSE_MODEL = "gen_ai.response.model";
+    /// Why each choice ended.
+    GEN_AI_RESPONSE_FINISH_REASONS = "gen_ai.response.finish_reasons";
+    /// Tokens of the request (int).
+    GEN_AI_USAGE_INPUT_TOKENS = "gen_ai.usage.input_tokens";
+    /// Tokens of the answer (int).
+    GEN_AI_USAGE_OUTPUT_TOKENS = "gen_ai.usage.output_tokens";
+    /// Of the input, read from the endpoint's cache (int).
+    GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.cache_read.input_tokens";
+    /// Of the output, spent on reasoning (int).
+    GEN_AI_USAGE_REASONING_OUTPUT_TOKENS = "gen_ai.usage.reasoning.output_tokens";
+    /// The messages sent, as a JSON string on spans.
+    GEN_AI_INPUT_MESSAGES = "gen_ai.input.messages";
+    /// The messages received, as a JSON string on spans.
+    GEN_AI_OUTPUT_MESSAGES = "gen_ai.output.messages";
+    /// `input` or `output`, on the token metric.
+    GEN_AI_TOKEN_TYPE = "gen_ai.token.type";
+
+    /// `chat_completions`.
+    OPENAI_API_TYPE = "openai.api.type";
+    /// Tier that served the answer.
+    OPENAI_RESPONSE_SERVICE_TIER = "openai.response.service_tier";
+    /// Fingerprint of the endpoint's configuration.
+    OPENAI_RESPONSE_SYSTEM_FINGERPRINT = "openai.response.system_fingerprint";
+
+    /// Host of the endpoint.
+    SERVER_ADDRESS = "server.address";
+    /// Port of the endpoint (int).
+    SERVER_PORT = "server.port";
+    /// Low-cardinality class of an error.
+    ERROR_TYPE = "error.type";
+    /// HTTP status of a failed try (int).
+    HTTP_RESPONSE_STATUS_CODE = "http.response.status_code";
+    /// Name of the service.
+    SERVICE_NAME = "service.name";
+    /// Version of the service.
+    SERVICE_VERSION = "service.version";
+
+    /// Which evaluator.
+    GEN_AI_EVALUATION_NAME = "gen_ai.evaluation.name";
+    /// The score as a double.
+    GEN_AI_EVALUATION_SCORE_VALUE = "gen_ai.evaluation.score.value";
+    /// The score as a label.
+    GEN_AI_EVALUATION_SCORE_LABEL = "gen_ai.evaluation.score.label";
+    /// Why.
+    GEN_AI_EVALUATION_EXPLANATION = "gen_ai.evaluation.explanation";
+
+    /// Dataset of the run.
+    SPANSCORE_DATASET_NAME = "spanscore.dataset.name";
+    /// Its digest.
+    SPANSCORE_DATASET_DIGEST = "spanscore.dataset.digest";
+    /// Digest of the prompt.
+    SPANSCORE_PROMPT_DIGEST = "spanscore.prompt.digest";
+    /// The gold label.
+    SPANSCORE_EXPECTED = "spanscore.expected";
+    /// The parsed label, or `unparseable`; never raw text.
+    SPANSCORE_OUTPUT = "spanscore.output";
+    /// The case's cluster.
+    SPANSCORE_CASE_GROUP = "spanscore.case.group";
+    /// Which repeat, from 0 (int).
+    SPANSCORE_TRIAL_REPEAT = "spanscore.trial.repeat";
+    /// How many HTTP tries (int).
+    SPANSCORE_TRIAL_ATTEMPTS = "spanscore.trial.attempts";
+    /// Why a trial was skipped.
+    SPANSCORE_TRIAL_SKIPPED = "spanscore.trial.skipped";
+    /// Whether the answer came from the cache (bool).
+    SPANSCORE_CACHED = "spanscore.cached";
+    /// Number of a failed HTTP try, from 1 (int).
+    SPANSCORE_ATTEMPT_NUMBER = "spanscore.attempt.number";
+    /// Seconds waited after it (double).
+    SPANSCORE_ATTEMPT_WAIT = "spanscore.attempt.wait_s";
+    /// What went wrong with it.
+    SPANSCORE_ATTEMPT_MESSAGE = "spanscore.attempt.message";
+    /// Before the id of an evaluator: its score as a double.
+    SPANSCORE_SCORE_PREFIX = "spanscore.score.";
+    /// Before the id of an evaluator: its label.
+    SPANSCORE_LABEL_PREFIX = "spanscore.label.";
+    /// Before an index: OpenInference's inline evaluations.
+    EVALUATIONS_PREFIX = "evaluations.";
+}
+
+/// Names and bucket bounds of metrics.
+pub mod metric {
+    /// Histogram of seconds per model call.
+    pub const OPERATION_DURATION: &str = "gen_ai.client.operation.duration";
+    /// Histogram of tokens per model call.
+    pub const TOKEN_USAGE: &str = "gen_ai.client.token.usage";
+
+    /// 0.01·2^k seconds, k = 0..13.
+    pub fn duration_bounds() -> Vec<f64> {
+        (0..=13).map(|k| 0.01 * f64::from(1 << k)).collect()
+    }
+
+    /// 4^k tokens, k = 0..13.
+    pub fn token_bounds() -> Vec<f64> {
+        (0..=13).map(|k| 4f64.powi(k)).collect()
+    }
+}
+
+/// The attribute that holds an evaluator's score as a double.
+pub fn score_key(evaluator: &str) -> String {
+    format!("{SPANSCORE_SCORE_PREFIX}{evaluator}")
+}
+
+/// The attribute that holds an evaluator's label.
+pub fn label_key(evaluator: &str) -> String {
+    format!("{SPANSCORE_LABEL_PREFIX}{evaluator}")
+}
+
+/// The attribute of an evaluator's mean on batch and run spans.
+pub fn mean_key(evaluator: &str) -> String {
+    format!("{SPANSCORE_SCORE_PREFIX}{evaluator}.mean")
+}
