@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{RunSpec, RunStatus, Span, Trial};
+use super::{LogRecord, RunSpec, RunStatus, Span, Trial};
 
 /// One step of a run, in the order in which it must be recorded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub enum RunEvent {
         trial: Box<Trial>,
         /// Its ended spans, children first.
         spans: Vec<Span>,
+        /// Its log records: one `gen_ai.evaluation.result` per score, and message content where that is asked for.
+        logs: Vec<LogRecord>,
     },
     /// All trials of a batch ended; its root span is closed now.
     BatchFinished {

@@ -18,5 +18,5 @@ pub use id::{CaseId, Digest, EvaluatorId, IdError, RunId, SpanId, TraceId};
 pub use label::{Label, Predicted};
 pub use run::{DatasetRef, EvaluatorKind, EvaluatorSpec, GitRevision, RunSpec, RunStatus};
 pub use score::{Direction, Evaluation, Finite, Score};
-pub use span::{Event, Key, Link, Span, SpanKind, Status, Value};
+pub use span::{Event, Key, Link, LogRecord, Span, SpanKind, Status, Value};
 pub use trial::{Failure, Outcome, Trial, TrialKey, Usage};

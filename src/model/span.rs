@@ -256,3 +256,30 @@ impl Span {
         });
     }
 }
+
+/// A log record, such as the `gen_ai.evaluation.result` of one score.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogRecord {
+    /// When it happened, in nanoseconds since the Unix epoch.
+    pub time_unix_nano: u64,
+    /// When it was seen.
+    pub observed_unix_nano: u64,
+    /// OTLP severity number; 0 where there is none.
+    pub severity_number: i32,
+    /// Severity in words; mostly empty.
+    pub severity_text: String,
+    /// What kind of record it is.
+    pub event_name: Key,
+    /// Its body; [`Value::Empty`] where there is none.
+    pub body: Value,
+    /// Its attributes, in insertion order.
+    pub attributes: Vec<(Key, Value)>,
+    /// How many attributes its source dropped.
+    pub dropped_attributes_count: u32,
+    /// OTLP log record flags (W3C trace flags in the low byte).
+    pub flags: u32,
+    /// The trace it belongs to.
+    pub trace_id: Option<TraceId>,
+    /// The span it belongs to.
+    pub span_id: Option<SpanId>,
+}

@@ -1,1 +1,3 @@
-//! (being written)
+//! The only memory: one SQLite file that runs write and everything else reads.
+
+pub mod rows;
