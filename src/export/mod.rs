@@ -11,3 +11,7 @@ pub mod destination;
 mod python_json;
 pub mod console;
 pub mod otlp_json;
+pub mod otlp;
+mod otlp_http;
+mod otlp_grpc;
+pub mod connect;
