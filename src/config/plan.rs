@@ -192,9 +192,10 @@ impl RunPlan {
         let run = &suite.run;
         let mut tags = suite.tags.clone();
         for tag in &flags.tags {
-            let (key, text) = tag.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
-                value("--tag", tag, "KEY=VALUE")
-            })?;
+            let (key, text) = tag
+                .split_once('=')
+                .filter(|(key, _)| !key.is_empty())
+                .ok_or_else(|| value("--tag", tag, "KEY=VALUE"))?;
             tags.insert(key.to_owned(), text.to_owned());
         }
         let semconv = flags.semconv.clone().or(semconv_from(env)).or(suite.trace.semconv.clone());
@@ -336,7 +337,8 @@ fn model(
         }
         _ => {}
     }
-    if let Some(PriceSection { input_per_million: i, output_per_million: o, cached_input_per_million: c }) = section.price
+    if let Some(PriceSection { input_per_million: i, output_per_million: o, cached_input_per_million: c }) =
+        section.price
         && [i, o, c.unwrap_or(0.0)].iter().any(|usd| !usd.is_finite() || *usd < 0.0)
     {
         return Err(value("[model] price", &format!("{i}, {o}"), "US dollars per million tokens, 0 or more"));
@@ -408,7 +410,8 @@ mod tests {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
 
-    const BASE: &str = "[suite]\ndataset = \"d.csv\"\n[model]\nprovider = \"openai\"\nname = \"m\"\nbase_url = \"http://suite\"\n";
+    const BASE: &str =
+        "[suite]\ndataset = \"d.csv\"\n[model]\nprovider = \"openai\"\nname = \"m\"\nbase_url = \"http://suite\"\n";
 
     #[test]
     fn a_flag_beats_the_environment_which_beats_the_suite() {

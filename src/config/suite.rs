@@ -13,7 +13,9 @@ use crate::model::Label;
 #[derive(Debug, thiserror::Error)]
 pub enum SuiteError {
     /// It cannot be read.
-    #[error("reading suite `{path}`: {source}; write one with `spanscore init`, or name another: `spanscore run SUITE`")]
+    #[error(
+        "reading suite `{path}`: {source}; write one with `spanscore init`, or name another: `spanscore run SUITE`"
+    )]
     Read {
         /// The file.
         path: String,

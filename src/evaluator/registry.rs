@@ -163,10 +163,10 @@ impl Registry {
 
 /// What decides a score goes into the digest; the description does not.
 fn spec_of(definition: Definition) -> EvaluatorSpec {
-    let Definition { id, version, implementation, kind, direction, threshold, unit, description: _ } = definition;
+    let Definition { id, version, implementation, kind, direction, threshold, unit, description } = definition;
     let canonical = serde_json::json!([id, version, implementation, kind, direction, threshold, unit]);
     let digest = Sha256::digest(canonical.to_string().as_bytes());
-    EvaluatorSpec { id, version, kind, direction, threshold, unit, digest: Digest::from_bytes(digest.into()) }
+    EvaluatorSpec { id, version, kind, direction, threshold, unit, description, digest: Digest::from_bytes(digest.into()) }
 }
 
 struct CodeEvaluator {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Case, Evaluation, EvaluatorKind, EvaluatorSpec, Direction, Key, LogRecord, RunId, Score, Span, SpanId, Value,
+    Case, Direction, Evaluation, EvaluatorKind, EvaluatorSpec, Key, LogRecord, RunId, Score, Span, SpanId, Value,
 };
 use crate::trace::semconv::{self as sc, event};
 
@@ -185,8 +185,7 @@ mod tests {
             .zip(evaluations)
             .map(|(s, evaluation)| Score { evaluator: s.id.clone(), version: s.version.clone(), evaluation })
             .collect();
-        let mut span =
-            Span::open(TraceId::from_bytes([1; 16]), SpanId::from_bytes([2; 8]), None, "assess_claim", 1);
+        let mut span = Span::open(TraceId::from_bytes([1; 16]), SpanId::from_bytes([2; 8]), None, "assess_claim", 1);
         let predicted = Predicted::Label(Label::Nee);
         let (case, _) = subject_parts(Some(Label::True), Outcome::Completed { predicted });
         let judged = SpanId::from_bytes([3; 8]);

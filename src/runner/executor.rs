@@ -96,7 +96,9 @@ pub struct Summary {
 }
 
 /// The stream of a run's cases, read by a thread of its own.
-pub struct Cases(mpsc::Receiver<Result<Vec<Case>, Box<dyn std::error::Error + Send + Sync>>>);
+pub struct Cases(mpsc::Receiver<Chunk>);
+
+type Chunk = Result<Vec<Case>, Box<dyn std::error::Error + Send + Sync>>;
 
 impl Cases {
     /// Starts a thread that reads the iterator as fast as the loop takes from it.
@@ -105,7 +107,7 @@ impl Cases {
         I: Iterator<Item = Result<Case, E>> + Send + 'static,
         E: std::error::Error + Send + Sync + 'static,
     {
-        let (sender, receiver) = mpsc::channel(4);
+        let (sender, receiver) = mpsc::channel::<Chunk>(4);
         std::thread::spawn(move || {
             let mut chunk = Vec::with_capacity(CHUNK);
             for case in cases {
@@ -203,7 +205,9 @@ impl Session {
     /// Opens a batch; its root is submitted before any of its trials can be.
     async fn open_batch(&self, job: &Job, size: u32) -> Result<Arc<Batch>, RunError> {
         let root = batch_span(job, &self.root, size);
-        self.shared.sink.submit(RunEvent::BatchStarted { root: Box::new(root.clone()) }).await?;
+        let event = RunEvent::BatchStarted { root: Box::new(root.clone()) };
+        // Nobody waits for this commit: its trials come later in the same order, and a failed sink fails them.
+        drop(self.shared.sink.submit(event).await?);
         let batch = Arc::new(Batch::new(root, size));
         let mut batches = self.batches.lock().expect("no holder panics");
         batches.retain(|batch| !batch.is_closed());
@@ -312,7 +316,9 @@ async fn run_batch(
         left -= 1;
         skip(session, job, &batch, &case, repeat, skips).await?;
     }
-    if left > 0 && let Some(root) = batch.cut_off(left, &session.shared.bench.specs) {
+    if left > 0
+        && let Some(root) = batch.cut_off(left, &session.shared.bench.specs)
+    {
         session.shared.end_batch(root).await?;
     }
     Ok(())
@@ -335,7 +341,9 @@ async fn skip(
     let open = shared.bench.open(batch, case, repeat);
     skips.push_back(shared.sink.submit(shared.bench.skip(open, case, &reason)).await?);
     shared.skipped.fetch_add(1, Ordering::Relaxed);
-    if skips.len() >= SKIP_WINDOW && let Some(oldest) = skips.pop_front() {
+    if skips.len() >= SKIP_WINDOW
+        && let Some(oldest) = skips.pop_front()
+    {
         oldest.await?;
     }
     if let Some(root) = batch.ended(&[], &shared.bench.specs) {
@@ -404,7 +412,7 @@ impl Shared {
     /// Hands over a batch's ended root; whoever comes later waits for its commit.
     async fn end_batch(&self, mut root: Span) -> Result<(), RunError> {
         root.end_unix_nano = self.bench.ambient.now();
-        self.sink.submit(RunEvent::BatchFinished { root: Box::new(root) }).await?;
+        drop(self.sink.submit(RunEvent::BatchFinished { root: Box::new(root) }).await?);
         Ok(())
     }
 }

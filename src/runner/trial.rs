@@ -52,11 +52,8 @@ impl Bench {
 
     /// Runs the workflow.
     pub(super) async fn assess(&self, open: &OpenTrial, case: &Case) -> Assessment {
-        let context = TrialContext {
-            trace_id: open.span.trace_id,
-            parent_span_id: open.span.span_id,
-            repeat: open.key.repeat,
-        };
+        let context =
+            TrialContext { trace_id: open.span.trace_id, parent_span_id: open.span.span_id, repeat: open.key.repeat };
         self.workflow.assess(case, context).await
     }
 

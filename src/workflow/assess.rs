@@ -149,9 +149,10 @@ impl AssessClaims {
         let completed = matches!(outcome, Outcome::Completed { .. });
         let no_charge = cached || self.model.endpoint().address.is_none();
         Assessment {
-            cost_usd: self.price.as_ref().and_then(|price| {
-                if no_charge && completed { Some(0.0) } else { price.cost(&reply.usage) }
-            }),
+            cost_usd: self
+                .price
+                .as_ref()
+                .and_then(|price| if no_charge && completed { Some(0.0) } else { price.cost(&reply.usage) }),
             outcome,
             raw_output: (completed || !reply.text.is_empty()).then_some(reply.text),
             attempts: call.attempts,
@@ -291,8 +292,12 @@ fn output_messages(reply: &ChatReply) -> serde_json::Value {
 
 /// The log record that carries the messages, structured.
 fn operation_details(chat: &Span, messages: &[Message], reply: Option<&ChatReply>) -> LogRecord {
-    let mut attributes: Vec<(Key, Value)> =
-        chat.attributes.iter().filter(|(k, _)| *k != sc::GEN_AI_INPUT_MESSAGES && *k != sc::GEN_AI_OUTPUT_MESSAGES).cloned().collect();
+    let mut attributes: Vec<(Key, Value)> = chat
+        .attributes
+        .iter()
+        .filter(|(k, _)| *k != sc::GEN_AI_INPUT_MESSAGES && *k != sc::GEN_AI_OUTPUT_MESSAGES)
+        .cloned()
+        .collect();
     attributes.push((sc::GEN_AI_INPUT_MESSAGES.into(), structured(input_messages(messages))));
     if let Some(reply) = reply {
         attributes.push((sc::GEN_AI_OUTPUT_MESSAGES.into(), structured(output_messages(reply))));
@@ -316,7 +321,9 @@ fn structured(value: serde_json::Value) -> Value {
     match value {
         serde_json::Value::Null => Value::Empty,
         serde_json::Value::Bool(x) => Value::Bool(x),
-        serde_json::Value::Number(n) => n.as_i64().map_or_else(|| Value::Double(n.as_f64().unwrap_or_default()), Value::Int),
+        serde_json::Value::Number(n) => {
+            n.as_i64().map_or_else(|| Value::Double(n.as_f64().unwrap_or_default()), Value::Int)
+        }
         serde_json::Value::String(text) => text.into(),
         serde_json::Value::Array(items) => Value::Array(items.into_iter().map(structured).collect()),
         serde_json::Value::Object(map) => Value::Map(map.into_iter().map(|(k, v)| (k.into(), structured(v))).collect()),

@@ -138,9 +138,9 @@ impl AnswerParser {
             || after.starts_with(['.', ',', ';', ':', '!', '(', '\n', '—', '–'])
             || after.starts_with("- ")
             || phrase.contains(' ')
-            || FOLLOWERS.iter().any(|word| {
-                after.strip_prefix(word).is_some_and(|tail| !tail.starts_with(char::is_alphanumeric))
-            });
+            || FOLLOWERS
+                .iter()
+                .any(|word| after.strip_prefix(word).is_some_and(|tail| !tail.starts_with(char::is_alphanumeric)));
         let next = after.trim_start_matches(|c: char| !c.is_alphanumeric());
         let another = self.phrases.iter().any(|(phrase, other)| {
             *other != label

@@ -28,7 +28,9 @@ pub enum PromptError {
         source: std::io::Error,
     },
     /// The file is no TOML with `system` and `user`.
-    #[error("reading prompt `{path}`: {message}; a prompt file has the keys `system` (optional) and `user`, both texts")]
+    #[error(
+        "reading prompt `{path}`: {message}; a prompt file has the keys `system` (optional) and `user`, both texts"
+    )]
     Shape {
         /// The file.
         path: String,
@@ -103,8 +105,7 @@ impl Prompt {
     /// Reads a TOML file with `system` and `user`.
     pub fn from_file(path: &Path) -> Result<Self, PromptError> {
         let shown = path.display().to_string();
-        let text =
-            std::fs::read_to_string(path).map_err(|source| PromptError::Read { path: shown.clone(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| PromptError::Read { path: shown.clone(), source })?;
         let file: PromptFile = toml::from_str(&text)
             .map_err(|e| PromptError::Shape { path: shown, message: e.to_string().trim_end().to_owned() })?;
         Self::new(&file.system, &file.user)
