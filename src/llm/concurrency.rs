@@ -224,7 +224,7 @@ impl Auto {
     fn observe(&mut self, report: Report) {
         if report.overloaded {
             // The calls under way when the number was halved still bring their own 429s.
-            if self.last_decrease.is_none_or(|then| report.since >= then) {
+            if self.last_decrease.is_none_or(|then| report.since > then) {
                 self.halve(report.now);
             }
             return;
