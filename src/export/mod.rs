@@ -1,1 +1,9 @@
-//! (being written)
+//! Delivery of what the store recorded to where the user wants it: OTLP endpoints and the console.
+//!
+//! [`settings`] says where to, [`delivery`] moves the outbox, a [`destination`] takes batches: [`otlp`] or [`console`].
+//! [`metrics`] are best effort and go their own way. What was recorded stays in the store whatever happens here.
+
+pub mod destination;
+mod python_json;
+pub mod console;
+pub mod otlp_json;

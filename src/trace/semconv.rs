@@ -114,6 +114,12 @@ names! {
     SERVICE_NAME = "service.name";
     /// Version of the service.
     SERVICE_VERSION = "service.version";
+    /// What made the telemetry: its language.
+    TELEMETRY_SDK_LANGUAGE = "telemetry.sdk.language";
+    /// Its name; `opentelemetry` is reserved for that project's own SDKs.
+    TELEMETRY_SDK_NAME = "telemetry.sdk.name";
+    /// Its version.
+    TELEMETRY_SDK_VERSION = "telemetry.sdk.version";
 
     /// Which evaluator.
     GEN_AI_EVALUATION_NAME = "gen_ai.evaluation.name";

@@ -1,0 +1,213 @@
+//! What a destination is: it takes a batch and says what became of it. The words here are shared by everything that
+//! delivers; how a protocol comes to its verdict is left to the modules of the destinations.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Key, LogRecord, Span, TraceId, Value};
+
+/// The kinds of telemetry that go through the outbox; each has its own cursor at each destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signal {
+    /// Spans.
+    Traces,
+    /// Log records.
+    Logs,
+}
+
+impl Signal {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Traces, Self::Logs];
+
+    /// `traces` or `logs`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Logs => "logs",
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What was instrumented: an instrumentation scope with the schema that its names follow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scope {
+    /// Its name.
+    pub name: String,
+    /// Its version; may be empty.
+    pub version: String,
+    /// Its attributes.
+    pub attributes: Vec<(Key, Value)>,
+    /// The schema URL of its spans or records; may be empty.
+    pub schema_url: String,
+}
+
+impl Scope {
+    /// The scope of what this program records itself.
+    pub fn own() -> Self {
+        Self {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            attributes: Vec::new(),
+            schema_url: String::new(),
+        }
+    }
+}
+
+/// Spans of one resource, or log records of one resource, in the order in which they were recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// Attributes of the resource, in insertion order.
+    pub resource: Vec<(Key, Value)>,
+    /// What was instrumented.
+    pub scope: Scope,
+    /// The telemetry.
+    pub items: Items,
+}
+
+/// The content of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Items {
+    /// Ended or open spans.
+    Spans(Vec<Span>),
+    /// Log records.
+    Logs(Vec<LogRecord>),
+}
+
+impl Items {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Spans(spans) => spans.len(),
+            Self::Logs(records) => records.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What they are.
+    pub const fn signal(&self) -> Signal {
+        match self {
+            Self::Spans(_) => Signal::Traces,
+            Self::Logs(_) => Signal::Logs,
+        }
+    }
+
+    /// The trace of each item; `None` for a log record outside any trace.
+    pub fn trace_ids(&self) -> Vec<Option<TraceId>> {
+        match self {
+            Self::Spans(spans) => spans.iter().map(|span| Some(span.trace_id)).collect(),
+            Self::Logs(records) => records.iter().map(|record| record.trace_id).collect(),
+        }
+    }
+
+    /// Keeps the items whose place in `keep` is true; a place beyond its end counts as true.
+    pub fn retain(&mut self, keep: &[bool]) {
+        let mut place = 0;
+        let mut kept = || {
+            place += 1;
+            keep.get(place - 1).copied().unwrap_or(true)
+        };
+        match self {
+            Self::Spans(spans) => spans.retain(|_| kept()),
+            Self::Logs(records) => records.retain(|_| kept()),
+        }
+    }
+}
+
+/// What became of a batch.
+///
+/// `delivered + rejected` items from the front of the batch are settled for good; what follows them was not taken and
+/// stays pending. Within the settled part, which items were rejected is not known: OTLP gives a count only.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// How many items the destination took.
+    pub delivered: u64,
+    /// How many it refused for good.
+    pub rejected: u64,
+    /// Why it refused some of them.
+    pub rejection: Option<String>,
+    /// Set when the unsettled rest may succeed later without anybody's doing.
+    pub retry: Option<Retry>,
+    /// Set when the unsettled rest waits for somebody to mend something (a key, an address): trying again at once is
+    /// pointless, and giving the items up would lose them.
+    pub halt: Option<String>,
+    /// Whether the destination may have taken the unsettled rest although no acknowledgement came.
+    pub ambiguous: bool,
+}
+
+/// When and why to try again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Retry {
+    /// The wait that the destination asked for.
+    pub after: Option<Duration>,
+    /// What went wrong, for people.
+    pub reason: String,
+    /// Whether nobody listens at the address (refused, unknown host), as opposed to somebody who is busy.
+    pub unreachable: bool,
+}
+
+impl Delivery {
+    /// All `count` items were taken.
+    pub fn complete(count: usize) -> Self {
+        Self { delivered: count as u64, ..Self::default() }
+    }
+
+    /// All `count` items were refused for good.
+    pub fn refused(count: usize, why: impl Into<String>) -> Self {
+        Self { rejected: count as u64, rejection: Some(why.into()), ..Self::default() }
+    }
+
+    /// Nothing was taken; try again.
+    pub fn later(retry: Retry, ambiguous: bool) -> Self {
+        Self { retry: Some(retry), ambiguous, ..Self::default() }
+    }
+
+    /// Nothing was taken, and nothing will be until somebody mends what `why` says.
+    pub fn halted(why: impl Into<String>) -> Self {
+        Self { halt: Some(why.into()), ..Self::default() }
+    }
+
+    /// How many items from the front are settled.
+    pub const fn settled(&self) -> u64 {
+        self.delivered + self.rejected
+    }
+
+    /// The verdict on this part of a batch followed by that on the next.
+    #[must_use]
+    pub fn and_then(self, next: Self) -> Self {
+        Self {
+            delivered: self.delivered + next.delivered,
+            rejected: self.rejected + next.rejected,
+            rejection: next.rejection.or(self.rejection),
+            retry: next.retry,
+            halt: next.halt,
+            ambiguous: next.ambiguous,
+        }
+    }
+}
+
+/// A place that telemetry is delivered to.
+#[async_trait]
+pub trait Destination: Send + Sync {
+    /// The name under which its cursor and counts are kept: `otlp`, `console`.
+    fn name(&self) -> &str;
+
+    /// Whether it takes this signal at all.
+    fn takes(&self, signal: Signal) -> bool;
+
+    /// Hands over a batch. Never fails: what went wrong is part of the answer.
+    async fn deliver(&self, batch: &Batch) -> Delivery;
+}
