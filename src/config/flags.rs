@@ -55,8 +55,8 @@ pub struct RunFlags {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Pace and limits")]
     pub batch_size: Option<u32>,
     /// Requests per minute
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Pace and limits")]
-    pub rpm: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Pace and limits")]
+    pub rpm: Option<u32>,
     /// Tokens per minute
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Pace and limits")]
     pub tpm: Option<u64>,

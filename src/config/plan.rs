@@ -145,7 +145,7 @@ pub struct RunPlan {
     /// Further tries after the first.
     pub max_retries: u32,
     /// Requests per minute.
-    pub rpm: Option<u64>,
+    pub rpm: Option<u32>,
     /// Tokens per minute.
     pub tpm: Option<u64>,
     /// No new trials beyond this many tokens.

@@ -152,7 +152,7 @@ pub struct RunSection {
     pub repeat: Option<u32>,
     pub timeout: Option<String>,
     pub max_retries: Option<u32>,
-    pub rpm: Option<u64>,
+    pub rpm: Option<u32>,
     pub tpm: Option<u64>,
     pub max_tokens_total: Option<u64>,
     pub max_cost: Option<f64>,
