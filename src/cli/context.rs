@@ -113,8 +113,7 @@ impl Context {
 
     /// Prints to stderr whatever is asked for.
     pub fn say(&self, text: &str) {
-        // There is nowhere left to report that stderr is closed.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        note(text);
     }
 
     pub(super) fn error(&self, error: &anyhow::Error) {
@@ -129,6 +128,12 @@ impl Context {
         }
         self.say(&format!("error: {text}"));
     }
+}
+
+/// A line on stderr from a task that has no context at hand.
+pub(super) fn note(text: &str) {
+    // There is nowhere left to report that stderr is closed.
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 fn ignore_broken_pipe(result: io::Result<()>) -> anyhow::Result<()> {

@@ -9,6 +9,8 @@ mod session;
 mod progress;
 mod sink;
 mod model;
+mod inputs;
+mod resume;
 
 mod init;
 mod validate;

@@ -101,6 +101,13 @@ pub struct ModelPlan {
     pub section: ModelSection,
 }
 
+impl ModelPlan {
+    /// Whether its answers cost nothing whoever asks: the model in the process, and recordings.
+    pub const fn is_free(&self) -> bool {
+        matches!(self.provider, Provider::Builtin | Provider::Replay)
+    }
+}
+
 /// Everything that `run` needs to know, checked.
 #[derive(Debug, Clone)]
 pub struct RunPlan {

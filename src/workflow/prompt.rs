@@ -56,7 +56,7 @@ struct PromptFile {
 }
 
 /// Two compiled templates. They may use `claim`, `context`, `id` and `col.NAME` (a column of the dataset).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Prompt {
     templates: Environment<'static>,
     has_system: bool,

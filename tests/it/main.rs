@@ -4,3 +4,5 @@
 mod layers;
 // What every test needs: a scratch folder, the command, a model endpoint with set answers.
 mod support;
+// Exit codes and messages for input that cannot be used.
+mod bad_input;
