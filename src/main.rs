@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! The `spanscore` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    spanscore::cli::run()
+}

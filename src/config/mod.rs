@@ -1,3 +1,16 @@
-//! What the user asked for: suite file, environment and flags, resolved once.
+//! What the user asked for: environment, suite file and flags, resolved once into a [`RunPlan`].
+//!
+//! Precedence: flag, then environment, then suite file, then built-in default. What the plan names is opened elsewhere.
 
 pub mod env;
+pub mod flags;
+pub mod suite;
+pub mod plan;
+
+pub use env::Environment;
+pub use flags::RunFlags;
+pub use plan::{ConcurrencySetting, ModelPlan, PlanError, Provider, RunPlan};
+pub use suite::{Suite, SuiteError};
+
+/// Every configuration key once, with its meaning and default; what `spanscore init` writes.
+pub const REFERENCE: &str = include_str!("reference.toml");

@@ -1,3 +1,41 @@
 //! The model call: one request in, one reply or failure out, with every attempt on record.
+//!
+//! [`chat`] says what is asked and answered. [`HttpModel`] asks over HTTP through async-openai, [`ReplayModel`] gives
+//! recorded answers, [`CachedModel`] keeps the answers of another model on disk, and [`BuiltinServer`] is an endpoint
+//! of our own. [`Limits`] and [`Concurrency`] say when the next call may start; who holds a permit, and for how long,
+//! is the runner's business, and so are spans.
+//!
+//! async-openai logs answers that it cannot decode under the tracing target `async_openai`, prompts and all. The
+//! layers here let no such answer through, and the program's subscriber should filter `async_openai=off` besides.
 
 pub mod chat;
+pub mod secret;
+pub mod settings;
+pub mod error;
+pub mod client;
+pub mod limits;
+pub mod concurrency;
+
+mod attempt;
+mod call;
+mod failure;
+mod redact;
+mod retry;
+mod tls;
+mod wire;
+
+#[cfg(test)]
+mod client_tests;
+#[cfg(test)]
+mod testserver;
+
+pub use chat::{
+    ChatCall, ChatError, ChatModel, ChatReply, ChatRequest, Endpoint, FailedAttempt, Message, Parameters, Role,
+};
+pub use client::HttpModel;
+pub use concurrency::{Concurrency, Permit, overloaded};
+pub use error::LlmError;
+pub use limits::Limits;
+pub use secret::Secret;
+pub use settings::{ApiKind, HttpSettings, MaxTokensField};
+pub use tls::install_tls_provider;

@@ -91,6 +91,9 @@ pub struct EvaluatorSpec {
     pub threshold: Option<f64>,
     /// Unit of a number (UCUM): `ms`, `{token}`, `USD`, `1`.
     pub unit: String,
+    /// One sentence for people; not part of the digest.
+    #[serde(default)]
+    pub description: String,
     /// SHA-256 of the definition.
     pub digest: Digest,
 }

@@ -1,1 +1,8 @@
-//! placeholder
+//! The integration tests: one binary, one module per subject.
+
+// The tree itself: layers, sizes, who may name what.
+mod layers;
+// What every test needs: a scratch folder, the command, a model endpoint with set answers.
+mod support;
+// Exit codes and messages for input that cannot be used.
+mod bad_input;

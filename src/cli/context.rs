@@ -1,0 +1,144 @@
+//! What every command has at hand: where the store is, how results are to look, and the only writers to stdout and stderr.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::config::Environment;
+use crate::report::Style;
+use crate::store::{Store, StoreError};
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// Exactly one JSON document.
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Color {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Globals {
+    /// Folder of the store
+    #[arg(long, global = true, env = "SPANSCORE_STORE", default_value = ".spanscore", value_name = "DIR")]
+    store: PathBuf,
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t)]
+    format: Format,
+    /// Colour in text output
+    #[arg(long, global = true, value_enum, default_value_t)]
+    color: Color,
+    /// Print results only: no progress, no hints
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+/// What every command has at hand.
+#[derive(Debug)]
+pub struct Context {
+    /// The folder of the store.
+    pub store_dir: PathBuf,
+    /// How results are printed.
+    pub format: Format,
+    /// Colour and width of text output.
+    pub style: Style,
+    /// Whether hints and progress are left out.
+    pub quiet: bool,
+    /// The process's environment.
+    pub env: Environment,
+}
+
+impl Context {
+    pub(super) fn new(globals: Globals) -> Self {
+        let env = Environment::from_process();
+        let color = match globals.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => io::stdout().is_terminal() && env.get("NO_COLOR").is_none() && env.get("CI").is_none(),
+        };
+        // COLUMNS is the user's word; otherwise the terminal's width, or a width that logs can bear.
+        let columns = env.get("COLUMNS").and_then(|text| text.parse().ok());
+        let width = columns.or_else(|| terminal_size::terminal_size().map(|(w, _)| usize::from(w.0))).unwrap_or(120);
+        let style = Style { color, width: width.clamp(60, 200) };
+        Self { store_dir: globals.store, format: globals.format, style, quiet: globals.quiet, env }
+    }
+
+    /// Starts the program's own log: warnings to stderr unless SPANSCORE_LOG says otherwise.
+    pub(super) fn init_log(&self) {
+        let filter = self.env.get("SPANSCORE_LOG").unwrap_or("warn");
+        // async-openai logs bodies that it cannot read, and prompts may be in them: silenced whatever is asked for.
+        let filter = tracing_subscriber::EnvFilter::builder()
+            .parse_lossy(filter)
+            .add_directive("async_openai=off".parse().expect("a valid directive"));
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(self.style.color);
+        // A second initialisation in one process keeps the first.
+        let _ = log.try_init();
+    }
+
+    /// Opens the store for reading; there must be one.
+    pub fn store(&self) -> Result<Store, StoreError> {
+        Store::open_existing(&self.store_dir)
+    }
+
+    /// Prints a result to stdout, with a newline at its end. A closed pipe is no error: nobody is reading any more.
+    pub fn print(&self, text: &str) -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        let end = if text.ends_with('\n') { "" } else { "\n" };
+        ignore_broken_pipe(write!(out, "{text}{end}").and_then(|()| out.flush()))
+    }
+
+    /// Prints one JSON document to stdout.
+    pub fn print_json(&self, document: &impl Serialize) -> anyhow::Result<()> {
+        self.print(&serde_json::to_string_pretty(document)?)
+    }
+
+    /// Prints a hint, a note or a warning to stderr, unless --quiet.
+    pub fn hint(&self, text: &str) {
+        if !self.quiet {
+            self.say(text);
+        }
+    }
+
+    /// Prints to stderr whatever is asked for.
+    pub fn say(&self, text: &str) {
+        note(text);
+    }
+
+    pub(super) fn error(&self, error: &anyhow::Error) {
+        let mut text = String::new();
+        for cause in error.chain() {
+            let cause = cause.to_string();
+            // Wrappers that print their source would say it twice.
+            if !text.contains(&cause) {
+                text.push_str(if text.is_empty() { "" } else { ": " });
+                text.push_str(&cause);
+            }
+        }
+        self.say(&format!("error: {text}"));
+    }
+}
+
+/// A line on stderr from a task that has no context at hand.
+pub(super) fn note(text: &str) {
+    // There is nowhere left to report that stderr is closed.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+fn ignore_broken_pipe(result: io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|e| super::exit::Infrastructure(format!("writing to stdout: {e}")).into()),
+    }
+}

@@ -1,0 +1,216 @@
+//! What a run reads before it starts: dataset, prompt, answer parser, evaluators. All input errors come up here, before
+//! the store is touched or a model asked.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::{Context, Exit, Format};
+use crate::config::suite::TraceSection;
+use crate::config::{Environment, ModelPlan, RunPlan};
+use crate::dataset::{ColumnMap, LabelVocabulary, Problem, ReadOptions, Sample, Selection, Source, Survey, survey};
+use crate::evaluator::{Evaluator, Registry};
+use crate::export::SuiteOtlp;
+use crate::llm::chat::Parameters;
+use crate::model::{Case, EvaluatorId, Label};
+use crate::query;
+use crate::workflow::{AnswerParser, Capture, Prompt};
+
+/// Problems shown at once; the rest is counted.
+const SHOWN: usize = 10;
+
+/// Everything that a run reads.
+pub(super) struct Inputs {
+    pub(super) source: Source,
+    pub(super) selection: Selection,
+    pub(super) prompt: Prompt,
+    pub(super) parser: AnswerParser,
+    /// What decides how answers are read, as text, for the digest.
+    pub(super) parser_source: String,
+    pub(super) evaluators: Vec<Arc<dyn Evaluator>>,
+    pub(super) primary: EvaluatorId,
+    pub(super) capture: Capture,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Inputs {
+    pub(super) fn load(plan: &RunPlan, env: &Environment) -> anyhow::Result<Self> {
+        let prompt = match &plan.prompt {
+            Some(path) => Prompt::from_file(path)?,
+            None => Prompt::default(),
+        };
+        let parser = AnswerParser::new(plan.answer_pattern.as_deref(), &plan.answer_labels)?;
+        let evaluators = Registry::load(&plan.evaluator_folder)?.select(&plan.evaluators)?;
+        Ok(Self {
+            source: source(plan),
+            selection: selection(plan)?,
+            prompt,
+            parser,
+            parser_source: json!([plan.answer_pattern, plan.answer_labels]).to_string(),
+            evaluators,
+            primary: EvaluatorId::parse(plan.primary.clone())?,
+            capture: capture(plan.capture_content, env),
+            warnings: Mutex::default(),
+        })
+    }
+
+    /// Reads the dataset once: checks everything, hands each selected case over, and keeps what is only a warning.
+    pub(super) fn survey<E>(&self, mut on_case: impl FnMut(&Case) -> Result<(), E>) -> anyhow::Result<Survey>
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let survey = survey(&self.source, &self.selection, &mut |case| Ok(on_case(case)?))?;
+        *self.warnings.lock().expect("no holder panics") = warnings(&survey);
+        if survey.errors.is_empty() {
+            return Ok(survey);
+        }
+        let total = survey.errors.len() as u64 + survey.more_errors;
+        let shown = survey.errors.iter().take(SHOWN).map(line).collect::<Vec<_>>().join("\n");
+        let more = match total.saturating_sub(SHOWN as u64) {
+            0 => String::new(),
+            more => format!("\n… and {more} more; `spanscore validate` lists them all"),
+        };
+        anyhow::bail!("the dataset cannot be used ({total} error{}):\n{shown}{more}", if total == 1 { "" } else { "s" })
+    }
+
+    /// What the survey found that is worth a word.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().expect("no holder panics").clone()
+    }
+}
+
+/// The dataset as the plan describes it.
+pub(super) fn source(plan: &RunPlan) -> Source {
+    let c = &plan.columns;
+    let columns = ColumnMap {
+        claim: c.claim.clone(),
+        context: c.context.clone(),
+        expected: c.label.clone(),
+        id: c.id.clone(),
+        group: c.group.clone(),
+    };
+    let mut labels = LabelVocabulary::default();
+    for (label, words) in &plan.dataset_labels {
+        labels.extend(*label, words);
+    }
+    Source::new(&plan.dataset, ReadOptions { columns, labels })
+}
+
+/// Which cases of it.
+pub(super) fn selection(plan: &RunPlan) -> anyhow::Result<Selection> {
+    let filter = plan.filter.as_deref().map(|text| query::parse(text, &query::Schema::dataset())).transpose();
+    Ok(Selection {
+        filter: filter.context("--filter")?,
+        sample: plan.sample.map(|n| Sample { n, seed: plan.seed }),
+        limit: plan.limit,
+    })
+}
+
+/// The suite's OTLP keys in the exporters' form.
+pub(super) fn suite_otlp(trace: &TraceSection) -> anyhow::Result<SuiteOtlp> {
+    let timeout: Option<Duration> = trace.otlp_timeout.as_deref().map(humantime::parse_duration).transpose().map_err(
+        |e| anyhow::anyhow!("[trace] otlp_timeout: {e}; expected a duration such as 10s"),
+    )?;
+    Ok(SuiteOtlp {
+        endpoint: trace.otlp_endpoint.clone(),
+        protocol: trace.otlp_protocol.clone(),
+        headers: trace.otlp_headers.clone(),
+        compression: trace.otlp_compression.clone(),
+        timeout,
+    })
+}
+
+/// `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` beats the suite; the flag beats both and means spans.
+fn capture(asked: Option<bool>, env: &Environment) -> Capture {
+    let spans = Capture { spans: true, events: false };
+    let variable = env.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT").map(str::to_ascii_uppercase);
+    match (asked, variable.as_deref()) {
+        (Some(true), _) | (None | Some(false), Some("TRUE" | "SPAN_ONLY")) => spans,
+        (_, Some("EVENT_ONLY")) => Capture { spans: false, events: true },
+        (_, Some("SPAN_AND_EVENT")) => Capture { spans: true, events: true },
+        _ => Capture::default(),
+    }
+}
+
+/// What is kept with the run so that people and `--resume` find things again. No secrets: keys stay in the environment.
+pub(super) fn describe(plan: &RunPlan, model: &ModelPlan, parameters: &Parameters) -> serde_json::Value {
+    json!({
+        "dataset": plan.dataset,
+        "filter": plan.filter,
+        "sample": plan.sample,
+        "limit": plan.limit,
+        "seed": plan.seed,
+        "base_url": model.base_url,
+        "deployment": model.deployment,
+        "replay": model.replay,
+        "parameters": parameters,
+        "batch_size": plan.batch_size,
+        "answer_pattern": plan.answer_pattern,
+        "prompt": plan.prompt,
+    })
+}
+
+/// One problem as one line: file, line, what, and what to do.
+pub(super) fn line(problem: &Problem) -> String {
+    problem.to_string()
+}
+
+fn warnings(survey: &Survey) -> Vec<String> {
+    let mut lines: Vec<String> =
+        survey.warnings.iter().take(SHOWN / 2).map(|w| format!("warning: {}", line(w))).collect();
+    let more = (survey.warnings.len() as u64 + survey.more_warnings).saturating_sub(lines.len() as u64);
+    if more > 0 {
+        lines.push(format!("… and {more} more warnings; `spanscore validate` lists them all"));
+    }
+    lines
+}
+
+/// `--dry-run`: what would be run.
+pub(super) fn dry_run(plan: &RunPlan, inputs: &Inputs, context: &Context) -> anyhow::Result<Exit> {
+    let mut bytes = 0;
+    let survey = inputs.survey(|case| {
+        let rendered = inputs.prompt.render(case)?;
+        bytes += rendered.iter().map(|m| m.content.len()).sum::<usize>();
+        Ok::<(), crate::workflow::PromptError>(())
+    })?;
+    for warning in inputs.warnings() {
+        context.hint(&warning);
+    }
+    let trials = survey.cases * u64::from(plan.repeat) * plan.models.len() as u64;
+    // Four bytes a token is the usual rule of thumb for English.
+    let tokens = bytes as u64 / 4 * u64::from(plan.repeat) * plan.models.len() as u64;
+    let labels: serde_json::Map<String, serde_json::Value> =
+        Label::ALL.iter().map(|l| (l.as_str().to_owned(), survey.labels.of(*l).into())).collect();
+    let models: Vec<_> =
+        plan.models.iter().map(|m| json!({"provider": m.provider.as_str(), "name": m.name})).collect();
+    let document = json!({
+        "suite": plan.suite,
+        "dataset": {"name": inputs.source.name(), "digest": survey.digest, "cases": survey.cases, "labels": labels},
+        "models": models,
+        "evaluators": plan.evaluators,
+        "trials": trials,
+        "prompt_digest": inputs.prompt.digest(),
+        "input_tokens_estimated": tokens,
+    });
+    match context.format {
+        Format::Json => context.print_json(&document)?,
+        Format::Text => {
+            let names: Vec<_> = plan.models.iter().map(|m| m.name.as_deref().unwrap_or("the recording's")).collect();
+            context.print(&format!(
+                "suite {}: {trials} trials = {} cases × {} repeats × {} models ({})\ndataset {} (digest {}), about {tokens} \
+                 input tokens\nevaluators {}\nnothing was run",
+                plan.suite,
+                survey.cases,
+                plan.repeat,
+                plan.models.len(),
+                names.join(", "),
+                inputs.source.name(),
+                survey.digest.to_string().get(..12).unwrap_or_default(),
+                plan.evaluators.join(", "),
+            ))?;
+        }
+    }
+    Ok(Exit::Success)
+}

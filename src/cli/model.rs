@@ -1,0 +1,151 @@
+//! From a model's plan to something that answers: the server inside the process, an HTTP endpoint, or a recording.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::config::{ModelPlan, Provider, RunPlan};
+use crate::llm::builtin::{BuiltinServer, MODEL};
+use crate::llm::cache::CachedModel;
+use crate::llm::chat::{ChatModel, Parameters};
+use crate::llm::price::Price;
+use crate::llm::replay::ReplayModel;
+use crate::llm::{ApiKind, HttpModel, HttpSettings, Limits, MaxTokensField, Secret};
+use crate::model::Digest;
+use crate::store::Store;
+use crate::trace::provider::Ambient;
+
+const OPENAI_URL: &str = "https://api.openai.com/v1";
+const AZURE_API_VERSION: &str = "2024-10-21";
+
+/// A model that is ready to answer, and the server behind it if that is ours.
+pub(super) struct OpenModel {
+    pub(super) model: Arc<dyn ChatModel>,
+    pub(super) name: String,
+    pub(super) parameters: Parameters,
+    pub(super) price: Option<Price>,
+    /// SHA-256 of what decides its answers besides the prompt.
+    pub(super) digest: Digest,
+    /// Kept alive as long as the model is asked.
+    _server: Option<BuiltinServer>,
+}
+
+/// Makes a model ready. A recording may be a file or an earlier run of the store.
+pub(super) async fn open(
+    plan: &RunPlan,
+    model: &ModelPlan,
+    store: &Store,
+    ambient: &Ambient,
+) -> anyhow::Result<OpenModel> {
+    let parameters = parameters(model);
+    let price = model.section.price.map(|p| Price {
+        input_per_million: p.input_per_million,
+        output_per_million: p.output_per_million,
+        cached_input_per_million: p.cached_input_per_million,
+    });
+    let mut server = None;
+    let (inner, endpoint): (Arc<dyn ChatModel>, String) = match model.provider {
+        Provider::Replay => (Arc::new(replay(model, store)?), model.replay.clone().unwrap_or_default()),
+        Provider::Builtin => {
+            let name = model.name.as_deref().unwrap_or(MODEL);
+            anyhow::ensure!(
+                name == MODEL,
+                "the built-in provider has one model, `{MODEL}`, found `{name}`; for other models pass --provider openai \
+                 and --base-url URL"
+            );
+            let started = BuiltinServer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+            let settings = HttpSettings::new(format!("http://{}/v1", started.address()), MODEL);
+            server = Some(started);
+            (http(plan, settings, ambient)?, "builtin".to_owned())
+        }
+        Provider::OpenAi => {
+            let url = model.base_url.clone().unwrap_or_else(|| OPENAI_URL.to_owned());
+            let settings = HttpSettings::new(url.clone(), model.name.clone().unwrap_or_default());
+            (http(plan, with_key(settings, model)?, ambient)?, url)
+        }
+        Provider::Azure => {
+            let url = model.base_url.clone().unwrap_or_default();
+            let name = model.name.clone().or(model.deployment.clone()).unwrap_or_default();
+            let mut settings = HttpSettings::new(url.clone(), name);
+            settings.kind = ApiKind::Azure {
+                api_version: model.api_version.clone().unwrap_or_else(|| AZURE_API_VERSION.to_owned()),
+                deployment: model.deployment.clone(),
+            };
+            (http(plan, with_key(settings, model)?, ambient)?, url)
+        }
+    };
+    let name = inner.endpoint().model.clone();
+    let canonical = json!([model.provider.as_str(), endpoint, name, model.deployment, parameters]);
+    let digest = Digest::from_bytes(Sha256::digest(canonical.to_string().as_bytes()).into());
+    let model: Arc<dyn ChatModel> = match &plan.cache {
+        Some(folder) => Arc::new(CachedModel::new(inner, folder, &endpoint)?),
+        None => inner,
+    };
+    Ok(OpenModel { model, name, parameters, price, digest, _server: server })
+}
+
+fn http(plan: &RunPlan, mut settings: HttpSettings, ambient: &Ambient) -> anyhow::Result<Arc<dyn ChatModel>> {
+    settings.timeout_per_attempt = plan.timeout;
+    settings.max_retries = plan.max_retries;
+    let limits = Arc::new(Limits::new(plan.rpm, plan.tpm));
+    Ok(Arc::new(HttpModel::new(settings, limits, ambient.clone())?))
+}
+
+/// Adds the key; an endpoint that is not on this machine needs one.
+fn with_key(mut settings: HttpSettings, model: &ModelPlan) -> anyhow::Result<HttpSettings> {
+    settings.api_key_variable.clone_from(&model.api_key_env);
+    settings.api_key = model.api_key.clone().map(Secret::new);
+    settings.max_tokens_field = match model.section.max_tokens_field.as_deref() {
+        None | Some("auto") => MaxTokensField::Auto,
+        Some("max_tokens") => MaxTokensField::MaxTokens,
+        Some("max_completion_tokens") => MaxTokensField::MaxCompletionTokens,
+        Some(other) => anyhow::bail!(
+            "[model] max_tokens_field: found `{other}`, expected auto, max_tokens or max_completion_tokens"
+        ),
+    };
+    let official = settings.base_url == OPENAI_URL || matches!(settings.kind, ApiKind::Azure { .. });
+    anyhow::ensure!(
+        settings.api_key.is_some() || !official,
+        "no API key: set {} in the environment, or point --base-url at an endpoint that needs none",
+        model.api_key_env
+    );
+    Ok(settings)
+}
+
+fn replay(model: &ModelPlan, store: &Store) -> anyhow::Result<ReplayModel> {
+    let recording = model.replay.as_deref().unwrap_or_default();
+    let path = Path::new(recording);
+    if path.is_file() {
+        return Ok(ReplayModel::from_file(path, model.name.as_deref())?);
+    }
+    let looks_like_path = recording.contains(['/', '\\']) || path.extension().is_some();
+    anyhow::ensure!(
+        !looks_like_path,
+        "no recording at `{recording}`; --replay takes a JSON Lines file of answers, or an earlier run"
+    );
+    let reader = store.reader()?;
+    let run = reader
+        .resolve_run(recording)
+        .with_context(|| format!("`{recording}` is neither a file nor an earlier run to replay"))?;
+    let name = model.name.clone().unwrap_or_else(|| run.spec.model.clone());
+    let answers = reader.recorded_answers(&run)?;
+    Ok(ReplayModel::from_answers(&format!("run {}", run.spec.run_id), &name, answers)?)
+}
+
+fn parameters(model: &ModelPlan) -> Parameters {
+    let s = &model.section;
+    Parameters {
+        temperature: s.temperature,
+        top_p: s.top_p,
+        max_tokens: s.max_tokens,
+        seed: s.seed,
+        frequency_penalty: s.frequency_penalty,
+        presence_penalty: s.presence_penalty,
+        stop: s.stop.clone(),
+        extra: s.extra.clone(),
+    }
+}

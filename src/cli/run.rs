@@ -1,0 +1,348 @@
+//! `spanscore run`: a suite from its file to its report.
+//!
+//! This file is where everything meets: plan, dataset, model, workflow, evaluators, store and exporters are made here and
+//! handed to the runner; the report afterwards is read back from the store.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Parser;
+
+use super::inputs::{self, Inputs};
+use super::model::{self, OpenModel};
+use super::progress::{Progress, Tally};
+use super::resume::{self, Start};
+use super::session;
+use super::sink::StoreSink;
+use super::{Context, Exit, Format};
+use crate::config::{ConcurrencySetting, ModelPlan, RunFlags, RunPlan, Suite};
+use crate::export::{ExportPlan, Exporters, Metrics};
+use crate::llm::Concurrency;
+use crate::model::{DatasetRef, RunSpec, RunStatus};
+use crate::report::{self, Report};
+use crate::runner::{Cases, Job, Limits, RunError, RunSink, Stop, Summary, execute};
+use crate::store::{Store, Writer};
+use crate::trace::provider::Ambient;
+use crate::workflow::{AssessClaims, Semconv};
+
+const DEFAULT_SUITE: &str = "spanscore.toml";
+/// Where `auto` begins, and how far it may go.
+const AUTO: (usize, usize) = (8, 512);
+
+/// Flags of `run`.
+#[derive(Debug, Parser)]
+pub(super) struct Args {
+    /// The suite file; without one, ./spanscore.toml
+    suite: Option<PathBuf>,
+    #[command(flatten)]
+    flags: RunFlags,
+    /// Load and check everything, print the plan, ask no model
+    #[arg(long)]
+    dry_run: bool,
+    /// Show no progress
+    #[arg(long)]
+    no_progress: bool,
+}
+
+pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
+    let suite = load_suite(args.suite.as_deref(), args.flags.dataset.is_some())?;
+    let plan = RunPlan::resolve(suite, &context.env, &args.flags)?;
+    let export = export_plan(&plan, context)?;
+    anyhow::ensure!(
+        !(export.uses_console() && context.format == Format::Json),
+        "--format json and the console exporter both want stdout; use one of them"
+    );
+    let inputs = Inputs::load(&plan, &context.env)?;
+    if args.dry_run {
+        return inputs::dry_run(&plan, &inputs, context);
+    }
+    let store = Store::open(&context.store_dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (reports, exit) = runtime.block_on(run_all(args, context, &plan, &export, &inputs, &store))?;
+    print(context, &reports, export.uses_console())?;
+    Ok(exit)
+}
+
+/// The suite that was asked for; without one, the file in the working directory; without that, the defaults, if the
+/// command line names a dataset.
+pub(super) fn load_suite(path: Option<&Path>, has_dataset: bool) -> anyhow::Result<Suite> {
+    let default = Path::new(DEFAULT_SUITE);
+    match path {
+        Some(path) => Ok(Suite::read(path)?),
+        None if default.exists() || !has_dataset => Ok(Suite::read(default)?),
+        None => Ok(Suite::default()),
+    }
+}
+
+pub(super) fn export_plan(plan: &RunPlan, context: &Context) -> anyhow::Result<ExportPlan> {
+    let suite = inputs::suite_otlp(&plan.trace)?;
+    let to = (!plan.trace_to.is_empty()).then_some(plan.trace_to.as_slice());
+    let export = ExportPlan::resolve(&context.env, &suite, to)?;
+    for warning in &export.warnings {
+        context.hint(&format!("warning: {warning}"));
+    }
+    Ok(export)
+}
+
+/// One run per model, one after the other.
+async fn run_all(
+    args: &Args,
+    context: &Context,
+    plan: &RunPlan,
+    export: &ExportPlan,
+    inputs: &Inputs,
+    store: &Store,
+) -> anyhow::Result<(Vec<Report>, Exit)> {
+    let stop = Stop::default();
+    let signal = watch_signals(stop.clone(), context)?;
+    let ambient = Ambient::default();
+    let (mut reports, mut exit) = (Vec::new(), Exit::Success);
+    // Runs of one call share a tag, so that they can be found together.
+    let together = (plan.models.len() > 1).then(|| ambient.ids.run_id(ambient.now()).to_string());
+    for model in &plan.models {
+        let one = One { args, context, plan, export, inputs, store, stop: &stop, ambient: &ambient };
+        let (report, ended) = one.run(model, together.as_deref()).await?;
+        exit = worse(exit, ended);
+        reports.extend(report);
+        if stop.requested() {
+            exit = Exit::Signal(*signal.borrow());
+            break;
+        }
+    }
+    Ok((reports, exit))
+}
+
+/// Usage errors before incomplete runs before success; signals are the caller's.
+fn worse(a: Exit, b: Exit) -> Exit {
+    if a == Exit::Usage || b == Exit::Success { a } else { b }
+}
+
+/// The first signal asks to stop, the second ends the process at once; either way what is recorded stays.
+fn watch_signals(stop: Stop, context: &Context) -> anyhow::Result<tokio::sync::watch::Receiver<u8>> {
+    let mut signals = session::signal()?;
+    let (sender, receiver) = tokio::sync::watch::channel(0);
+    let quiet = context.quiet;
+    tokio::spawn(async move {
+        let first = signals.wait().await;
+        sender.send_replace(first);
+        stop.request();
+        if !quiet {
+            super::context::note("stopping: finishing what is in flight; once more to stop at once");
+        }
+        let second = signals.wait().await;
+        std::process::exit(i32::from(128 + second));
+    });
+    Ok(receiver)
+}
+
+/// One run of one model.
+struct One<'a> {
+    args: &'a Args,
+    context: &'a Context,
+    plan: &'a RunPlan,
+    export: &'a ExportPlan,
+    inputs: &'a Inputs,
+    store: &'a Store,
+    stop: &'a Stop,
+    ambient: &'a Ambient,
+}
+
+impl One<'_> {
+    async fn run(&self, model: &ModelPlan, together: Option<&str>) -> anyhow::Result<(Option<Report>, Exit)> {
+        let open = model::open(self.plan, model, self.store, self.ambient).await?;
+        anyhow::ensure!(
+            self.plan.max_cost.is_none() || open.price.is_some() || model.is_free(),
+            "--max-cost needs the price of model `{}`: set `price` in [model]",
+            open.name
+        );
+        let workflow = self.workflow(&open);
+        let writer = self.store.writer()?;
+        let template = self.spec_template(model, &open, &workflow, together);
+        let started = match &self.args.flags.resume {
+            Some(which) => resume::resume(which, template, self.inputs, self.store, &self.args.flags)?,
+            None => resume::start(template, self.inputs, self.store, &writer).await?,
+        };
+        let Start { spec, lock, prior, done, recorded } = started;
+        for warning in &self.inputs.warnings() {
+            self.context.hint(warning);
+        }
+        let run_id = spec.run_id.clone();
+        let exporters = Exporters::start(self.export, self.store, &writer, &run_id).await?;
+        let summary = self.execute(spec, workflow, &writer, &exporters, prior, done, recorded).await;
+        let said = exporters.finish().await;
+        writer.close().await?;
+        let summary = summary?;
+        drop(lock);
+        for line in said {
+            self.context.hint(&line);
+        }
+        self.explain(&summary, &run_id);
+        let reader = self.store.reader()?;
+        let row = reader.resolve_run(run_id.as_str())?;
+        let exit = exit_of(&summary, row.counts.completed);
+        Ok((Some(report::build(&reader, &row, false)?), exit))
+    }
+
+    fn workflow(&self, open: &OpenModel) -> AssessClaims {
+        AssessClaims {
+            prompt: self.inputs.prompt.clone(),
+            model: Arc::clone(&open.model),
+            parameters: open.parameters.clone(),
+            parser: self.inputs.parser.clone(),
+            parser_source: self.inputs.parser_source.clone(),
+            price: open.price,
+            capture: self.inputs.capture,
+            semconv: if self.plan.semconv_latest { Semconv::Latest } else { Semconv::Dual },
+            ambient: self.ambient.clone(),
+        }
+    }
+
+    /// The spec of this run, but for what the survey of the dataset finds.
+    fn spec_template(
+        &self,
+        model: &ModelPlan,
+        open: &OpenModel,
+        workflow: &AssessClaims,
+        together: Option<&str>,
+    ) -> RunSpec {
+        use crate::workflow::Workflow as _;
+        let now = self.ambient.now();
+        let mut tags = self.plan.tags.clone();
+        if let Some(together) = together {
+            tags.insert("models".to_owned(), together.to_owned());
+        }
+        RunSpec {
+            run_id: self.ambient.ids.run_id(now),
+            name: self.plan.name.clone(),
+            suite: self.plan.suite.clone(),
+            workflow: workflow.name().to_owned(),
+            model: open.name.clone(),
+            provider: model.provider.as_str().to_owned(),
+            dataset: DatasetRef {
+                name: self.inputs.source.name(),
+                digest: crate::model::Digest::from_bytes([0; 32]),
+                cases: 0,
+            },
+            repeat: self.plan.repeat,
+            prompt_digest: workflow.digest(),
+            model_digest: open.digest,
+            evaluators: self.inputs.evaluators.iter().map(|e| e.spec().clone()).collect(),
+            primary: self.inputs.primary.clone(),
+            started_unix_nano: now,
+            git: session::git_revision(),
+            tags,
+            trace_url: self.plan.trace.trace_url.clone(),
+            config: inputs::describe(self.plan, model, &open.parameters),
+            resource: self.export.resource.clone(),
+        }
+    }
+
+    async fn execute(
+        &self,
+        spec: RunSpec,
+        workflow: AssessClaims,
+        writer: &Writer,
+        exporters: &Exporters,
+        prior: crate::runner::Prior,
+        done: resume::Done,
+        recorded: u64,
+    ) -> Result<Summary, RunError> {
+        let concurrency = match self.plan.concurrency {
+            ConcurrencySetting::Auto => Concurrency::auto(AUTO.0, AUTO.1),
+            ConcurrencySetting::Fixed(n) => Concurrency::fixed(n),
+        };
+        let primary = spec.evaluators.iter().position(|e| e.id == spec.primary).unwrap_or(0);
+        let tally = Arc::new(Tally::new(primary));
+        let hidden = self.context.quiet || self.args.no_progress;
+        let progress = Progress::start(
+            Arc::clone(&tally),
+            concurrency.clone(),
+            spec.planned(),
+            recorded,
+            hidden,
+            super::context::note,
+        );
+        let metrics = self.export.metrics.as_ref().and_then(|m| Metrics::new(m, &self.export.resource)).map(Arc::new);
+        let sink: Arc<dyn RunSink> = Arc::new(StoreSink {
+            writer: writer.clone(),
+            tally,
+            metrics: metrics.clone(),
+            wake: exporters.wake(),
+        });
+        let parent = session::parent(&self.context.env).unwrap_or_else(|warning| {
+            self.context.hint(&format!("warning: {warning}"));
+            None
+        });
+        let cases = crate::dataset::select(&self.inputs.source, &self.inputs.selection)
+            .map_err(|e| RunError::Cases(Box::new(e)))?;
+        let job = Job {
+            spec,
+            workflow: Arc::new(workflow),
+            evaluators: self.inputs.evaluators.clone(),
+            batch_size: self.plan.batch_size,
+            concurrency,
+            limits: Limits {
+                tokens: self.plan.max_tokens_total,
+                cost_usd: self.plan.max_cost,
+                duration_ns: self.plan.max_duration.map(|d| d.as_nanos() as u64),
+            },
+            stop: self.stop.clone(),
+            ambient: self.ambient.clone(),
+            parent,
+            done,
+            prior,
+        };
+        let summary = execute(job, Cases::read(cases), sink).await;
+        progress.finish().await;
+        if let Some(metrics) = metrics {
+            metrics.shutdown().await;
+        }
+        summary
+    }
+
+    /// Says why a session ended early, and how to go on.
+    fn explain(&self, summary: &Summary, run_id: &crate::model::RunId) {
+        if let Some(refusal) = &summary.refusal {
+            self.context.say(&format!("error: the endpoint refused the first call: {refusal}"));
+        }
+        if let Some(reason) = &summary.skip_reason {
+            self.context.hint(&format!("{} trials skipped: {reason}", summary.skipped));
+        }
+        if summary.status != RunStatus::Completed {
+            self.context.hint(&format!("to go on: spanscore run --resume {run_id} (with the same flags)"));
+        }
+    }
+}
+
+fn exit_of(summary: &Summary, completed: u64) -> Exit {
+    match summary.status {
+        RunStatus::Refused => Exit::Usage,
+        RunStatus::Incomplete => Exit::Incomplete,
+        // Failed trials are data; a run of nothing but failures is no evaluation.
+        _ if completed == 0 => Exit::Incomplete,
+        _ => Exit::Success,
+    }
+}
+
+/// The reports: one document or one text each. With the console exporter on stdout they go to stderr.
+fn print(context: &Context, reports: &[Report], stdout_taken: bool) -> anyhow::Result<()> {
+    match (context.format, reports) {
+        (Format::Json, [one]) => context.print_json(one),
+        (Format::Json, many) => context.print_json(&many),
+        (Format::Text, many) => {
+            for report in many {
+                let text = report::terminal::render(report, context.style);
+                if stdout_taken {
+                    context.say(&text);
+                } else {
+                    context.print(&text).context("printing the report")?;
+                }
+                for hint in report::terminal::hints(report) {
+                    context.hint(&hint);
+                }
+            }
+            Ok(())
+        }
+    }
+}
