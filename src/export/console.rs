@@ -287,7 +287,10 @@ mod tests {
         span.add_event("bare", 1_795_356_626_135_972_999, vec![]);
         span.add_link(trace, SpanId::from_bytes([2; 8]), vec![("x".into(), Value::Int(1))]);
         Batch {
-            resource: vec![("service.name".into(), Value::from("spanscore")), ("raw".into(), Value::Bytes(vec![1, 255]))],
+            resource: vec![
+                ("service.name".into(), Value::from("spanscore")),
+                ("raw".into(), Value::Bytes(vec![1, 255])),
+            ],
             scope: Scope::own(),
             items: Items::Spans(vec![span]),
         }

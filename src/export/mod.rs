@@ -3,7 +3,15 @@
 //! [`settings`] says where to, [`delivery`] moves the outbox, a [`destination`] takes batches: [`otlp`] or [`console`].
 //! [`metrics`] are best effort and go their own way. What was recorded stays in the store whatever happens here.
 
+pub mod settings;
+pub mod endpoint;
+pub mod sampler;
+pub mod snapshot;
 pub mod destination;
 mod python_json;
 pub mod console;
 pub mod otlp_json;
+pub mod otlp;
+mod otlp_http;
+mod otlp_grpc;
+pub mod connect;

@@ -233,8 +233,7 @@ mod tests {
                 json.list(|json| json.null());
             });
         });
-        let expected =
-            "{\n    \"a\": [],\n    \"b\": {},\n    \"c\": [\n        1,\n        [\n            null\n        ]\n    ]\n}";
+        let expected = "{\n    \"a\": [],\n    \"b\": {},\n    \"c\": [\n        1,\n        [\n            null\n        ]\n    ]\n}";
         assert_eq!(json.finish(), expected);
     }
 }

@@ -166,8 +166,7 @@ fn log_record(o: &Object<'_>) -> Result<LogRecord, JsonError> {
     Ok(LogRecord {
         time_unix_nano: o.int("timeUnixNano")?,
         observed_time_unix_nano: o.int("observedTimeUnixNano")?,
-        severity_number: o
-            .enumeration("severityNumber", |name| SeverityNumber::from_str_name(name).map(i32::from))?,
+        severity_number: o.enumeration("severityNumber", |name| SeverityNumber::from_str_name(name).map(i32::from))?,
         severity_text: o.text("severityText")?,
         body: o.message("body", any_value)?,
         attributes: o.messages("attributes", key_value)?,
@@ -498,9 +497,8 @@ mod tests {
 
     #[test]
     fn errors_name_the_place() {
-        let error =
-            decode_trace_request(br#"{"resourceSpans":[{"scopeSpans":[{"spans":[{},{"traceId":"abc"}]}]}]}"#)
-                .unwrap_err();
+        let error = decode_trace_request(br#"{"resourceSpans":[{"scopeSpans":[{"spans":[{},{"traceId":"abc"}]}]}]}"#)
+            .unwrap_err();
         assert_eq!(
             error.to_string(),
             "decoding OTLP JSON: `resourceSpans[0].scopeSpans[0].spans[1].traceId` is \"abc\", expected 32 hex digits"

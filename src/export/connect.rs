@@ -1,0 +1,44 @@
+//! From a configuration to a destination that works, and what all clients have in common.
+
+use std::io::Write;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use super::console::Console;
+use super::destination::Destination;
+use super::otlp::{Otlp, OtlpSetupError};
+use super::settings::DestinationConfig;
+
+/// Longest wait for a connection: a host that does not answer by then is treated as absent.
+const MAX_CONNECT: Duration = Duration::from_secs(5);
+
+/// The destination of a configuration; `console` opens the writer that the console prints to. Nothing is sent yet. Must
+/// be called inside a tokio runtime.
+pub fn connect(
+    config: DestinationConfig,
+    console: impl FnOnce() -> Box<dyn Write + Send>,
+) -> Result<Arc<dyn Destination>, OtlpSetupError> {
+    Ok(match config {
+        DestinationConfig::Otlp { traces, logs } => Arc::new(Otlp::new(traces, logs)?),
+        DestinationConfig::Console { traces, logs } => Arc::new(Console::new(console(), traces, logs)),
+    })
+}
+
+/// Half the time that a whole request may take, so that a failure to connect is told from a missing answer: only the
+/// latter can lead to duplicates.
+pub(super) fn connect_timeout(request: Duration) -> Duration {
+    (request / 2).min(MAX_CONNECT)
+}
+
+pub(super) const fn user_agent() -> &'static str {
+    concat!("spanscore/", env!("CARGO_PKG_VERSION"))
+}
+
+/// Clients panic unless a TLS provider is installed, even those that never use TLS. Another one may be there already,
+/// which is as good.
+pub(super) fn install_tls_provider() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}

@@ -1,0 +1,182 @@
+//! The OTLP destination: turns batches into requests, sends them by HTTP or gRPC, and splits what is too large. What a
+//! single answer means is decided in [`super::otlp_http`] and [`super::otlp_grpc`].
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
+
+use super::destination::{Batch, Delivery, Destination, Items, Retry, Scope, Signal};
+use super::endpoint::{OtlpSettings, Protocol};
+use super::otlp_grpc::GrpcTransport;
+use super::otlp_http::HttpTransport;
+use crate::trace::otlp::{encode_attributes, encode_log, encode_resource, encode_span};
+
+/// Longest part of a server's message that is passed on.
+const MESSAGE_CHARS: usize = 300;
+
+/// Why no client could be made for an endpoint.
+#[derive(Debug, thiserror::Error)]
+#[error("preparing the OTLP {signal} endpoint {address}: {reason}")]
+pub struct OtlpSetupError {
+    /// Of which signal.
+    pub signal: Signal,
+    /// Where to.
+    pub address: String,
+    /// What went wrong.
+    pub reason: String,
+}
+
+/// One OTLP endpoint, or one for each signal.
+pub struct Otlp {
+    traces: Option<Transport>,
+    logs: Option<Transport>,
+}
+
+enum Transport {
+    Http(HttpTransport),
+    Grpc(GrpcTransport),
+}
+
+impl Otlp {
+    /// The name of this destination.
+    pub const NAME: &'static str = "otlp";
+
+    /// Clients for the endpoints; nothing is sent yet. Must be called inside a tokio runtime.
+    pub fn new(traces: Option<OtlpSettings>, logs: Option<OtlpSettings>) -> Result<Self, OtlpSetupError> {
+        let connect = |settings: Option<OtlpSettings>, signal| {
+            settings.map(|settings| Transport::new(settings, signal)).transpose()
+        };
+        Ok(Self { traces: connect(traces, Signal::Traces)?, logs: connect(logs, Signal::Logs)? })
+    }
+}
+
+impl Transport {
+    fn new(settings: OtlpSettings, signal: Signal) -> Result<Self, OtlpSetupError> {
+        let address = settings.address();
+        match settings.protocol {
+            Protocol::Grpc => GrpcTransport::new(settings).map(Self::Grpc),
+            Protocol::HttpProtobuf | Protocol::HttpJson => HttpTransport::new(settings).map(Self::Http),
+        }
+        .map_err(|reason| OtlpSetupError { signal, address, reason })
+    }
+
+    async fn send(&self, request: Request, may_split: bool) -> Verdict {
+        match self {
+            Self::Http(http) => http.send(&request, may_split).await,
+            Self::Grpc(grpc) => grpc.send(request, may_split).await,
+        }
+    }
+}
+
+#[async_trait]
+impl Destination for Otlp {
+    fn name(&self) -> &str {
+        Self::NAME
+    }
+
+    fn takes(&self, signal: Signal) -> bool {
+        match signal {
+            Signal::Traces => self.traces.is_some(),
+            Signal::Logs => self.logs.is_some(),
+        }
+    }
+
+    async fn deliver(&self, batch: &Batch) -> Delivery {
+        let signal = batch.items.signal();
+        let transport = match signal {
+            Signal::Traces => &self.traces,
+            Signal::Logs => &self.logs,
+        };
+        let Some(transport) = transport else {
+            return Delivery::halted(format!("no OTLP endpoint for {signal} is configured"));
+        };
+        let mut delivery = Delivery::default();
+        let mut parts = vec![0..batch.items.len()];
+        while let Some(part) = parts.pop() {
+            let count = part.len();
+            let next = match transport.send(Request::new(batch, part.clone()), count > 1).await {
+                Verdict::TooLarge(_) if count > 1 => {
+                    let middle = part.start + count / 2;
+                    parts.extend([middle..part.end, part.start..middle]);
+                    continue;
+                }
+                Verdict::TooLarge(why) | Verdict::Rejected(why) => Delivery::refused(count, why),
+                Verdict::Taken { rejected, message } => {
+                    let rejected = rejected.min(count as u64);
+                    Delivery { delivered: count as u64 - rejected, rejected, rejection: message, ..Delivery::default() }
+                }
+                Verdict::Later { retry, ambiguous } => return delivery.and_then(Delivery::later(retry, ambiguous)),
+                Verdict::Halt(why) => return delivery.and_then(Delivery::halted(why)),
+            };
+            delivery = delivery.and_then(next);
+        }
+        delivery
+    }
+}
+
+/// What became of one request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The endpoint took it, but for so many items.
+    Taken { rejected: u64, message: Option<String> },
+    /// It is larger than the endpoint, or good manners, allow.
+    TooLarge(String),
+    /// The endpoint will never take it.
+    Rejected(String),
+    /// The endpoint may take it later.
+    Later { retry: Retry, ambiguous: bool },
+    /// Something must be mended first.
+    Halt(String),
+}
+
+/// A request of either kind.
+pub(super) enum Request {
+    Traces(ExportTraceServiceRequest),
+    Logs(ExportLogsServiceRequest),
+}
+
+impl Request {
+    fn new(batch: &Batch, part: Range<usize>) -> Self {
+        let resource = Some(encode_resource(&batch.resource));
+        let scope = Some(encode_scope(&batch.scope));
+        let schema_url = batch.scope.schema_url.clone();
+        match &batch.items {
+            Items::Spans(spans) => {
+                let spans = spans[part].iter().map(encode_span).collect();
+                let scope_spans = vec![ScopeSpans { scope, spans, schema_url }];
+                let group = ResourceSpans { resource, scope_spans, schema_url: String::new() };
+                Self::Traces(ExportTraceServiceRequest { resource_spans: vec![group] })
+            }
+            Items::Logs(records) => {
+                let log_records = records[part].iter().map(encode_log).collect();
+                let scope_logs = vec![ScopeLogs { scope, log_records, schema_url }];
+                let group = ResourceLogs { resource, scope_logs, schema_url: String::new() };
+                Self::Logs(ExportLogsServiceRequest { resource_logs: vec![group] })
+            }
+        }
+    }
+}
+
+fn encode_scope(scope: &Scope) -> InstrumentationScope {
+    InstrumentationScope {
+        name: scope.name.clone(),
+        version: scope.version.clone(),
+        attributes: encode_attributes(&scope.attributes),
+        dropped_attributes_count: 0,
+    }
+}
+
+/// A server's words for our own: one line, without control characters, not too long.
+pub(super) fn quote(message: &str) -> String {
+    let line: String = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut shown: String = line.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS).collect();
+    if line.chars().count() > MESSAGE_CHARS {
+        shown.push('…');
+    }
+    shown
+}

@@ -1,0 +1,177 @@
+//! OTLP over gRPC: one request, and what its answer means.
+//!
+//! Source: OTLP 1.11, "OTLP/gRPC Response" and "Failures". Trying again is left to [`super::delivery`], splitting to
+//! [`super::otlp`].
+
+use std::error::Error;
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use prost::Message as _;
+use tonic::codec::CompressionEncoding;
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use super::connect::{connect_timeout, install_tls_provider, user_agent};
+use super::destination::Retry;
+use super::endpoint::{Compression, OtlpSettings};
+use super::otlp::{Request, Verdict, quote};
+use super::otlp_http::root_cause;
+
+/// gRPC servers take messages of 4 MiB unless told otherwise.
+const MAX_MESSAGE: usize = 4_000_000;
+
+/// A channel to one endpoint, connected when it is first used.
+pub(super) struct GrpcTransport {
+    channel: Channel,
+    metadata: MetadataMap,
+    settings: OtlpSettings,
+}
+
+impl GrpcTransport {
+    pub(super) fn new(settings: OtlpSettings) -> Result<Self, String> {
+        Ok(Self {
+            channel: channel(&settings)?,
+            metadata: MetadataMap::from_headers(settings.headers.clone()),
+            settings,
+        })
+    }
+
+    /// Sends a request; one that `may_split` and is too large is not sent at all.
+    pub(super) async fn send(&self, request: Request, may_split: bool) -> Verdict {
+        let length = match &request {
+            Request::Traces(request) => request.encoded_len(),
+            Request::Logs(request) => request.encoded_len(),
+        };
+        if may_split && length > MAX_MESSAGE {
+            return Verdict::TooLarge(format!("{length} bytes"));
+        }
+        let Ok(answer) = tokio::time::timeout(self.settings.timeout, self.call(request)).await else {
+            let reason = format!("no answer from {} within {:?}", self.settings.address(), self.settings.timeout);
+            return Verdict::Later { retry: Retry { after: None, reason, unreachable: false }, ambiguous: true };
+        };
+        match answer {
+            Ok((rejected, message)) => Verdict::Taken {
+                rejected: rejected.try_into().unwrap_or(0),
+                message: Some(quote(&message)).filter(|message| !message.is_empty()),
+            },
+            Err(status) => self.judge(&status),
+        }
+    }
+
+    /// How many items were rejected, and why.
+    async fn call(&self, request: Request) -> Result<(i64, String), Status> {
+        let gzip = self.settings.compression == Compression::Gzip;
+        Ok(match request {
+            Request::Traces(request) => {
+                let mut client =
+                    TraceServiceClient::new(self.channel.clone()).accept_compressed(CompressionEncoding::Gzip);
+                if gzip {
+                    client = client.send_compressed(CompressionEncoding::Gzip);
+                }
+                let response = client.export(self.with_metadata(request)).await?.into_inner();
+                response.partial_success.map(|p| (p.rejected_spans, p.error_message)).unwrap_or_default()
+            }
+            Request::Logs(request) => {
+                let mut client =
+                    LogsServiceClient::new(self.channel.clone()).accept_compressed(CompressionEncoding::Gzip);
+                if gzip {
+                    client = client.send_compressed(CompressionEncoding::Gzip);
+                }
+                let response = client.export(self.with_metadata(request)).await?.into_inner();
+                response.partial_success.map(|p| (p.rejected_log_records, p.error_message)).unwrap_or_default()
+            }
+        })
+    }
+
+    fn with_metadata<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        *request.metadata_mut() = self.metadata.clone();
+        request
+    }
+
+    fn judge(&self, status: &Status) -> Verdict {
+        let address = self.settings.address();
+        if let Some(broken) = transport_failure(status) {
+            let unreachable = broken == TransportFailure::NotConnected;
+            let verb = if unreachable { "cannot connect to" } else { "the connection broke to" };
+            let reason = format!("{verb} {address}: {}", root_cause(status));
+            return Verdict::Later { retry: Retry { after: None, reason, unreachable }, ambiguous: !unreachable };
+        }
+        let reason = format!("{address} answers {:?}: {}", status.code(), quote(status.message()));
+        let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        let later = |after: Option<Duration>, ambiguous, reason| Verdict::Later {
+            retry: Retry { after, reason, unreachable: false },
+            ambiguous,
+        };
+        match status.code() {
+            Code::Ok => Verdict::Taken { rejected: 0, message: None },
+            Code::ResourceExhausted | Code::OutOfRange if is_about_size(status.message()) => Verdict::TooLarge(reason),
+            Code::ResourceExhausted if after.is_some() => later(after, false, reason),
+            Code::Unavailable | Code::Aborted | Code::OutOfRange | Code::DataLoss => later(after, false, reason),
+            // The server, or somebody on the way to it, gave up waiting for what was sent.
+            Code::DeadlineExceeded | Code::Cancelled => later(after, true, reason),
+            Code::InvalidArgument | Code::AlreadyExists | Code::FailedPrecondition => Verdict::Rejected(reason),
+            // Wrong address, wrong key or wrong protocol, or a server that is broken: the telemetry is not at fault, and
+            // giving it up would lose it.
+            Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::Unimplemented
+            | Code::NotFound
+            | Code::ResourceExhausted
+            | Code::Internal
+            | Code::Unknown => Verdict::Halt(reason),
+        }
+    }
+}
+
+/// A channel as the settings ask for, connected when it is first used. Must be called inside a tokio runtime.
+pub(super) fn channel(settings: &OtlpSettings) -> Result<Channel, String> {
+    install_tls_provider();
+    let mut origin = settings.endpoint.clone();
+    origin.set_path("");
+    origin.set_query(None);
+    let secure = origin.scheme() == "https";
+    let mut endpoint = Endpoint::from_shared(origin.to_string())
+        .and_then(|endpoint| endpoint.user_agent(user_agent()))
+        .map_err(|error| root_cause(&error))?
+        .connect_timeout(connect_timeout(settings.timeout));
+    if secure {
+        endpoint =
+            endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(|error| root_cause(&error))?;
+    }
+    Ok(endpoint.connect_lazy())
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum TransportFailure {
+    /// No connection, so nothing was sent.
+    NotConnected,
+    /// A connection that failed under way.
+    Broken,
+}
+
+/// Whether a status is not the server's but stands for a failure of the connection; those carry their cause.
+fn transport_failure(status: &Status) -> Option<TransportFailure> {
+    let mut cause = status.source()?;
+    loop {
+        if cause.is::<tonic::ConnectError>() {
+            return Some(TransportFailure::NotConnected);
+        }
+        match cause.source() {
+            Some(deeper) => cause = deeper,
+            None => return Some(TransportFailure::Broken),
+        }
+    }
+}
+
+/// gRPC has no code for "too large"; implementations say it in words, and use RESOURCE_EXHAUSTED or OUT_OF_RANGE.
+fn is_about_size(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["larger than max", "too large", "maximum size", "message size", "exceeds the limit", "size limit"]
+        .iter()
+        .any(|words| message.contains(words))
+}

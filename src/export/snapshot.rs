@@ -1,0 +1,228 @@
+//! What the store keeps of a destination's configuration, so that a later process can finish the delivery: everything
+//! but secrets. Those come from the environment or the suite again.
+
+use std::time::Duration;
+
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+
+use super::destination::Signal;
+use super::endpoint::{Compression, OtlpSettings, Protocol};
+use super::sampler::Sampler;
+use super::settings::{DestinationConfig, ExportPlan, OtlpSignal, Reader, SettingsError, SuiteOtlp};
+use crate::config::env::Environment;
+
+/// A destination as the outbox remembers it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// What it is.
+    pub destination: DestinationSnapshot,
+    /// Which traces it gets: decided once, when the run started.
+    pub sampler: Sampler,
+}
+
+/// A destination without secrets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DestinationSnapshot {
+    /// An OTLP endpoint, or one for each signal.
+    Otlp {
+        /// For spans.
+        traces: Option<OtlpSnapshot>,
+        /// For log records.
+        logs: Option<OtlpSnapshot>,
+    },
+    /// Standard output.
+    Console {
+        /// Whether spans are printed.
+        traces: bool,
+        /// Whether log records are printed.
+        logs: bool,
+    },
+}
+
+/// The settings of one signal without the values of its headers and without the query of its address.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OtlpSnapshot {
+    /// The address.
+    pub endpoint: String,
+    /// How to speak.
+    pub protocol: Protocol,
+    /// Names of the headers that were sent along.
+    pub headers: Vec<String>,
+    /// How bodies are compressed.
+    pub compression: Compression,
+    /// How long a request may take, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// Why a snapshot is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// It is not one.
+    #[error("reading the destination that the run recorded: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    /// Its address is none.
+    #[error("reading the destination that the run recorded: the {signal} endpoint `{endpoint}` is not an address")]
+    Endpoint {
+        /// Of which signal.
+        signal: Signal,
+        /// What stands there.
+        endpoint: String,
+    },
+    /// The suite, which stands behind the environment, makes no sense.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+}
+
+/// A destination rebuilt from what a run recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Restored {
+    /// Where to deliver to.
+    pub config: DestinationConfig,
+    /// Which traces.
+    pub sampler: Sampler,
+    /// What the user should know: headers that are not set now.
+    pub warnings: Vec<String>,
+}
+
+impl Snapshot {
+    /// The snapshot of a destination of a plan.
+    pub fn new(config: &DestinationConfig, plan: &ExportPlan) -> Self {
+        let destination = match config {
+            DestinationConfig::Otlp { traces, logs } => DestinationSnapshot::Otlp {
+                traces: traces.as_ref().map(OtlpSnapshot::new),
+                logs: logs.as_ref().map(OtlpSnapshot::new),
+            },
+            DestinationConfig::Console { traces, logs } => {
+                DestinationSnapshot::Console { traces: *traces, logs: *logs }
+            }
+        };
+        Self { destination, sampler: plan.sampler.clone() }
+    }
+
+    /// The text that the store keeps.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a snapshot has nothing that JSON cannot say")
+    }
+
+    /// The snapshot in a text of the store.
+    pub fn from_json(text: &str) -> Result<Self, SnapshotError> {
+        Ok(serde_json::from_str(text)?)
+    }
+
+    /// The destination to deliver to now: what the environment says now wins, so that an endpoint that moved can be
+    /// given anew; what it does not say is as it was when the run started. Headers come from the environment, else from
+    /// the suite.
+    pub fn restore(&self, env: &Environment, suite: &SuiteOtlp) -> Result<Restored, SnapshotError> {
+        let mut reader = Reader::new(env, suite)?;
+        let config = match &self.destination {
+            DestinationSnapshot::Console { traces, logs } => {
+                DestinationConfig::Console { traces: *traces, logs: *logs }
+            }
+            DestinationSnapshot::Otlp { traces, logs } => {
+                let mut restore = |snapshot: &Option<OtlpSnapshot>, signal| {
+                    snapshot.as_ref().map(|snapshot| snapshot.restore(&mut reader, signal)).transpose()
+                };
+                DestinationConfig::Otlp { traces: restore(traces, Signal::Traces)?, logs: restore(logs, Signal::Logs)? }
+            }
+        };
+        Ok(Restored { config, sampler: self.sampler.clone(), warnings: reader.warnings })
+    }
+}
+
+impl OtlpSnapshot {
+    fn new(settings: &OtlpSettings) -> Self {
+        Self {
+            endpoint: settings.address(),
+            protocol: settings.protocol,
+            headers: settings.headers.keys().map(|name| name.as_str().to_owned()).collect(),
+            compression: settings.compression,
+            timeout_ms: settings.timeout.as_millis() as u64,
+        }
+    }
+
+    fn restore(&self, reader: &mut Reader<'_>, signal: Signal) -> Result<OtlpSettings, SnapshotError> {
+        let own = match signal {
+            Signal::Traces => OtlpSignal::Traces,
+            Signal::Logs => OtlpSignal::Logs,
+        };
+        let protocol = reader.env_protocol(own).unwrap_or(self.protocol);
+        let endpoint = match reader.env_endpoint(own, protocol) {
+            Some(url) => url,
+            None => Url::parse(&self.endpoint)
+                .map_err(|_| SnapshotError::Endpoint { signal, endpoint: self.endpoint.clone() })?,
+        };
+        let mut settings = OtlpSettings::new(endpoint, protocol, reader.headers(own));
+        settings.compression = reader.env_compression(own).unwrap_or(self.compression);
+        settings.timeout = reader.env_timeout(own).unwrap_or(Duration::from_millis(self.timeout_ms));
+        let missing: Vec<&str> =
+            self.headers.iter().map(String::as_str).filter(|name| !settings.headers.contains_key(*name)).collect();
+        if !missing.is_empty() {
+            let warning = format!(
+                "OTEL_EXPORTER_OTLP_HEADERS: the run sent {} to {} and it is not set now",
+                missing.join(", "),
+                settings.address()
+            );
+            reader.warnings.push(warning);
+        }
+        Ok(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(pairs: &[(&str, &str)]) -> Environment {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn snapshot(pairs: &[(&str, &str)]) -> Snapshot {
+        let plan = ExportPlan::resolve(&env(pairs), &SuiteOtlp::default(), None).unwrap();
+        Snapshot::from_json(&Snapshot::new(&plan.destinations[0], &plan).to_json()).unwrap()
+    }
+
+    fn traces(restored: &Restored) -> &OtlpSettings {
+        match &restored.config {
+            DestinationConfig::Otlp { traces: Some(traces), .. } => traces,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn no_secret_is_kept() {
+        let text = snapshot(&[
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://user:hunter2@c/v1/traces?key=hunter2"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=hunter2"),
+        ])
+        .to_json();
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(text.contains("x-key") && text.contains("https://c/v1/traces"), "{text}");
+    }
+
+    #[test]
+    fn what_was_recorded_stands_behind_the_environment() {
+        let kept = snapshot(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://old:4318/base"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=1"),
+            ("OTEL_TRACES_SAMPLER", "always_off"),
+        ]);
+        let as_it_was = kept.restore(&env(&[]), &SuiteOtlp::default()).unwrap();
+        assert_eq!(traces(&as_it_was).endpoint.as_str(), "http://old:4318/base/v1/traces");
+        assert_eq!(traces(&as_it_was).protocol, Protocol::HttpJson);
+        assert!(as_it_was.warnings[0].contains("x-key"), "{:?}", as_it_was.warnings);
+        assert!(!as_it_was.sampler.keeps_all());
+        let moved = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://new:1"), ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=2")];
+        let moved = kept.restore(&env(&moved), &SuiteOtlp::default()).unwrap();
+        assert_eq!(traces(&moved).endpoint.as_str(), "http://new:1/v1/traces");
+        assert_eq!(traces(&moved).headers["x-key"], "2");
+        assert!(moved.warnings.is_empty());
+    }
+
+    #[test]
+    fn a_text_that_is_none_is_an_error() {
+        assert!(matches!(Snapshot::from_json("{}"), Err(SnapshotError::Unreadable(_))));
+    }
+}
