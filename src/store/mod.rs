@@ -1,3 +1,29 @@
 //! The only memory: one SQLite file that runs write and everything else reads.
+//!
+//! [`Store`] is a place; [`Writer`] is the one thread of this process that writes there, [`Reader`]s read at any time,
+//! from this process or another. What a trial gives (outcome, scores, spans, log records) is one transaction, and what
+//! is acknowledged is on disk. Delivery to other systems is `export`'s, from the outbox that is kept here.
 
 pub mod rows;
+
+mod apply;
+mod bundle;
+mod codec;
+mod error;
+mod lock;
+mod open;
+mod outbox;
+mod plan;
+mod reader;
+mod remove;
+mod schema;
+mod statements;
+mod writer;
+
+pub use error::StoreError;
+pub use lock::RunLock;
+pub use open::Store;
+pub use outbox::{Ack, OutboxBatch, OutboxCounts, Outgoing, Pending, Signal};
+pub use plan::Planner;
+pub use reader::{DoneTrials, Reader};
+pub use writer::Writer;

@@ -1,0 +1,153 @@
+//! Opening a store: the directory, the file, its connections.
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::{Attempt, BUSY_SECONDS, StoreError};
+use super::lock::{self, RunLock};
+use super::reader::Reader;
+use super::schema::{self, Found};
+use super::writer::Writer;
+use crate::model::RunId;
+
+/// A store's place. Holds no connection: readers and the writer open their own.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dir: PathBuf,
+    path: PathBuf,
+    /// The store's number of the dictionary that we compress with.
+    dictionary: u32,
+}
+
+/// The database file within the store's directory.
+const FILE: &str = "spanscore.db";
+
+impl Store {
+    /// Opens the store in `dir`; makes the directory (0700), the file (0600) and the tables where they are missing.
+    ///
+    /// Rows that a killed planning or removal left behind are swept away.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        make_directory(dir)?;
+        let path = dir.join(FILE);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        lock::private(&mut options).open(&path).map_err(|e| lock::cannot("opening the store", &path, &e))?;
+        Self::prepare(dir)
+    }
+
+    /// Opens the store in `dir`; one that is missing is an error that says how to get one.
+    pub fn open_existing(dir: &Path) -> Result<Self, StoreError> {
+        let is_there = std::fs::metadata(dir.join(FILE)).is_ok_and(|file| file.is_file() && file.len() > 0);
+        if !is_there {
+            return Err(StoreError::Missing { dir: dir.to_owned() });
+        }
+        make_directory(dir)?;
+        Self::prepare(dir)
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A reader with a connection of its own; any number of them work while others write.
+    pub fn reader(&self) -> Result<Reader, StoreError> {
+        Ok(Reader::new(self.connect_for_reading()?, Attempt::new("reading", &self.path), self.dir.clone()))
+    }
+
+    /// A writer: one thread with a connection of its own. A process needs one.
+    pub fn writer(&self) -> Result<Writer, StoreError> {
+        Writer::start(self.connect_for_writing()?, self.clone())
+    }
+
+    /// Takes the run for this process until the lock is dropped.
+    pub fn lock_run(&self, run_id: &RunId) -> Result<RunLock, StoreError> {
+        lock::lock_run(&self.dir, run_id)
+    }
+
+    pub(super) const fn dictionary(&self) -> u32 {
+        self.dictionary
+    }
+
+    pub(super) fn connect_for_writing(&self) -> Result<Connection, StoreError> {
+        connect_for_writing(&self.path)
+    }
+
+    pub(super) fn connect_for_reading(&self) -> Result<Connection, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Connection::open_with_flags(&self.path, flags)
+            .and_then(|conn| {
+                conn.busy_timeout(Duration::from_secs(BUSY_SECONDS))?;
+                conn.pragma_update(None, "cache_size", -8192)?;
+                conn.set_prepared_statement_cache_capacity(64);
+                Ok(conn)
+            })
+            .map_err(|e| Attempt::new("reading", &self.path).failed(e))
+    }
+
+    fn prepare(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join(FILE);
+        let attempt = Attempt::new("opening", &path);
+        let failed = |e| attempt.failed(e);
+        // Two processes that open a new store at once make it one after the other.
+        let opening = lock::lock_opening(dir)?;
+        let conn = connect_for_writing(&path)?;
+        match schema::inspect(&conn).map_err(failed)? {
+            Found::Current => {}
+            Found::Empty => schema::create(&conn).map_err(failed)?,
+            Found::Newer(found) => return Err(StoreError::NewerFormat { path, found, known: schema::FORMAT }),
+            Found::Foreign => {
+                return Err(StoreError::NotAStore { path, reason: "it is the database of another program".to_owned() });
+            }
+        }
+        let dictionary = schema::dictionary_number(&conn).map_err(failed)?;
+        let store = Self { dir: dir.to_owned(), path, dictionary };
+        super::remove::sweep(&conn, &store)?;
+        drop(opening);
+        Ok(store)
+    }
+}
+
+fn connect_for_writing(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
+        .and_then(|conn| {
+            conn.busy_timeout(Duration::from_secs(BUSY_SECONDS))?;
+            // Acknowledged means durable: every commit waits for the disk.
+            conn.pragma_update(None, "synchronous", "FULL")?;
+            conn.pragma_update(None, "cache_size", -16384)?;
+            conn.pragma_update(None, "temp_store", "MEMORY")?;
+            // Rarely and then much: a page that many trials touch goes to the database file once.
+            conn.pragma_update(None, "wal_autocheckpoint", 4000)?;
+            conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
+            Ok(conn)
+        })
+        .map_err(|e| Attempt::new("opening", path).failed(e))
+}
+
+fn make_directory(dir: &Path) -> Result<(), StoreError> {
+    let doing = "creating the store directory";
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(|e| lock::cannot(doing, dir, &e))?;
+    }
+    for dir in [dir, &lock::directory(dir)] {
+        let mut builder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        match builder.create(dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists || !dir.is_dir() => {
+                return Err(lock::cannot(doing, dir, &e));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

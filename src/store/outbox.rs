@@ -1,0 +1,360 @@
+//! Delivery: for each run, destination and signal a cursor over what is stored, and what became of what it passed.
+//!
+//! `stored = delivered + pending + rejected + not_sampled`, where `stored` and `pending` are counted from the rows. An
+//! open span is stored and pending, but is not handed out before it is closed; then it has a new place at the end.
+
+use std::collections::BTreeMap;
+
+use rusqlite::params;
+
+use super::bundle::Messages;
+use super::error::StoreError;
+use super::reader::Reader;
+use super::rows::RunRow;
+use crate::model::{Key, LogRecord, RunId, Span, Value};
+use crate::trace::otlp;
+
+/// What is delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Signal {
+    /// Spans.
+    Traces,
+    /// Log records.
+    Logs,
+}
+
+impl Signal {
+    /// `traces` or `logs`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Logs => "logs",
+        }
+    }
+
+    pub(super) const fn number(self) -> i64 {
+        match self {
+            Self::Traces => 0,
+            Self::Logs => 1,
+        }
+    }
+
+    const fn from_number(number: i64) -> Self {
+        if number == 0 { Self::Traces } else { Self::Logs }
+    }
+}
+
+/// What became of a batch of the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ack {
+    /// The run's number.
+    pub run: i64,
+    /// The destination's name.
+    pub destination: String,
+    /// Which signal.
+    pub signal: Signal,
+    /// [`OutboxBatch::cursor`], or the [`Outgoing::position`] of the last item that is dealt with.
+    pub cursor: i64,
+    /// Items that the destination has taken.
+    pub delivered: u64,
+    /// Items that it refused for good.
+    pub rejected: u64,
+    /// Items that sampling left out.
+    pub not_sampled: u64,
+    /// Items sent again because an acknowledgement was lost; they are among the delivered, once.
+    pub duplicates: u64,
+}
+
+/// What is next for a destination, in commit order.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OutboxBatch {
+    /// Spans, if they were asked for.
+    pub spans: Vec<Outgoing<Span>>,
+    /// Log records, if they were asked for.
+    pub logs: Vec<Outgoing<LogRecord>>,
+    /// The resources that items refer to.
+    pub resources: Vec<Vec<(Key, Value)>>,
+    /// What to acknowledge when all of it is dealt with.
+    pub cursor: i64,
+}
+
+impl OutboxBatch {
+    /// How many items it has.
+    pub fn len(&self) -> usize {
+        self.spans.len() + self.logs.len()
+    }
+
+    /// Whether nothing is pending that could be delivered now.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// An item on its way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing<T> {
+    /// The item.
+    pub item: T,
+    /// Its place in [`OutboxBatch::resources`].
+    pub resource: usize,
+    /// Its place in the outbox. Log records of one trial share one: acknowledge them together.
+    pub position: i64,
+}
+
+/// How far a destination is with a run's signal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutboxCounts {
+    /// Items stored, counted from the rows.
+    pub stored: u64,
+    /// Items that the destination has taken.
+    pub delivered: u64,
+    /// Items still to come, open spans included, counted from the rows.
+    pub pending: u64,
+    /// Items that it refused for good.
+    pub rejected: u64,
+    /// Items that sampling left out.
+    pub not_sampled: u64,
+    /// Items sent again because an acknowledgement was lost.
+    pub duplicates: u64,
+}
+
+/// A run's destination with something pending.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pending {
+    /// The run's number.
+    pub run: i64,
+    /// Its id.
+    pub run_id: RunId,
+    /// The destination's name.
+    pub destination: String,
+    /// Which signal.
+    pub signal: Signal,
+    /// How it was configured when it was registered, without secrets.
+    pub config: serde_json::Value,
+    /// How far it is.
+    pub counts: OutboxCounts,
+}
+
+struct Row {
+    destination: String,
+    signal: Signal,
+    config: String,
+    cursor: i64,
+    counts: OutboxCounts,
+}
+
+impl Reader {
+    /// The next items for a destination: at most `max`, or one trial's log records if those are more.
+    pub fn outbox_batch(
+        &self,
+        run: i64,
+        destination: &str,
+        signal: Signal,
+        max: usize,
+    ) -> Result<OutboxBatch, StoreError> {
+        let or = self.or();
+        let row = self.outbox_rows(run)?.into_iter().find(|row| row.destination == destination && row.signal == signal);
+        let Some(row) = row else {
+            return Err(StoreError::OutOfOrder {
+                what: format!("a delivery to `{destination}`"),
+                reason: "the run has no such destination".to_owned(),
+            });
+        };
+        let mut batch = OutboxBatch { cursor: row.cursor, ..OutboxBatch::default() };
+        let (first, last) = self.range(run, signal)?;
+        let from = first.max(row.cursor.saturating_add(1));
+        let sql = match signal {
+            Signal::Traces => {
+                "SELECT span.id, slot, payload, resource, body FROM span JOIN payload ON payload.id = span.payload
+                 WHERE span.run = ?1 AND span.id BETWEEN ?2 AND ?3 AND end IS NOT NULL ORDER BY span.id LIMIT ?4"
+            }
+            Signal::Logs => {
+                "SELECT payload, records, payload, resource, body FROM log JOIN payload ON payload.id = log.payload
+                 WHERE log.run = ?1 AND log.payload BETWEEN ?2 AND ?3 ORDER BY log.payload LIMIT ?4"
+            }
+        };
+        let mut resources: Vec<Option<i64>> = Vec::new();
+        let mut statement = self.conn.prepare_cached(sql).map_err(&or)?;
+        let mut rows = statement.query(params![run, from, last, max.max(1) as i64]).map_err(&or)?;
+        // Spans of one trial share a payload: it is unpacked once.
+        let mut unpacked: Option<(i64, Vec<u8>)> = None;
+        while let Some(row) = rows.next().map_err(&or)? {
+            let (position, slot_or_records, payload): (i64, i64, i64) =
+                (row.get(0).map_err(&or)?, row.get(1).map_err(&or)?, row.get(2).map_err(&or)?);
+            let resource: Option<i64> = row.get(3).map_err(&or)?;
+            let content = match &mut unpacked {
+                Some((number, content)) if *number == payload => &*content,
+                unpacked => {
+                    let blob = row.get_ref(4).and_then(|b| Ok(b.as_blob()?)).map_err(&or)?;
+                    let content = self.unpack("a payload", blob, |content| Ok(content.to_vec()))?;
+                    &unpacked.insert((payload, content)).1
+                }
+            };
+            let messages = Messages::split(content)?;
+            let resource = resources.iter().position(|known| *known == resource).unwrap_or_else(|| {
+                resources.push(resource);
+                resources.len() - 1
+            });
+            match signal {
+                Signal::Traces => {
+                    let item = messages.span(slot_or_records as usize)?;
+                    batch.spans.push(Outgoing { item, resource, position });
+                }
+                Signal::Logs => {
+                    if !batch.logs.is_empty() && batch.logs.len() + messages.logs.len() > max {
+                        break;
+                    }
+                    for bytes in messages.logs {
+                        let item = otlp::read_log(bytes).map_err(|e| StoreError::damaged("a log record", e))?;
+                        batch.logs.push(Outgoing { item, resource, position });
+                    }
+                }
+            }
+            batch.cursor = position;
+        }
+        drop(rows);
+        drop(statement);
+        for resource in resources {
+            let attributes = self.resource(resource)?;
+            batch.resources.push(attributes);
+        }
+        Ok(batch)
+    }
+
+    /// How far each destination of a run is, by name; what it has of traces and logs is added up.
+    pub fn outbox_counts(&self, run: &RunRow) -> Result<BTreeMap<String, OutboxCounts>, StoreError> {
+        let mut by_name: BTreeMap<String, OutboxCounts> = BTreeMap::new();
+        for row in self.outbox_rows(run.number)? {
+            let counts = self.count(run.number, &row)?;
+            let sum = by_name.entry(row.destination).or_default();
+            sum.stored += counts.stored;
+            sum.delivered += counts.delivered;
+            sum.pending += counts.pending;
+            sum.rejected += counts.rejected;
+            sum.not_sampled += counts.not_sampled;
+            sum.duplicates += counts.duplicates;
+        }
+        Ok(by_name)
+    }
+
+    /// How far each destination of a run is with its spans, by name.
+    pub fn span_counts(&self, run: &RunRow) -> Result<BTreeMap<String, OutboxCounts>, StoreError> {
+        let rows = self.outbox_rows(run.number)?.into_iter().filter(|row| row.signal == Signal::Traces);
+        rows.map(|row| Ok((row.destination.clone(), self.count(run.number, &row)?))).collect()
+    }
+
+    /// Every run, destination and signal with something pending, oldest run first.
+    pub fn pending_everywhere(&self) -> Result<Vec<Pending>, StoreError> {
+        let or = self.or();
+        let runs: Vec<(i64, String)> = self
+            .conn
+            .prepare("SELECT number, run_id FROM run WHERE spec IS NOT NULL ORDER BY started, number")
+            .and_then(|mut find| find.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+            .map_err(or)?;
+        let mut pending = Vec::new();
+        for (run, run_id) in runs {
+            for row in self.outbox_rows(run)? {
+                let counts = self.count(run, &row)?;
+                if counts.pending > 0 {
+                    pending.push(Pending {
+                        run,
+                        run_id: RunId::parse(run_id.clone()).map_err(|e| StoreError::damaged("a run", e))?,
+                        destination: row.destination,
+                        signal: row.signal,
+                        config: serde_json::from_str(&row.config)
+                            .map_err(|e| StoreError::damaged("the configuration of a destination", e))?,
+                        counts,
+                    });
+                }
+            }
+        }
+        Ok(pending)
+    }
+
+    /// Spans of a run, really counted.
+    pub fn spans_stored(&self, run: &RunRow) -> Result<u64, StoreError> {
+        self.stored(run.number, Signal::Traces, i64::MIN)
+    }
+
+    /// The attributes of a resource.
+    pub(super) fn resource(&self, id: Option<i64>) -> Result<Vec<(Key, Value)>, StoreError> {
+        let Some(id) = id else { return Ok(Vec::new()) };
+        let body: Vec<u8> = self
+            .conn
+            .prepare_cached("SELECT body FROM resource WHERE id = ?1")
+            .and_then(|mut find| find.query_row([id], |row| row.get(0)))
+            .map_err(self.or())?;
+        otlp::read_resource(&body).map_err(|e| StoreError::damaged("a resource", e))
+    }
+
+    fn outbox_rows(&self, run: i64) -> Result<Vec<Row>, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT destination, signal, config, cursor, delivered, rejected, not_sampled, duplicates
+                 FROM outbox WHERE run = ?1 ORDER BY destination, signal",
+            )
+            .and_then(|mut find| {
+                find.query_map([run], |row| {
+                    let count = |column: usize| row.get::<_, i64>(column).map(|n| n as u64);
+                    Ok(Row {
+                        destination: row.get(0)?,
+                        signal: Signal::from_number(row.get(1)?),
+                        config: row.get(2)?,
+                        cursor: row.get(3)?,
+                        counts: OutboxCounts {
+                            delivered: count(4)?,
+                            rejected: count(5)?,
+                            not_sampled: count(6)?,
+                            duplicates: count(7)?,
+                            ..OutboxCounts::default()
+                        },
+                    })
+                })?
+                .collect()
+            })
+            .map_err(self.or())
+    }
+
+    fn count(&self, run: i64, row: &Row) -> Result<OutboxCounts, StoreError> {
+        let mut counts = row.counts.clone();
+        counts.stored = self.stored(run, row.signal, i64::MIN)?;
+        counts.pending = self.stored(run, row.signal, row.cursor)?;
+        if row.signal == Signal::Traces {
+            // Open spans that the cursor has passed: they come again at the end.
+            let open: i64 = self
+                .conn
+                .prepare_cached("SELECT count(*) FROM span WHERE run = ?1 AND end IS NULL AND id <= ?2")
+                .and_then(|mut count| count.query_row([run, row.cursor], |row| row.get(0)))
+                .map_err(self.or())?;
+            counts.pending += open as u64;
+        }
+        Ok(counts)
+    }
+
+    /// Items of a run beyond a cursor.
+    fn stored(&self, run: i64, signal: Signal, cursor: i64) -> Result<u64, StoreError> {
+        let (first, last) = self.range(run, signal)?;
+        let sql = match signal {
+            Signal::Traces => "SELECT count(*) FROM span WHERE run = ?1 AND id BETWEEN ?2 AND ?3",
+            Signal::Logs => "SELECT coalesce(sum(records), 0) FROM log WHERE run = ?1 AND payload BETWEEN ?2 AND ?3",
+        };
+        let count: i64 = self
+            .conn
+            .prepare_cached(sql)
+            .and_then(|mut count| count.query_row([run, first.max(cursor.saturating_add(1)), last], |row| row.get(0)))
+            .map_err(self.or())?;
+        Ok(count as u64)
+    }
+
+    /// The first and last row that can be the run's.
+    fn range(&self, run: i64, signal: Signal) -> Result<(i64, i64), StoreError> {
+        let sql = match signal {
+            Signal::Traces => "SELECT coalesce(first_span, 1), coalesce(last_span, 0) FROM run WHERE number = ?1",
+            Signal::Logs => "SELECT coalesce(first_payload, 1), coalesce(last_payload, 0) FROM run WHERE number = ?1",
+        };
+        self.conn
+            .prepare_cached(sql)
+            .and_then(|mut find| find.query_row([run], |row| Ok((row.get(0)?, row.get(1)?))))
+            .map_err(self.or())
+    }
+}

@@ -1,0 +1,148 @@
+//! Removing runs, in steps short enough for others to write in between, and giving the space back.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::error::{Attempt, StoreError};
+use super::lock;
+use super::open::Store;
+use super::schema::{first_key, last_key};
+use crate::model::RunId;
+
+/// How many rows of a table a step removes.
+const STEP: i64 = 4096;
+
+/// Does one step of a run's removal within a transaction; true while there is more to do.
+///
+/// The first step makes the run invisible; the row of the run itself goes last, so that a removal that was cut off is
+/// found again.
+pub(super) fn step(conn: &Connection, run_id: &RunId) -> rusqlite::Result<bool> {
+    let found = conn
+        .query_row(
+            "SELECT number, spec IS NOT NULL, coalesce(first_span, 0), coalesce(last_span, -1),
+                    coalesce(first_payload, 0), coalesce(last_payload, -1)
+             FROM run WHERE run_id = ?1",
+            [run_id.as_str()],
+            |row| {
+                let spans: (i64, i64) = (row.get(2)?, row.get(3)?);
+                let payloads: (i64, i64) = (row.get(4)?, row.get(5)?);
+                Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?, spans, payloads))
+            },
+        )
+        .optional()?;
+    let Some((run, visible, spans, payloads)) = found else { return Ok(false) };
+    if visible {
+        conn.execute("UPDATE run SET spec = NULL WHERE number = ?1", [run])?;
+        conn.execute("DELETE FROM outbox WHERE run = ?1", [run])?;
+    }
+    let keys = (first_key(run), last_key(run));
+
+    // Scores go with their trials: up to the last of this step.
+    let last: Option<i64> = conn.query_row(
+        "SELECT max(id) FROM (SELECT id FROM trial WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3)",
+        params![keys.0, keys.1, STEP],
+        |row| row.get(0),
+    )?;
+    if let Some(last) = last {
+        conn.execute("DELETE FROM score WHERE trial BETWEEN ?1 AND ?2", [keys.0, last])?;
+        conn.execute("DELETE FROM trial WHERE id BETWEEN ?1 AND ?2", [keys.0, last])?;
+        return Ok(true);
+    }
+    for (delete, range) in [
+        ("DELETE FROM span WHERE id IN (SELECT id FROM span WHERE run = ?1 AND id BETWEEN ?2 AND ?3 LIMIT ?4)", spans),
+        (
+            "DELETE FROM log WHERE payload IN
+             (SELECT payload FROM log WHERE run = ?1 AND payload BETWEEN ?2 AND ?3 LIMIT ?4)",
+            payloads,
+        ),
+        (
+            "DELETE FROM payload WHERE id IN (SELECT id FROM payload WHERE run = ?1 AND id BETWEEN ?2 AND ?3 LIMIT ?4)",
+            payloads,
+        ),
+    ] {
+        if conn.execute(delete, params![run, range.0, range.1, STEP])? > 0 {
+            return Ok(true);
+        }
+    }
+    if conn.execute("DELETE FROM trace WHERE run = ?1", [run])? > 0 {
+        return Ok(true);
+    }
+    if remove_plan(conn, keys)? {
+        return Ok(true);
+    }
+    conn.execute(
+        "DELETE FROM case_group WHERE id NOT IN (SELECT case_group FROM planned WHERE case_group IS NOT NULL)",
+        [],
+    )?;
+    conn.execute("DELETE FROM run WHERE number = ?1", [run])?;
+    conn.execute("DELETE FROM resource WHERE id NOT IN (SELECT resource FROM run WHERE resource IS NOT NULL)", [])?;
+    Ok(false)
+}
+
+/// Removes planned cases, and content that no other plan shares.
+fn remove_plan(conn: &Connection, keys: (i64, i64)) -> rusqlite::Result<bool> {
+    let cases: Vec<(i64, i64)> = conn
+        .prepare_cached("SELECT id, content FROM planned WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3")?
+        .query_map(params![keys.0, keys.1, STEP], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    let mut delete_case = conn.prepare_cached("DELETE FROM planned WHERE id = ?1")?;
+    let mut delete_content = conn.prepare_cached(
+        "DELETE FROM content WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM planned WHERE content = ?1)",
+    )?;
+    for (id, content) in &cases {
+        delete_case.execute([id])?;
+        delete_content.execute([content])?;
+    }
+    Ok(!cases.is_empty())
+}
+
+/// Removes a run that is being planned; one that is planned already stays.
+pub(super) fn drop_plan(conn: &Connection, run_id: &RunId) -> rusqlite::Result<bool> {
+    let planning: Option<bool> = conn
+        .query_row("SELECT spec IS NULL FROM run WHERE run_id = ?1", [run_id.as_str()], |row| row.get(0))
+        .optional()?;
+    if planning == Some(true) { step(conn, run_id) } else { Ok(false) }
+}
+
+/// Removes what plannings and removals left behind that were killed.
+pub(super) fn sweep(conn: &Connection, store: &Store) -> Result<(), StoreError> {
+    let attempt = Attempt::new("sweeping", store.path());
+    let left: Vec<String> = conn
+        .prepare("SELECT run_id FROM run WHERE spec IS NULL")
+        .and_then(|mut find| find.query_map([], |row| row.get(0))?.collect())
+        .map_err(|e| attempt.failed(e))?;
+    for run_id in left {
+        let Ok(run_id) = RunId::parse(run_id) else { continue };
+        let Ok(_planning) = lock::lock_planning(store.dir(), &run_id) else { continue };
+        let Ok(_lock) = lock::lock_run(store.dir(), &run_id) else { continue };
+        let mut more = true;
+        while more {
+            let in_transaction = || {
+                conn.execute_batch("BEGIN IMMEDIATE")?;
+                let more = step(conn, &run_id);
+                conn.execute_batch(if more.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+                more
+            };
+            more = in_transaction().map_err(|e| attempt.failed(e))?;
+        }
+        lock::forget(store.dir(), &run_id);
+        lock::forget_planning(store.dir(), &run_id);
+    }
+    Ok(())
+}
+
+/// Gives the pages that removals freed back to the file system.
+pub(super) fn vacuum(conn: &Connection) -> rusqlite::Result<()> {
+    loop {
+        // Each round is a transaction of its own; a step of the pragma frees one page.
+        conn.prepare("PRAGMA incremental_vacuum(4096)")?.query([]).and_then(|mut rows| {
+            while rows.next()?.is_some() {}
+            Ok(())
+        })?;
+        let free: i64 = conn.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+        if free == 0 {
+            break;
+        }
+    }
+    // The file shrinks when the log is moved into it; where a reader prevents that, the next checkpoint does it.
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
