@@ -14,7 +14,7 @@ use crate::dataset::{ColumnMap, LabelVocabulary, Problem, ReadOptions, Sample, S
 use crate::evaluator::{Evaluator, Registry};
 use crate::export::SuiteOtlp;
 use crate::llm::chat::Parameters;
-use crate::model::{Case, EvaluatorId, Label};
+use crate::model::{Case, EvaluatorId};
 use crate::query;
 use crate::workflow::{AnswerParser, Capture, Prompt};
 
@@ -66,8 +66,8 @@ impl Inputs {
         if survey.errors.is_empty() {
             return Ok(survey);
         }
-        let total = survey.errors.len() as u64 + survey.more_errors;
-        let shown = survey.errors.iter().take(SHOWN).map(line).collect::<Vec<_>>().join("\n");
+        let total = survey.errors.len() as u64 + survey.errors_omitted;
+        let shown = survey.errors.iter().take(SHOWN).map(Problem::to_string).collect::<Vec<_>>().join("\n");
         let more = match total.saturating_sub(SHOWN as u64) {
             0 => String::new(),
             more => format!("\n… and {more} more; `spanscore validate` lists them all"),
@@ -152,15 +152,10 @@ pub(super) fn describe(plan: &RunPlan, model: &ModelPlan, parameters: &Parameter
     })
 }
 
-/// One problem as one line: file, line, what, and what to do.
-pub(super) fn line(problem: &Problem) -> String {
-    problem.to_string()
-}
-
 fn warnings(survey: &Survey) -> Vec<String> {
     let mut lines: Vec<String> =
-        survey.warnings.iter().take(SHOWN / 2).map(|w| format!("warning: {}", line(w))).collect();
-    let more = (survey.warnings.len() as u64 + survey.more_warnings).saturating_sub(lines.len() as u64);
+        survey.warnings.iter().take(SHOWN / 2).map(|w| format!("warning: {w}")).collect();
+    let more = (survey.warnings.len() as u64 + survey.warnings_omitted).saturating_sub(lines.len() as u64);
     if more > 0 {
         lines.push(format!("… and {more} more warnings; `spanscore validate` lists them all"));
     }
@@ -181,13 +176,11 @@ pub(super) fn dry_run(plan: &RunPlan, inputs: &Inputs, context: &Context) -> any
     let trials = survey.cases * u64::from(plan.repeat) * plan.models.len() as u64;
     // Four bytes a token is the usual rule of thumb for English.
     let tokens = bytes as u64 / 4 * u64::from(plan.repeat) * plan.models.len() as u64;
-    let labels: serde_json::Map<String, serde_json::Value> =
-        Label::ALL.iter().map(|l| (l.as_str().to_owned(), survey.labels.of(*l).into())).collect();
     let models: Vec<_> =
         plan.models.iter().map(|m| json!({"provider": m.provider.as_str(), "name": m.name})).collect();
     let document = json!({
         "suite": plan.suite,
-        "dataset": {"name": inputs.source.name(), "digest": survey.digest, "cases": survey.cases, "labels": labels},
+        "dataset": {"name": inputs.source.name(), "digest": survey.digest, "cases": survey.cases, "labels": survey.labels},
         "models": models,
         "evaluators": plan.evaluators,
         "trials": trials,

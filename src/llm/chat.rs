@@ -158,3 +158,14 @@ pub trait ChatModel: Send + Sync {
     /// Where it is.
     fn endpoint(&self) -> &Endpoint;
 }
+
+#[async_trait]
+impl<M: ChatModel + ?Sized> ChatModel for Box<M> {
+    async fn chat(&self, request: ChatRequest<'_>) -> ChatCall {
+        (**self).chat(request).await
+    }
+
+    fn endpoint(&self) -> &Endpoint {
+        (**self).endpoint()
+    }
+}

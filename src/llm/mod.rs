@@ -15,6 +15,10 @@ pub mod error;
 pub mod client;
 pub mod limits;
 pub mod concurrency;
+pub mod builtin;
+pub mod replay;
+pub mod cache;
+pub mod price;
 
 mod attempt;
 mod call;
@@ -29,6 +33,8 @@ mod client_tests;
 #[cfg(test)]
 mod testserver;
 
+pub use builtin::BuiltinServer;
+pub use cache::CachedModel;
 pub use chat::{
     ChatCall, ChatError, ChatModel, ChatReply, ChatRequest, Endpoint, FailedAttempt, Message, Parameters, Role,
 };
@@ -36,6 +42,8 @@ pub use client::HttpModel;
 pub use concurrency::{Concurrency, Permit, overloaded};
 pub use error::LlmError;
 pub use limits::Limits;
+pub use price::{Price, cost};
+pub use replay::{RecordedAnswer, ReplayModel};
 pub use secret::Secret;
 pub use settings::{ApiKind, HttpSettings, MaxTokensField};
 pub use tls::install_tls_provider;
