@@ -73,7 +73,7 @@ pub(super) fn resume(
         soft.join("; ")
     );
     let prior = prior(&reader, &row, flags.retry_failed)?;
-    let done = reader.done_trials(&row, flags.retry_failed)?;
+    let done = reader.done_trials(&row, !flags.retry_failed)?;
     let recorded = done.len();
     let mut spec = row.spec;
     if !soft.is_empty() {
