@@ -113,6 +113,14 @@ impl Items {
         }
     }
 
+    /// Removes the first `count` items.
+    pub fn drop_front(&mut self, count: usize) {
+        match self {
+            Self::Spans(spans) => drop(spans.drain(..count.min(spans.len()))),
+            Self::Logs(records) => drop(records.drain(..count.min(records.len()))),
+        }
+    }
+
     /// Keeps the items whose place in `keep` is true; a place beyond its end counts as true.
     pub fn retain(&mut self, keep: &[bool]) {
         let mut place = 0;

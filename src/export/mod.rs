@@ -15,3 +15,5 @@ pub mod otlp;
 mod otlp_http;
 mod otlp_grpc;
 pub mod connect;
+pub mod outbox;
+pub mod delivery;

@@ -175,3 +175,66 @@ fn is_about_size(message: &str) -> bool {
         .iter()
         .any(|words| message.contains(words))
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+    use crate::export::endpoint::Protocol;
+
+    fn transport(address: &str) -> GrpcTransport {
+        let mut settings = OtlpSettings::new(address.parse().unwrap(), Protocol::Grpc, HeaderMap::new());
+        settings.timeout = Duration::from_secs(2);
+        GrpcTransport::new(settings).unwrap()
+    }
+
+    #[tokio::test]
+    async fn codes_mean_what_otlp_says() {
+        let transport = transport("http://127.0.0.1:1");
+        let judge = |code, message: &str| transport.judge(&Status::new(code, message));
+        for code in [Code::Unavailable, Code::Aborted, Code::OutOfRange, Code::DataLoss] {
+            assert!(matches!(judge(code, ""), Verdict::Later { ambiguous: false, .. }), "{code:?}");
+        }
+        for code in [Code::DeadlineExceeded, Code::Cancelled] {
+            assert!(matches!(judge(code, ""), Verdict::Later { ambiguous: true, .. }), "{code:?}");
+        }
+        for code in [Code::InvalidArgument, Code::FailedPrecondition] {
+            assert!(matches!(judge(code, ""), Verdict::Rejected(_)), "{code:?}");
+        }
+        for code in [Code::Unauthenticated, Code::PermissionDenied, Code::Unimplemented, Code::Unknown, Code::Internal]
+        {
+            assert!(matches!(judge(code, ""), Verdict::Halt(_)), "{code:?}");
+        }
+        let large = "grpc: received message larger than max (5 vs. 4)";
+        assert!(matches!(judge(Code::ResourceExhausted, large), Verdict::TooLarge(_)));
+        assert!(matches!(judge(Code::OutOfRange, "decoded message length too large"), Verdict::TooLarge(_)));
+        assert!(matches!(judge(Code::ResourceExhausted, "quota"), Verdict::Halt(_)));
+        let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(1500)));
+        let busy = Status::with_error_details(Code::ResourceExhausted, "quota", details);
+        let Verdict::Later { retry, .. } = transport.judge(&busy) else { panic!("RetryInfo asks for a retry") };
+        assert_eq!(retry.after, Some(Duration::from_millis(1500)));
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_leaves_no_doubt_and_a_broken_one_does() {
+        let request =
+            || Request::Logs(opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            drop(listener);
+            let _ = stream.read(&mut [0; 4096]).await;
+        });
+        let transport = transport(&address);
+        let Verdict::Later { retry, ambiguous } = transport.send(request(), false).await else { panic!("later") };
+        assert!(ambiguous && !retry.unreachable, "{retry:?}");
+        let Verdict::Later { retry, ambiguous } = transport.send(request(), false).await else { panic!("later") };
+        assert!(!ambiguous && retry.unreachable, "{retry:?}");
+        assert!(retry.reason.contains("refused"), "{}", retry.reason);
+    }
+}

@@ -221,3 +221,173 @@ pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
     }
     quote(&innermost.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use flate2::read::GzDecoder;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use wiremock::matchers::{header, method, path};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    use super::*;
+    use crate::export::destination::{Batch, Delivery, Destination as _, Items, Scope};
+    use crate::export::otlp::Otlp;
+    use crate::model::{Span, SpanId, TraceId, Value};
+    use crate::trace::otlp;
+
+    fn batch(count: u64) -> Batch {
+        let span = |i| Span::open(TraceId::from_bytes([1; 16]), SpanId::from_bytes([2; 8]), None, "s", i);
+        Batch {
+            resource: vec![("service.name".into(), Value::from("t"))],
+            scope: Scope::own(),
+            items: Items::Spans((1..=count).map(span).collect()),
+        }
+    }
+
+    fn settings(address: &str, protocol: Protocol) -> OtlpSettings {
+        OtlpSettings::new(format!("{address}/v1/traces").parse().unwrap(), protocol, HeaderMap::new())
+    }
+
+    async fn deliver(settings: OtlpSettings, batch: &Batch) -> Delivery {
+        Otlp::new(Some(settings), None).unwrap().deliver(batch).await
+    }
+
+    async fn answered(template: ResponseTemplate) -> Delivery {
+        let server = MockServer::start().await;
+        Mock::given(method("POST")).respond_with(template).mount(&server).await;
+        deliver(settings(&server.uri(), Protocol::HttpProtobuf), &batch(3)).await
+    }
+
+    #[tokio::test]
+    async fn a_request_carries_the_batch_and_its_headers() {
+        let server = MockServer::start().await;
+        Mock::given(method("POST"))
+            .and(path("/v1/traces"))
+            .and(header("content-type", "application/x-protobuf"))
+            .and(header("content-encoding", "gzip"))
+            .and(header("x-key", "k"))
+            .respond_with(ResponseTemplate::new(200))
+            .mount(&server)
+            .await;
+        let mut settings = settings(&server.uri(), Protocol::HttpProtobuf);
+        settings.compression = Compression::Gzip;
+        settings.headers.insert("x-key", HeaderValue::from_static("k"));
+        assert_eq!(deliver(settings, &batch(2)).await, Delivery::complete(2));
+        let sent = &server.received_requests().await.unwrap()[0];
+        let mut body = Vec::new();
+        GzDecoder::new(&sent.body[..]).read_to_end(&mut body).unwrap();
+        let request =
+            opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest::decode(&body[..]).unwrap();
+        let group = &request.resource_spans[0];
+        assert_eq!(group.resource, Some(otlp::encode_resource(&batch(2).resource)));
+        assert_eq!(group.scope_spans[0].scope.as_ref().unwrap().name, "spanscore");
+        assert_eq!(group.scope_spans[0].spans.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn partial_success_is_counted_in_either_encoding() {
+        let partial = ExportTraceServiceResponse {
+            partial_success: Some(opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess {
+                rejected_spans: 1,
+                error_message: "too\nold".into(),
+            }),
+        };
+        let expected = Delivery { delivered: 2, rejected: 1, rejection: Some("too old".into()), ..Delivery::default() };
+        let protobuf = ResponseTemplate::new(200).set_body_raw(partial.encode_to_vec(), "application/x-protobuf");
+        assert_eq!(answered(protobuf).await, expected);
+        let json = otlp_json::encode_trace_response(&partial);
+        assert_eq!(answered(ResponseTemplate::new(200).set_body_raw(json, "application/json")).await, expected);
+    }
+
+    #[tokio::test]
+    async fn statuses_mean_what_otlp_says() {
+        for status in [429, 502, 503, 504] {
+            let delivery = answered(ResponseTemplate::new(status).insert_header("retry-after", "7")).await;
+            let retry = delivery.retry.unwrap();
+            assert_eq!((retry.after, retry.unreachable), (Some(Duration::from_secs(7)), false), "{status}");
+            assert_eq!((delivery.delivered, delivery.rejected), (0, 0));
+            assert_eq!(delivery.ambiguous, status == 504);
+        }
+        for status in [301, 401, 403, 404, 405, 415, 500] {
+            let delivery = answered(ResponseTemplate::new(status).set_body_string("no\u{7} way")).await;
+            let halt = delivery.halt.unwrap();
+            assert!(halt.contains(&format!("answers {status}")) && halt.ends_with(": no way"), "{halt}");
+            assert_eq!((delivery.delivered, delivery.rejected, delivery.retry), (0, 0, None));
+        }
+        for status in [400, 422] {
+            let delivery = answered(ResponseTemplate::new(status)).await;
+            assert_eq!((delivery.delivered, delivery.rejected, delivery.halt), (0, 3, None));
+        }
+        let page = ResponseTemplate::new(200).set_body_raw("<html>", "text/html; charset=utf-8");
+        assert!(answered(page).await.halt.unwrap().contains("web page"));
+    }
+
+    #[tokio::test]
+    async fn a_date_is_a_wait_too() {
+        let in_an_hour = Duration::from_nanos(Clock::System.now_unix_nano()) + Duration::from_hours(1);
+        let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + in_an_hour);
+        let after =
+            answered(ResponseTemplate::new(503).insert_header("retry-after", date.as_str())).await.retry.unwrap().after;
+        assert!(after.is_some_and(|wait| (3_590..=3_600).contains(&wait.as_secs())), "{after:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_is_split_until_it_fits() {
+        struct AtMost(usize);
+        impl wiremock::Respond for AtMost {
+            fn respond(&self, request: &wiremock::Request) -> ResponseTemplate {
+                ResponseTemplate::new(if request.body.len() > self.0 { 413 } else { 200 })
+            }
+        }
+        let mut batch = batch(7);
+        let Items::Spans(spans) = &mut batch.items else { unreachable!() };
+        spans[4].set("large", "x".repeat(1000));
+        let server = MockServer::start().await;
+        Mock::given(method("POST")).respond_with(AtMost(300)).mount(&server).await;
+        let delivery = deliver(settings(&server.uri(), Protocol::HttpProtobuf), &batch).await;
+        assert_eq!((delivery.delivered, delivery.rejected), (6, 1));
+        assert!(delivery.rejection.unwrap().contains("413"));
+    }
+
+    /// A server that reads a request and hangs up, or does not answer at all.
+    async fn rude(hang_up: bool) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut buffer = [0; 4096];
+                let _ = stream.read(&mut buffer).await;
+                if hang_up {
+                    let _ = stream.shutdown().await;
+                } else {
+                    open.push(stream);
+                }
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_never_came_leaves_a_doubt_and_a_refused_connection_none() {
+        let mut slow = settings(&rude(false).await, Protocol::HttpProtobuf);
+        slow.timeout = Duration::from_millis(50);
+        let delivery = deliver(slow, &batch(1)).await;
+        let retry = delivery.retry.unwrap();
+        assert!(delivery.ambiguous && !retry.unreachable && retry.reason.contains("within 50ms"), "{}", retry.reason);
+
+        let delivery = deliver(settings(&rude(true).await, Protocol::HttpJson), &batch(1)).await;
+        let retry = delivery.retry.unwrap();
+        assert!(delivery.ambiguous && !retry.unreachable && retry.reason.contains("broke"), "{}", retry.reason);
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let nobody = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let delivery = deliver(settings(&nobody, Protocol::HttpProtobuf), &batch(1)).await;
+        let retry = delivery.retry.unwrap();
+        assert!(!delivery.ambiguous && retry.unreachable && retry.reason.contains("refused"), "{}", retry.reason);
+    }
+}

@@ -1,0 +1,707 @@
+//! Moves the outbox to the destinations while a run goes on, and a little after: at least once, in order, and never in
+//! the way of the run. Nothing is lost by giving up; what is left stays pending in the store.
+//!
+//! One task for each destination and signal. What a batch's fate means is said by the [`super::destination`]; where
+//! batches come from is behind [`super::outbox`].
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::destination::{Batch, Delivery, Destination, Retry, Signal};
+use super::outbox::{Acknowledgement, Outbox, OutboxBatch, OutboxError};
+use super::sampler::Sampler;
+use crate::trace::provider::Ids;
+
+/// How many items are read and sent at a time.
+pub const BATCH: usize = 512;
+
+/// How long the end of a run waits for destinations.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// Tries at an address where nobody listens, once the run is over.
+const TRIES_UNREACHABLE: u32 = 2;
+
+/// The longest wait that a destination may ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
+
+/// How delivery paces itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// How long to let items gather after a batch that was not full.
+    pub linger: Duration,
+    /// The first wait after a failure; it doubles each time.
+    pub first_wait: Duration,
+    /// The longest.
+    pub longest_wait: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            linger: Duration::from_millis(200),
+            first_wait: Duration::from_millis(250),
+            longest_wait: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What became of a run's telemetry at one destination, during this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryReport {
+    /// The destination.
+    pub destination: String,
+    /// The signal.
+    pub signal: Signal,
+    /// Items taken.
+    pub delivered: u64,
+    /// Items refused for good.
+    pub rejected: u64,
+    /// Items passed over by the sampler.
+    pub not_sampled: u64,
+    /// Items that the destination may have got twice.
+    pub duplicates: u64,
+    /// What the destination last said about items that it refused.
+    pub rejection: Option<String>,
+    /// What went wrong last, if that was not mended since.
+    pub problem: Option<String>,
+    /// Whether everything that was recorded is settled.
+    pub complete: bool,
+}
+
+impl DeliveryReport {
+    /// What to tell the user where something is left to deliver.
+    pub fn hint(&self) -> Option<String> {
+        let why = self.problem.as_deref().unwrap_or("there was not enough time");
+        (!self.complete).then(|| {
+            format!(
+                "{} {} are left pending: {why}; `spanscore export --pending` delivers them later",
+                self.destination, self.signal
+            )
+        })
+    }
+}
+
+/// Tells the tasks that more was recorded.
+#[derive(Debug, Clone)]
+pub struct Notifier(watch::Sender<State>);
+
+impl Notifier {
+    /// To be called after each commit; never waits.
+    pub fn recorded(&self) {
+        // A value that is sent counts as changed; what it says does not matter here.
+        self.0.send_modify(|_| {});
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    /// Set when the run is over: everything is recorded, and this is when to stop.
+    until: Option<Instant>,
+}
+
+/// The deliveries of one run. Dropping it stops them.
+pub struct Deliveries {
+    tasks: JoinSet<()>,
+    reports: Vec<Arc<Mutex<DeliveryReport>>>,
+    state: watch::Sender<State>,
+}
+
+impl Deliveries {
+    /// Starts delivering, from where each cursor stands. Must be called inside a tokio runtime.
+    pub fn start(
+        outbox: &Arc<dyn Outbox>,
+        destinations: &[Arc<dyn Destination>],
+        sampler: &Sampler,
+        ids: &Ids,
+        pace: Pace,
+    ) -> Self {
+        let (state, _) = watch::channel(State::default());
+        let mut this = Self { tasks: JoinSet::new(), reports: Vec::new(), state };
+        for destination in destinations {
+            for signal in Signal::ALL.into_iter().filter(|signal| destination.takes(*signal)) {
+                let report = Arc::new(Mutex::new(DeliveryReport {
+                    destination: destination.name().to_owned(),
+                    signal,
+                    delivered: 0,
+                    rejected: 0,
+                    not_sampled: 0,
+                    duplicates: 0,
+                    rejection: None,
+                    problem: None,
+                    complete: false,
+                }));
+                this.reports.push(Arc::clone(&report));
+                let courier = Courier {
+                    outbox: Arc::clone(outbox),
+                    destination: Arc::clone(destination),
+                    signal,
+                    sampler: sampler.clone(),
+                    ids: ids.clone(),
+                    pace,
+                    state: this.state.subscribe(),
+                    report,
+                };
+                this.tasks.spawn(courier.run());
+            }
+        }
+        this
+    }
+
+    /// A handle to say that more was recorded.
+    pub fn notifier(&self) -> Notifier {
+        Notifier(self.state.clone())
+    }
+
+    /// Delivers what is left, for as long as `grace` allows, and less where nobody listens. Everything must have been
+    /// recorded before.
+    pub async fn finish(mut self, grace: Duration) -> Vec<DeliveryReport> {
+        const FAR: Duration = Duration::from_hours(24 * 365);
+        let until = Instant::now() + grace.min(FAR);
+        self.state.send_replace(State { until: Some(until) });
+        while self.tasks.join_next().await.is_some() {}
+        self.reports.iter().map(|report| lock(report).clone()).collect()
+    }
+}
+
+fn lock(report: &Mutex<DeliveryReport>) -> std::sync::MutexGuard<'_, DeliveryReport> {
+    report.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Carries one signal to one destination.
+struct Courier {
+    outbox: Arc<dyn Outbox>,
+    destination: Arc<dyn Destination>,
+    signal: Signal,
+    sampler: Sampler,
+    ids: Ids,
+    pace: Pace,
+    state: watch::Receiver<State>,
+    report: Arc<Mutex<DeliveryReport>>,
+}
+
+/// Why a courier stops before everything is settled.
+enum Stop {
+    /// With a problem to report.
+    Problem(String),
+    /// Because time is up; the last problem, if any, stands in the report already.
+    Time,
+}
+
+type Read = tokio::task::JoinHandle<Result<Option<OutboxBatch>, OutboxError>>;
+
+impl Courier {
+    async fn run(mut self) {
+        let stopped = self.carry().await;
+        let mut report = lock(&self.report);
+        match stopped {
+            Ok(()) => report.complete = true,
+            Err(Stop::Problem(problem)) => report.problem = Some(problem),
+            Err(Stop::Time) => {}
+        }
+    }
+
+    async fn carry(&mut self) -> Result<(), Stop> {
+        let (outbox, name, signal) = (Arc::clone(&self.outbox), self.destination.name().to_owned(), self.signal);
+        let mut cursor = blocking(tokio::task::spawn_blocking(move || outbox.cursor(&name, signal))).await?;
+        let mut ahead: Option<Read> = None;
+        loop {
+            // Seen before the read, so that what is recorded during it wakes the wait below.
+            let until = self.state.borrow_and_update().until;
+            let over = until.is_some();
+            if until.is_some_and(|until| until <= Instant::now()) {
+                return Err(Stop::Time);
+            }
+            let read = ahead.take().unwrap_or_else(|| self.read(cursor));
+            let Some(OutboxBatch { batch, positions }) = blocking(read).await? else {
+                if over {
+                    return Ok(());
+                }
+                if self.state.changed().await.is_err() {
+                    return Err(Stop::Time);
+                }
+                continue;
+            };
+            let full = positions.len() >= BATCH;
+            if let Some(last) = positions.last() {
+                cursor = *last;
+                ahead = full.then(|| self.read(cursor));
+            }
+            self.settle(batch, &positions).await?;
+            if !full && !over {
+                self.pause(self.pace.linger).await;
+            }
+        }
+    }
+
+    fn read(&self, after: i64) -> Read {
+        let (outbox, signal) = (Arc::clone(&self.outbox), self.signal);
+        tokio::task::spawn_blocking(move || outbox.read(signal, after, BATCH))
+    }
+
+    /// Hands over a batch until all of it is settled.
+    async fn settle(&mut self, mut batch: Batch, positions: &[i64]) -> Result<(), Stop> {
+        let mut ledger = self.sample(&mut batch, positions);
+        let mut failures = 0;
+        let mut failures_since_over = 0;
+        loop {
+            if batch.items.is_empty() {
+                return self.acknowledge(&mut ledger).await;
+            }
+            let over = self.state.borrow().until.is_some();
+            // Only this and the waits are cut off when time is up: an acknowledgement, once due, is always written.
+            let delivery = tokio::select! {
+                biased;
+                delivery = self.destination.deliver(&batch) => delivery,
+                () = time_is_up(self.state.clone()) => return Err(Stop::Time),
+            };
+            let settled = delivery.settled().min(batch.items.len() as u64);
+            ledger.settle(&delivery, settled);
+            if settled > 0 {
+                batch.items.drop_front(settled as usize);
+                self.acknowledge(&mut ledger).await?;
+                (failures, failures_since_over) = (0, 0);
+            }
+            let Delivery { rejection, retry, halt, ambiguous, .. } = delivery;
+            if ambiguous {
+                ledger.in_doubt = batch.items.len() as u64;
+            }
+            let problem = halt.clone().or_else(|| retry.as_ref().map(|retry| retry.reason.clone()));
+            {
+                let mut report = lock(&self.report);
+                report.rejection = rejection.or_else(|| report.rejection.take());
+                report.problem.clone_from(&problem);
+            }
+            if let Some(halt) = halt {
+                return Err(Stop::Problem(halt));
+            }
+            if batch.items.is_empty() {
+                continue;
+            }
+            // A destination that settles nothing and does not say why gets the benefit of a second try, later.
+            let retry = retry.unwrap_or_default();
+            failures += 1;
+            failures_since_over += u32::from(over);
+            if retry.unreachable && failures_since_over >= TRIES_UNREACHABLE {
+                return Err(Stop::Problem(retry.reason));
+            }
+            self.wait(&retry, if over { failures_since_over } else { failures }).await?;
+        }
+    }
+
+    /// Removes what is not sampled from the batch and opens its ledger.
+    fn sample(&self, batch: &mut Batch, positions: &[i64]) -> Ledger {
+        let keep: Vec<bool> = if self.sampler.keeps_all() {
+            vec![true; positions.len()]
+        } else {
+            batch.items.trace_ids().into_iter().map(|id| self.sampler.keeps(id)).collect()
+        };
+        batch.items.retain(&keep);
+        Ledger::open(positions, &keep)
+    }
+
+    /// Writes down what is settled, as far as a cursor can say it.
+    async fn acknowledge(&self, ledger: &mut Ledger) -> Result<(), Stop> {
+        let Some(settled) = ledger.close_settled() else { return Ok(()) };
+        let Settled { cursor, delivered, rejected, not_sampled, duplicates } = settled;
+        let acknowledgement = Acknowledgement {
+            destination: self.destination.name().to_owned(),
+            signal: self.signal,
+            cursor,
+            delivered,
+            rejected,
+            not_sampled,
+            duplicates,
+        };
+        self.outbox.acknowledge(acknowledgement).await.map_err(|error| Stop::Problem(error.to_string()))?;
+        let mut report = lock(&self.report);
+        report.delivered += delivered;
+        report.rejected += rejected;
+        report.not_sampled += not_sampled;
+        report.duplicates += duplicates;
+        Ok(())
+    }
+
+    /// Waits before the next try. The end of the run cuts the wait short, but not below what the destination asked for.
+    async fn wait(&mut self, retry: &Retry, failures: u32) -> Result<(), Stop> {
+        let doubled = self.pace.first_wait.saturating_mul(1 << failures.saturating_sub(1).min(16));
+        let own = doubled.min(self.pace.longest_wait).mul_f64(0.5 + self.ids.unit() / 2.0);
+        let asked = retry.after.unwrap_or_default().min(MAX_RETRY_AFTER);
+        let not_before = Instant::now() + asked;
+        self.pause(own.max(asked)).await;
+        if self.state.borrow().until.is_some_and(|until| not_before.max(Instant::now()) >= until) {
+            return Err(Stop::Time);
+        }
+        sleep_until(not_before).await;
+        Ok(())
+    }
+
+    /// Sleeps, or until the run is over if it is not yet.
+    async fn pause(&mut self, duration: Duration) {
+        let until = self.state.borrow().until;
+        if let Some(until) = until {
+            return sleep_until(until.min(Instant::now() + duration)).await;
+        }
+        let mut state = self.state.clone();
+        tokio::select! {
+            () = sleep(duration) => {}
+            _ = state.wait_for(|state| state.until.is_some()) => {}
+        }
+    }
+}
+
+/// Returns when the run is over and the time given for the rest has passed.
+async fn time_is_up(mut state: watch::Receiver<State>) {
+    let until = state.wait_for(|state| state.until.is_some()).await.ok().and_then(|state| state.until);
+    match until {
+        Some(until) => sleep_until(until).await,
+        // Nobody can end the run any more; the task ends with its set.
+        None => std::future::pending().await,
+    }
+}
+
+async fn blocking<T>(task: tokio::task::JoinHandle<Result<T, OutboxError>>) -> Result<T, Stop> {
+    match task.await {
+        Ok(result) => result.map_err(|error| Stop::Problem(format!("reading the outbox: {error}"))),
+        Err(error) => Err(Stop::Problem(format!("reading the outbox: {error}"))),
+    }
+}
+
+/// The books of one batch: what is settled but not yet acknowledged.
+struct Ledger {
+    /// The positions that are not acknowledged yet, in order.
+    open: VecDeque<Entry>,
+    /// Settled items that are not acknowledged yet.
+    delivered: u64,
+    rejected: u64,
+    duplicates: u64,
+    /// How many of the unsettled items at the front the destination may have got already.
+    in_doubt: u64,
+}
+
+/// The items of one position.
+struct Entry {
+    position: i64,
+    sampled: u64,
+    not_sampled: u64,
+}
+
+/// What an acknowledgement says.
+#[derive(Debug, PartialEq, Eq)]
+struct Settled {
+    cursor: i64,
+    delivered: u64,
+    rejected: u64,
+    not_sampled: u64,
+    duplicates: u64,
+}
+
+impl Ledger {
+    fn open(positions: &[i64], keep: &[bool]) -> Self {
+        let mut open: VecDeque<Entry> = VecDeque::new();
+        for (position, keep) in positions.iter().zip(keep) {
+            if open.back().is_none_or(|entry| entry.position != *position) {
+                open.push_back(Entry { position: *position, sampled: 0, not_sampled: 0 });
+            }
+            let entry = open.back_mut().expect("an entry was just made sure of");
+            if *keep {
+                entry.sampled += 1;
+            } else {
+                entry.not_sampled += 1;
+            }
+        }
+        Self { open, delivered: 0, rejected: 0, duplicates: 0, in_doubt: 0 }
+    }
+
+    fn settle(&mut self, delivery: &Delivery, settled: u64) {
+        self.rejected += delivery.rejected.min(settled);
+        self.delivered += settled - delivery.rejected.min(settled);
+        let doubtful = settled.min(self.in_doubt);
+        self.duplicates += doubtful;
+        self.in_doubt -= doubtful;
+    }
+
+    /// Takes out the positions all of whose items are settled. Items of a position that is settled in part stay in the
+    /// books: were they counted now and the process killed, they would be delivered and counted again.
+    fn close_settled(&mut self) -> Option<Settled> {
+        let mut unaccounted = self.delivered + self.rejected;
+        let mut settled: Option<Settled> = None;
+        while let Some(entry) = self.open.pop_front_if(|entry| entry.sampled <= unaccounted) {
+            unaccounted -= entry.sampled;
+            let so_far =
+                settled.get_or_insert(Settled { cursor: 0, delivered: 0, rejected: 0, not_sampled: 0, duplicates: 0 });
+            so_far.cursor = entry.position;
+            so_far.not_sampled += entry.not_sampled;
+            // Which of the items were rejected is not known, so the count is laid on the first.
+            let rejected = self.rejected.min(entry.sampled);
+            let duplicates = self.duplicates.min(entry.sampled);
+            so_far.rejected += rejected;
+            so_far.delivered += entry.sampled - rejected;
+            so_far.duplicates += duplicates;
+            self.rejected -= rejected;
+            self.delivered -= entry.sampled - rejected;
+            self.duplicates -= duplicates;
+        }
+        settled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::export::destination::{Items, Scope};
+    use crate::export::sampler::Rule;
+    use crate::model::{Span, SpanId, TraceId};
+
+    /// Spans in memory, at the positions 10, 20, …, or two spans at each.
+    #[derive(Default)]
+    struct Memory {
+        spans: Mutex<Vec<(i64, Span)>>,
+        acknowledged: Mutex<Vec<Acknowledgement>>,
+    }
+
+    impl Memory {
+        fn with(count: u64) -> Arc<Self> {
+            let memory = Arc::new(Self::default());
+            memory.add(count, 1);
+            memory
+        }
+
+        fn add(&self, count: u64, at_each: u64) {
+            let mut spans = self.spans.lock().unwrap();
+            let before = spans.len() as u64;
+            for i in before..before + count {
+                let mut id = [0; 16];
+                id[8..].copy_from_slice(&(i << 60 | 1).to_be_bytes());
+                let position = (i / at_each + 1) as i64 * 10;
+                spans.push((position, Span::open(TraceId::from_bytes(id), SpanId::from_bytes([1; 8]), None, "s", i)));
+            }
+        }
+
+        fn total(&self) -> (i64, [u64; 4]) {
+            let all = self.acknowledged.lock().unwrap();
+            let sum = |pick: fn(&Acknowledgement) -> u64| all.iter().map(pick).sum();
+            let counts = [sum(|a| a.delivered), sum(|a| a.rejected), sum(|a| a.not_sampled), sum(|a| a.duplicates)];
+            (all.last().map_or(0, |a| a.cursor), counts)
+        }
+    }
+
+    #[async_trait]
+    impl Outbox for Memory {
+        fn cursor(&self, _: &str, _: Signal) -> Result<i64, OutboxError> {
+            Ok(self.acknowledged.lock().unwrap().last().map_or(0, |a| a.cursor))
+        }
+
+        fn read(&self, _: Signal, after: i64, limit: usize) -> Result<Option<OutboxBatch>, OutboxError> {
+            let all = self.spans.lock().unwrap();
+            let (positions, spans): (Vec<_>, Vec<_>) =
+                all.iter().filter(|(position, _)| *position > after).take(limit).cloned().unzip();
+            let batch = Batch { resource: vec![], scope: Scope::own(), items: Items::Spans(spans) };
+            Ok((!positions.is_empty()).then_some(OutboxBatch { batch, positions }))
+        }
+
+        async fn acknowledge(&self, acknowledgement: Acknowledgement) -> Result<(), OutboxError> {
+            self.acknowledged.lock().unwrap().push(acknowledgement);
+            Ok(())
+        }
+    }
+
+    /// Answers by a script, then takes everything; remembers what came.
+    struct Scripted {
+        script: Mutex<VecDeque<Delivery>>,
+        seen: Mutex<Vec<Vec<u64>>>,
+    }
+
+    impl Scripted {
+        fn new(script: impl IntoIterator<Item = Delivery>) -> Arc<Self> {
+            Arc::new(Self { script: Mutex::new(script.into_iter().collect()), seen: Mutex::default() })
+        }
+    }
+
+    #[async_trait]
+    impl Destination for Scripted {
+        fn name(&self) -> &str {
+            "scripted"
+        }
+        fn takes(&self, signal: Signal) -> bool {
+            signal == Signal::Traces
+        }
+        async fn deliver(&self, batch: &Batch) -> Delivery {
+            let Items::Spans(spans) = &batch.items else { panic!("only spans were recorded") };
+            self.seen.lock().unwrap().push(spans.iter().map(|span| span.start_unix_nano).collect());
+            let next = self.script.lock().unwrap().pop_front();
+            next.unwrap_or_else(|| Delivery::complete(spans.len()))
+        }
+    }
+
+    const FAST: Pace = Pace {
+        linger: Duration::from_millis(1),
+        first_wait: Duration::from_millis(1),
+        longest_wait: Duration::from_millis(4),
+    };
+
+    fn start(outbox: &Arc<Memory>, destination: &Arc<Scripted>, sampler: &Sampler) -> Deliveries {
+        let outbox: Arc<dyn Outbox> = Arc::clone(outbox) as _;
+        Deliveries::start(&outbox, &[Arc::clone(destination) as _], sampler, &Ids::seeded(1), FAST)
+    }
+
+    async fn deliver(outbox: &Arc<Memory>, destination: &Arc<Scripted>) -> DeliveryReport {
+        let deliveries = start(outbox, destination, &Sampler::default());
+        let mut reports = deliveries.finish(Duration::from_secs(5)).await;
+        assert_eq!(reports.len(), 1);
+        reports.remove(0)
+    }
+
+    fn busy(after: Option<Duration>) -> Retry {
+        Retry { after, reason: "busy".into(), unreachable: false }
+    }
+
+    #[tokio::test]
+    async fn everything_arrives_in_order_and_is_acknowledged() {
+        let (outbox, destination) = (Memory::with(1100), Scripted::new([]));
+        let deliveries = start(&outbox, &destination, &Sampler::default());
+        let notifier = deliveries.notifier();
+        tokio::task::yield_now().await;
+        outbox.add(3, 1);
+        notifier.recorded();
+        let report = deliveries.finish(Duration::from_secs(5)).await.remove(0);
+        assert!(report.complete && report.hint().is_none());
+        assert_eq!(report.delivered, 1103);
+        assert_eq!(outbox.total(), (11_030, [1103, 0, 0, 0]));
+        assert_eq!(destination.seen.lock().unwrap().concat(), (0..1103).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn what_is_recorded_later_is_delivered_while_the_run_goes_on() {
+        let (outbox, destination) = (Memory::with(0), Scripted::new([]));
+        let deliveries = start(&outbox, &destination, &Sampler::default());
+        outbox.add(2, 1);
+        deliveries.notifier().recorded();
+        for _ in 0..500 {
+            if outbox.total().0 == 20 {
+                return;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+        panic!("{:?}", outbox.total());
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_retried_and_a_lost_acknowledgement_counts_as_duplicates() {
+        let outbox = Memory::with(5);
+        let destination = Scripted::new([Delivery::later(busy(None), false), Delivery::later(busy(None), true)]);
+        let report = deliver(&outbox, &destination).await;
+        assert_eq!(outbox.total(), (50, [5, 0, 0, 5]));
+        assert_eq!((report.duplicates, report.problem, report.complete), (5, None, true));
+        assert_eq!(destination.seen.lock().unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_of_a_batch_is_not_sent_again() {
+        let outbox = Memory::with(6);
+        let first = Delivery { delivered: 2, rejected: 1, rejection: Some("bad".into()), ..Delivery::default() };
+        let destination = Scripted::new([first.and_then(Delivery::later(busy(None), false))]);
+        let report = deliver(&outbox, &destination).await;
+        assert_eq!(destination.seen.lock().unwrap()[1], [3, 4, 5]);
+        assert_eq!(outbox.total(), (60, [5, 1, 0, 0]));
+        assert_eq!(outbox.acknowledged.lock().unwrap()[0].cursor, 30);
+        assert_eq!(report.rejection.as_deref(), Some("bad"));
+    }
+
+    #[tokio::test]
+    async fn a_cursor_never_stands_between_items_recorded_together() {
+        let outbox = Memory::with(0);
+        outbox.add(6, 2);
+        let destination = Scripted::new([
+            Delivery { delivered: 3, retry: Some(busy(None)), ..Delivery::default() },
+            Delivery::halted("the key is wrong"),
+        ]);
+        let report = deliver(&outbox, &destination).await;
+        assert_eq!(outbox.total(), (10, [2, 0, 0, 0]), "the third span shares its position with the fourth");
+        assert!(!report.complete);
+        assert_eq!(
+            report.hint().unwrap(),
+            "scripted traces are left pending: the key is wrong; `spanscore export --pending` delivers them later"
+        );
+        let report = deliver(&outbox, &Scripted::new([])).await;
+        assert_eq!((outbox.total(), report.complete), ((30, [6, 0, 0, 0]), true));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_sampled_is_passed_over_and_counted() {
+        let (outbox, destination) = (Memory::with(16), Scripted::new([]));
+        let sampler = Sampler { root: Rule::Ratio(0.25), parent: None };
+        let report = start(&outbox, &destination, &sampler).finish(Duration::from_secs(5)).await.remove(0);
+        assert_eq!(outbox.total(), (160, [4, 0, 12, 0]));
+        assert_eq!((report.delivered, report.not_sampled), (4, 12));
+        let nothing = Sampler { root: Rule::AlwaysOff, parent: None };
+        let (outbox, destination) = (Memory::with(16), Scripted::new([]));
+        start(&outbox, &destination, &nothing).finish(Duration::from_secs(5)).await;
+        assert_eq!(outbox.total(), (160, [0, 0, 16, 0]));
+        assert!(destination.seen.lock().unwrap().is_empty(), "an empty batch is not sent");
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_given_up_early() {
+        let refused = || Delivery::later(Retry { after: None, reason: "refused".into(), unreachable: true }, false);
+        let (outbox, destination) = (Memory::with(3), Scripted::new((0..9).map(|_| refused())));
+        let deliveries = start(&outbox, &destination, &Sampler::default());
+        let report = deliveries.finish(Duration::from_hours(1)).await.remove(0);
+        assert_eq!(destination.seen.lock().unwrap().len(), 2);
+        assert_eq!((report.problem.as_deref(), report.complete), (Some("refused"), false));
+        assert_eq!(outbox.total(), (0, [0; 4]));
+    }
+
+    #[tokio::test]
+    async fn a_wait_beyond_the_deadline_is_not_begun() {
+        let later = Delivery::later(busy(Some(Duration::from_mins(5))), false);
+        let (outbox, destination) = (Memory::with(3), Scripted::new([later]));
+        let deliveries = start(&outbox, &destination, &Sampler::default());
+        let report = deliveries.finish(Duration::from_millis(100)).await.remove(0);
+        assert_eq!((report.problem.as_deref(), report.complete), (Some("busy"), false));
+    }
+
+    #[test]
+    fn the_books_always_balance() {
+        use proptest::prelude::*;
+        let steps = proptest::collection::vec((0_u64..5, 0_u64..5, any::<bool>()), 0..12);
+        let items = proptest::collection::vec((0_i64..2, any::<bool>()), 1..30);
+        proptest!(|(items in items, steps in steps)| {
+            let mut position = 1;
+            let positions: Vec<i64> = items.iter().map(|(step, _)| { position += step; position }).collect();
+            let keep: Vec<bool> = items.iter().map(|(_, keep)| *keep).collect();
+            let mut ledger = Ledger::open(&positions, &keep);
+            let mut left = keep.iter().filter(|keep| **keep).count() as u64;
+            let mut books = [0; 3];
+            let mut cursor = 0;
+            for (delivered, rejected, ambiguous) in steps.into_iter().chain([(left, 0, false)]) {
+                let delivery = Delivery { delivered, rejected, ..Delivery::default() };
+                let settled = delivery.settled().min(left);
+                ledger.settle(&delivery, settled);
+                left -= settled;
+                if ambiguous {
+                    ledger.in_doubt = left;
+                }
+                if let Some(settled) = ledger.close_settled() {
+                    prop_assert!(settled.cursor > cursor);
+                    cursor = settled.cursor;
+                    books[0] += settled.delivered + settled.rejected + settled.not_sampled;
+                    books[1] += settled.not_sampled;
+                    books[2] += settled.duplicates;
+                }
+                let behind = positions.iter().filter(|position| **position <= cursor).count() as u64;
+                prop_assert_eq!(books[0], behind, "what is counted is what lies behind the cursor");
+            }
+            prop_assert_eq!(left, 0);
+            prop_assert_eq!(books[0], items.len() as u64);
+            prop_assert_eq!(books[1], keep.iter().filter(|keep| !**keep).count() as u64);
+            prop_assert!(books[2] <= books[0] - books[1]);
+        });
+    }
+}
