@@ -147,7 +147,7 @@ impl Evaluation {
     pub async fn run(self) -> Result<Report, EvaluationError> {
         let store = Store::open(&self.store)?;
         let writer = store.writer()?;
-        let (spec, lock) = begin(self.spec(), &self.source, &self.selection, &store, &writer)?;
+        let Begun { spec, lock, .. } = begin(self.spec(), &self.source, &self.selection, &store, &writer)?;
         let run_id = spec.run_id.clone();
         let cases = select(&self.source, &self.selection)?;
         let job = Job {
@@ -205,6 +205,16 @@ impl Evaluation {
     }
 }
 
+/// A run whose cases are planned.
+pub struct Begun {
+    /// The run, with the dataset as surveyed.
+    pub spec: RunSpec,
+    /// Held while a session works on it.
+    pub lock: RunLock,
+    /// What the dataset holds.
+    pub survey: Survey,
+}
+
 /// Plans a new run: one pass over the dataset checks it, digests it and records its cases, so that none can vanish from a
 /// denominator later. Blocks; inside a multi-threaded tokio runtime only. The lock is the run's for this process.
 pub fn begin(
@@ -213,14 +223,14 @@ pub fn begin(
     selection: &Selection,
     store: &Store,
     writer: &Writer,
-) -> Result<(RunSpec, RunLock), EvaluationError> {
+) -> Result<Begun, EvaluationError> {
     let lock = store.lock_run(&spec.run_id)?;
     tokio::task::block_in_place(|| {
         let mut planner = writer.plan(&spec.run_id);
         let survey = checked_survey(source, selection, |case| planner.add(case))?;
         spec.dataset = DatasetRef { name: spec.dataset.name.clone(), digest: survey.digest, cases: survey.cases };
         planner.finish(&spec)?;
-        Ok((spec, lock))
+        Ok(Begun { spec, lock, survey })
     })
 }
 

@@ -20,7 +20,7 @@ use crate::export::{ExportPlan, Exporters, Metrics};
 use crate::llm::Concurrency;
 use crate::model::{DatasetRef, RunSpec, RunStatus};
 use crate::report::{self, Report};
-use crate::evaluation::{StoreSink, begin};
+use crate::evaluation::{Begun, StoreSink, begin};
 use crate::runner::{Cases, Job, Limits, Prior, RunError, Stop, Summary, execute};
 use crate::store::{Store, Writer};
 use crate::trace::provider::Ambient;
@@ -163,7 +163,8 @@ impl One<'_> {
             Some(which) => resume::resume(which, template, self.inputs, self.store, &self.args.flags)?,
             None => {
                 let Inputs { source, selection, .. } = self.inputs;
-                let (spec, lock) = begin(template, source, selection, self.store, &writer)?;
+                let Begun { spec, lock, survey } = begin(template, source, selection, self.store, &writer)?;
+                inputs::warnings(&survey).iter().for_each(|warning| self.context.hint(warning));
                 Start { spec, lock, prior: Prior::default(), done: Arc::new(|_| false), recorded: 0 }
             }
         };
