@@ -15,4 +15,5 @@ pub mod runner;
 pub mod store;
 pub mod export;
 pub mod report;
+pub mod evaluation;
 pub mod cli;

@@ -1,7 +1,7 @@
 //! What a run reads before it starts: dataset, prompt, answer parser, evaluators. All input errors come up here, before
 //! the store is touched or a model asked.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,7 +10,8 @@ use serde_json::json;
 use super::{Context, Exit, Format};
 use crate::config::suite::TraceSection;
 use crate::config::{Environment, ModelPlan, RunPlan};
-use crate::dataset::{ColumnMap, LabelVocabulary, Problem, ReadOptions, Sample, Selection, Source, Survey, survey};
+use crate::dataset::{ColumnMap, LabelVocabulary, ReadOptions, Sample, Selection, Source, Survey};
+use crate::evaluation::checked_survey;
 use crate::evaluator::{Evaluator, Registry};
 use crate::export::SuiteOtlp;
 use crate::llm::chat::Parameters;
@@ -18,8 +19,8 @@ use crate::model::{Case, EvaluatorId};
 use crate::query;
 use crate::workflow::{AnswerParser, Capture, Prompt};
 
-/// Problems shown at once; the rest is counted.
-const SHOWN: usize = 10;
+/// Warnings shown at once; the rest is counted.
+const SHOWN: usize = 5;
 
 /// Everything that a run reads.
 pub(super) struct Inputs {
@@ -32,7 +33,6 @@ pub(super) struct Inputs {
     pub(super) evaluators: Vec<Arc<dyn Evaluator>>,
     pub(super) primary: EvaluatorId,
     pub(super) capture: Capture,
-    warnings: Mutex<Vec<String>>,
 }
 
 impl Inputs {
@@ -52,32 +52,7 @@ impl Inputs {
             evaluators,
             primary: EvaluatorId::parse(plan.primary.clone())?,
             capture: capture(plan.capture_content, env),
-            warnings: Mutex::default(),
         })
-    }
-
-    /// Reads the dataset once: checks everything, hands each selected case over, and keeps what is only a warning.
-    pub(super) fn survey<E>(&self, mut on_case: impl FnMut(&Case) -> Result<(), E>) -> anyhow::Result<Survey>
-    where
-        E: std::error::Error + Send + Sync + 'static,
-    {
-        let survey = survey(&self.source, &self.selection, &mut |case| Ok(on_case(case)?))?;
-        *self.warnings.lock().expect("no holder panics") = warnings(&survey);
-        if survey.errors.is_empty() {
-            return Ok(survey);
-        }
-        let total = survey.errors.len() as u64 + survey.errors_omitted;
-        let shown = survey.errors.iter().take(SHOWN).map(Problem::to_string).collect::<Vec<_>>().join("\n");
-        let more = match total.saturating_sub(SHOWN as u64) {
-            0 => String::new(),
-            more => format!("\n… and {more} more; `spanscore validate` lists them all"),
-        };
-        anyhow::bail!("the dataset cannot be used ({total} error{}):\n{shown}{more}", if total == 1 { "" } else { "s" })
-    }
-
-    /// What the survey found that is worth a word.
-    pub(super) fn warnings(&self) -> Vec<String> {
-        self.warnings.lock().expect("no holder panics").clone()
     }
 }
 
@@ -152,9 +127,10 @@ pub(super) fn describe(plan: &RunPlan, model: &ModelPlan, parameters: &Parameter
     })
 }
 
-fn warnings(survey: &Survey) -> Vec<String> {
+/// What a survey found that is worth a word.
+pub(super) fn warnings(survey: &Survey) -> Vec<String> {
     let mut lines: Vec<String> =
-        survey.warnings.iter().take(SHOWN / 2).map(|w| format!("warning: {w}")).collect();
+        survey.warnings.iter().take(SHOWN).map(|w| format!("warning: {w}")).collect();
     let more = (survey.warnings.len() as u64 + survey.warnings_omitted).saturating_sub(lines.len() as u64);
     if more > 0 {
         lines.push(format!("… and {more} more warnings; `spanscore validate` lists them all"));
@@ -165,12 +141,12 @@ fn warnings(survey: &Survey) -> Vec<String> {
 /// `--dry-run`: what would be run.
 pub(super) fn dry_run(plan: &RunPlan, inputs: &Inputs, context: &Context) -> anyhow::Result<Exit> {
     let mut bytes = 0;
-    let survey = inputs.survey(|case| {
+    let survey = checked_survey(&inputs.source, &inputs.selection, |case| {
         let rendered = inputs.prompt.render(case)?;
         bytes += rendered.iter().map(|m| m.content.len()).sum::<usize>();
         Ok::<(), crate::workflow::PromptError>(())
     })?;
-    for warning in inputs.warnings() {
+    for warning in warnings(&survey) {
         context.hint(&warning);
     }
     let trials = survey.cases * u64::from(plan.repeat) * plan.models.len() as u64;

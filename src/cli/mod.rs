@@ -7,7 +7,6 @@ mod context;
 mod exit;
 mod session;
 mod progress;
-mod sink;
 mod model;
 mod inputs;
 mod resume;

@@ -10,11 +10,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::{ModelPlan, Provider, RunPlan};
 use crate::llm::builtin::{BuiltinServer, MODEL};
-use crate::llm::cache::CachedModel;
-use crate::llm::chat::{ChatModel, Parameters};
-use crate::llm::price::Price;
-use crate::llm::replay::ReplayModel;
-use crate::llm::{ApiKind, HttpModel, HttpSettings, Limits, MaxTokensField, Secret};
+use crate::llm::{
+    ApiKind, CachedModel, ChatModel, HttpModel, HttpSettings, Limits, MaxTokensField, Parameters, Price, ReplayModel, Secret,
+};
 use crate::model::Digest;
 use crate::store::Store;
 use crate::trace::provider::Ambient;
@@ -48,8 +46,8 @@ pub(super) async fn open(
         cached_input_per_million: p.cached_input_per_million,
     });
     let mut server = None;
-    let (inner, endpoint): (Arc<dyn ChatModel>, String) = match model.provider {
-        Provider::Replay => (Arc::new(replay(model, store)?), model.replay.clone().unwrap_or_default()),
+    let (inner, endpoint): (Box<dyn ChatModel>, String) = match model.provider {
+        Provider::Replay => (Box::new(replay(model, store)?), model.replay.clone().unwrap_or_default()),
         Provider::Builtin => {
             let name = model.name.as_deref().unwrap_or(MODEL);
             anyhow::ensure!(
@@ -82,17 +80,17 @@ pub(super) async fn open(
     let canonical = json!([model.provider.as_str(), endpoint, name, model.deployment, parameters]);
     let digest = Digest::from_bytes(Sha256::digest(canonical.to_string().as_bytes()).into());
     let model: Arc<dyn ChatModel> = match &plan.cache {
-        Some(folder) => Arc::new(CachedModel::new(inner, folder, &endpoint)?),
-        None => inner,
+        Some(folder) => Arc::new(CachedModel::new(inner, folder, &endpoint, ambient.ids.clone())?),
+        None => Arc::from(inner),
     };
     Ok(OpenModel { model, name, parameters, price, digest, _server: server })
 }
 
-fn http(plan: &RunPlan, mut settings: HttpSettings, ambient: &Ambient) -> anyhow::Result<Arc<dyn ChatModel>> {
+fn http(plan: &RunPlan, mut settings: HttpSettings, ambient: &Ambient) -> anyhow::Result<Box<dyn ChatModel>> {
     settings.timeout_per_attempt = plan.timeout;
     settings.max_retries = plan.max_retries;
     let limits = Arc::new(Limits::new(plan.rpm, plan.tpm));
-    Ok(Arc::new(HttpModel::new(settings, limits, ambient.clone())?))
+    Ok(Box::new(HttpModel::new(settings, limits, ambient.clone())?))
 }
 
 /// Adds the key; an endpoint that is not on this machine needs one.
@@ -120,7 +118,7 @@ fn replay(model: &ModelPlan, store: &Store) -> anyhow::Result<ReplayModel> {
     let recording = model.replay.as_deref().unwrap_or_default();
     let path = Path::new(recording);
     if path.is_file() {
-        return Ok(ReplayModel::from_file(path, model.name.as_deref())?);
+        return Ok(ReplayModel::from_file(path, model.name.clone().unwrap_or_else(|| "recorded".to_owned()))?);
     }
     let looks_like_path = recording.contains(['/', '\\']) || path.extension().is_some();
     anyhow::ensure!(
@@ -133,7 +131,7 @@ fn replay(model: &ModelPlan, store: &Store) -> anyhow::Result<ReplayModel> {
         .with_context(|| format!("`{recording}` is neither a file nor an earlier run to replay"))?;
     let name = model.name.clone().unwrap_or_else(|| run.spec.model.clone());
     let answers = reader.recorded_answers(&run)?;
-    Ok(ReplayModel::from_answers(&format!("run {}", run.spec.run_id), &name, answers)?)
+    Ok(ReplayModel::from_answers(answers, name))
 }
 
 fn parameters(model: &ModelPlan) -> Parameters {

@@ -1,13 +1,14 @@
-//! How a session begins: a new run with its cases planned, or one that goes on with what is recorded.
+//! How a session goes on with what an earlier one recorded.
 
 use std::sync::Arc;
 
 use super::inputs::Inputs;
 use crate::config::RunFlags;
+use crate::evaluation::checked_survey;
 use crate::model::{DatasetRef, RunSpec, TrialKey};
 use crate::runner::Prior;
 use crate::store::rows::{OutcomeKind, RunRow, ScoreFact};
-use crate::store::{Reader, RunLock, Store, StoreError, Writer};
+use crate::store::{Reader, RunLock, Store, StoreError};
 
 /// Which trials are not to be run again.
 pub(super) type Done = Arc<dyn Fn(TrialKey) -> bool + Send + Sync>;
@@ -23,24 +24,6 @@ pub(super) struct Start {
     pub(super) recorded: u64,
 }
 
-/// A new run: one pass over the dataset checks it, digests it and plans its cases.
-pub(super) async fn start(
-    mut spec: RunSpec,
-    inputs: &Inputs,
-    store: &Store,
-    writer: &Writer,
-) -> anyhow::Result<Start> {
-    let lock = store.lock_run(&spec.run_id)?;
-    let mut planner = writer.plan(&spec.run_id);
-    let (planner, survey) = tokio::task::block_in_place(|| {
-        let survey = inputs.survey(|case| planner.add(case));
-        survey.map(|survey| (planner, survey))
-    })?;
-    spec.dataset = DatasetRef { name: spec.dataset.name, digest: survey.digest, cases: survey.cases };
-    tokio::task::block_in_place(|| planner.finish(&spec))?;
-    Ok(Start { spec, lock, prior: Prior::default(), done: Arc::new(|_| false), recorded: 0 })
-}
-
 /// Goes on with a run. Refuses, with the difference, one that is not what was asked for now.
 pub(super) fn resume(
     which: &str,
@@ -54,7 +37,9 @@ pub(super) fn resume(
     let lock = store.lock_run(&row.spec.run_id)?;
     // Read again under the lock: another process may have gone on with it in between.
     let row = reader.resolve_run(row.spec.run_id.as_str())?;
-    let survey = tokio::task::block_in_place(|| inputs.survey(|_| Ok::<(), StoreError>(())))?;
+    let survey = tokio::task::block_in_place(|| {
+        checked_survey(&inputs.source, &inputs.selection, |_| Ok::<(), StoreError>(()))
+    })?;
     let found = RunSpec {
         dataset: DatasetRef { name: template.dataset.name.clone(), digest: survey.digest, cases: survey.cases },
         ..template
@@ -73,7 +58,7 @@ pub(super) fn resume(
         soft.join("; ")
     );
     let prior = prior(&reader, &row, flags.retry_failed)?;
-    let done = reader.done_trials(&row, flags.retry_failed)?;
+    let done = reader.done_trials(&row, !flags.retry_failed)?;
     let recorded = done.len();
     let mut spec = row.spec;
     if !soft.is_empty() {

@@ -14,14 +14,14 @@ use super::model::{self, OpenModel};
 use super::progress::{Progress, Tally};
 use super::resume::{self, Start};
 use super::session;
-use super::sink::StoreSink;
 use super::{Context, Exit, Format};
 use crate::config::{ConcurrencySetting, ModelPlan, RunFlags, RunPlan, Suite};
 use crate::export::{ExportPlan, Exporters, Metrics};
 use crate::llm::Concurrency;
 use crate::model::{DatasetRef, RunSpec, RunStatus};
 use crate::report::{self, Report};
-use crate::runner::{Cases, Job, Limits, RunError, RunSink, Stop, Summary, execute};
+use crate::evaluation::{Begun, StoreSink, begin};
+use crate::runner::{Cases, Job, Limits, Prior, RunError, Stop, Summary, execute};
 use crate::store::{Store, Writer};
 use crate::trace::provider::Ambient;
 use crate::workflow::{AssessClaims, Semconv};
@@ -161,12 +161,14 @@ impl One<'_> {
         let template = self.spec_template(model, &open, &workflow, together);
         let started = match &self.args.flags.resume {
             Some(which) => resume::resume(which, template, self.inputs, self.store, &self.args.flags)?,
-            None => resume::start(template, self.inputs, self.store, &writer).await?,
+            None => {
+                let Inputs { source, selection, .. } = self.inputs;
+                let Begun { spec, lock, survey } = begin(template, source, selection, self.store, &writer)?;
+                inputs::warnings(&survey).iter().for_each(|warning| self.context.hint(warning));
+                Start { spec, lock, prior: Prior::default(), done: Arc::new(|_| false), recorded: 0 }
+            }
         };
         let Start { spec, lock, prior, done, recorded } = started;
-        for warning in &self.inputs.warnings() {
-            self.context.hint(warning);
-        }
         let run_id = spec.run_id.clone();
         let exporters = Exporters::start(self.export, self.store, &writer, &run_id).await?;
         let summary = self.execute(spec, workflow, &writer, &exporters, prior, done, recorded).await;
@@ -244,7 +246,7 @@ impl One<'_> {
         workflow: AssessClaims,
         writer: &Writer,
         exporters: &Exporters,
-        prior: crate::runner::Prior,
+        prior: Prior,
         done: resume::Done,
         recorded: u64,
     ) -> Result<Summary, RunError> {
@@ -264,12 +266,13 @@ impl One<'_> {
             super::context::note,
         );
         let metrics = self.export.metrics.as_ref().and_then(|m| Metrics::new(m, &self.export.resource)).map(Arc::new);
-        let sink: Arc<dyn RunSink> = Arc::new(StoreSink {
-            writer: writer.clone(),
-            tally,
-            metrics: metrics.clone(),
-            wake: exporters.wake(),
-        });
+        let watched = Arc::clone(&tally);
+        let mut sink = StoreSink::new(writer.clone()).observer(Box::new(move |event| watched.observe(event)));
+        if let Some(metrics) = metrics.clone() {
+            sink = sink.observer(Box::new(move |event| metrics.observe(event)));
+        }
+        let notifier = exporters.notifier();
+        let sink = Arc::new(sink.committed(move || notifier.recorded()));
         let parent = session::parent(&self.context.env).unwrap_or_else(|warning| {
             self.context.hint(&format!("warning: {warning}"));
             None

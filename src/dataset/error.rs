@@ -1,6 +1,6 @@
 //! What can be wrong with a dataset: as a whole, or in one row.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
@@ -202,7 +202,7 @@ pub(super) fn not_found(path: &Path) -> DatasetError {
     if path.is_relative()
         && let Ok(current) = std::env::current_dir()
     {
-        hint.push_str(&format!(" (looked for in `{}`)", current.display()));
+        let _ = write!(hint, " (looked for in `{}`)", current.display());
     }
     DatasetError::NotFound { path: path.to_owned(), hint }
 }

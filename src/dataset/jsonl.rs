@@ -134,7 +134,8 @@ impl JsonRows {
             cell.for_role(role).map_err(|found| {
                 let wanted = if role == Role::Context { "text, or a list of texts" } else { "text" };
                 let message = format!("found {found} where {wanted} was expected");
-                self.context.problem(line, Some(key), ProblemKind::BadValue, message, "")
+                let hint = "write it as text, or map another column to this role";
+                self.context.problem(line, Some(key), ProblemKind::BadValue, message, hint)
             })
         };
         Ok(Row {

@@ -34,5 +34,5 @@ pub use label::LabelVocabulary;
 pub use scifact::{ImportSummary, import_scifact};
 pub use select::{Cases, Sample, Selection, select};
 pub use source::{ReadOptions, Row, Rows, Source};
-pub use survey::{LabelCounts, MAX_PROBLEMS, Survey, survey};
+pub use survey::{LabelCounts, MAX_PROBLEMS, Refusal, Survey, survey};
 pub use validation::Validation;

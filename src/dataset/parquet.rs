@@ -36,8 +36,10 @@ impl ParquetRows {
         let mut reader = ParquetReader::new(open_file(path)?);
         let failed = |error: PolarsError| bad_parquet(&error, 1, &context);
         let schema = reader.schema().map_err(failed)?;
-        let groups: Vec<usize> =
-            reader.get_metadata().map_err(failed)?.row_groups.iter().map(|group| group.num_rows()).collect();
+        let mut groups = Vec::new();
+        for group in &reader.get_metadata().map_err(failed)?.row_groups {
+            groups.push(group.num_rows());
+        }
         let (mut names, mut projection, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
         for (position, field) in schema.iter_values().enumerate() {
             if is_readable(&field.dtype) {

@@ -43,7 +43,8 @@ impl ImportSummary {
 #[derive(Deserialize)]
 struct Claim {
     id: Value,
-    claim: String,
+    #[serde(rename = "claim")]
+    statement: String,
     #[serde(default)]
     evidence: BTreeMap<String, Vec<Evidence>>,
     #[serde(default)]
@@ -150,7 +151,7 @@ pub fn import_scifact(claims: &Path, corpus: &Path, out: &mut dyn Write) -> Resu
         let texts: Vec<&str> = ids.iter().filter_map(|id| documents.get(id)).map(String::as_str).collect();
         let row = Line {
             id: format!("scifact-{}", plain(&claim.id)),
-            claim: &claim.claim,
+            claim: &claim.statement,
             context: &texts.join(" "),
             label,
             group: ids.first().map(String::as_str).unwrap_or_default(),

@@ -151,15 +151,15 @@ fn sample_hash(seed: u64, case: &Case) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::testing::TestFile;
+    use crate::dataset::testing::{TestFile, lines};
     use crate::query::{Schema, parse};
 
     fn numbered(count: u64) -> TestFile {
-        let rows = (0..count).map(|n| {
+        let rows = lines(count, |n| {
             let label = ["True", "False", "NEE"][(n % 3) as usize];
             format!("case-{n},claim {n},context,{label},{}\n", n % 10)
         });
-        TestFile::new("x.csv", format!("id,claim,context,label,digit\n{}", rows.collect::<String>()))
+        TestFile::new("x.csv", format!("id,claim,context,label,digit\n{rows}"))
     }
 
     fn ids(file: &TestFile, selection: &Selection) -> Vec<String> {

@@ -38,6 +38,9 @@ pub struct Survey {
     pub columns: Vec<String>,
 }
 
+/// Why a receiver of cases wants no more.
+pub type Refusal = Box<dyn std::error::Error + Send + Sync>;
+
 /// How many cases have which label.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct LabelCounts {
@@ -72,7 +75,7 @@ impl LabelCounts {
 pub fn survey(
     source: &Source,
     selection: &Selection,
-    on_case: &mut dyn FnMut(&Case) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
+    on_case: &mut dyn FnMut(&Case) -> Result<(), Refusal>,
 ) -> Result<Survey, DatasetError> {
     let file = source.path().display().to_string();
     let mut found = Findings::new(&file);
@@ -310,7 +313,7 @@ fn report_twins(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::testing::TestFile;
+    use crate::dataset::testing::{TestFile, lines};
     use crate::dataset::{ColumnMap, ReadOptions, Validation};
     use crate::query::{Schema, parse};
 
@@ -408,10 +411,10 @@ mod tests {
 
     #[test]
     fn problems_beyond_the_limit_are_counted() {
-        let text: String = (0..1500).map(|n| format!("c{n},x,maybe\n")).collect();
+        let text = lines(1500, |n| format!("c{n},x,maybe\n"));
         let found = survey_of("x.csv", format!("claim,context,label\n{text}"));
         assert_eq!((found.errors.len(), found.errors_omitted), (MAX_PROBLEMS, 500));
-        let text: String = (0..2500).map(|n| format!("c{},x,NEE\n", n % 2)).collect();
+        let text = lines(2500, |n| format!("c{},x,NEE\n", n % 2));
         let found = survey_of("x.csv", format!("claim,context,label\n{text}"));
         assert_eq!((found.warnings.len(), found.warnings_omitted), (MAX_PROBLEMS, 1498));
     }
@@ -445,13 +448,13 @@ mod tests {
     #[test]
     fn mapped_columns_and_added_labels_are_heeded() {
         let file = TestFile::new("x.csv", "text,passage,gold,claim\na,b,partial,z\n");
-        let mut options = ReadOptions::default();
-        options.columns = ColumnMap {
+        let columns = ColumnMap {
             claim: Some("text".to_owned()),
             context: Some("passage".to_owned()),
             expected: Some("gold".to_owned()),
             ..ColumnMap::default()
         };
+        let mut options = ReadOptions { columns, ..ReadOptions::default() };
         options.labels.extend(Label::Nee, &["partial".to_owned()]);
         let mut cases = Vec::new();
         let found = survey(&Source::new(&file.path, options), &Selection::default(), &mut |case| {

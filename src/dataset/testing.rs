@@ -49,6 +49,11 @@ impl TestFile {
     }
 }
 
+/// So many lines, each made of its number.
+pub(super) fn lines(count: u64, line: impl Fn(u64) -> String) -> String {
+    (0..count).map(line).collect::<Vec<_>>().concat()
+}
+
 /// Lines and claims of rows that are rows; the problems of the others.
 pub(super) fn claims(rows: &[Result<Row, String>]) -> Vec<(u64, String)> {
     rows.iter()

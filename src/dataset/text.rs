@@ -131,7 +131,7 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
-    use crate::dataset::testing::{TestFile, claims};
+    use crate::dataset::testing::{TestFile, claims, lines};
     use crate::dataset::{ReadOptions, Source};
 
     const TEXT: &str = "{\"claim\":\"a\",\"context\":\"b\"}\n{\"claim\":\"c\",\"context\":\"d\"}\n";
@@ -155,8 +155,8 @@ mod tests {
 
     #[test]
     fn a_cut_archive_is_an_error_whatever_the_format() {
-        let long: String = (0..5000).map(|n| format!("{{\"claim\":\"{n}\",\"context\":\"{}\"}}\n", n * 7919)).collect();
-        let csv = format!("claim,context\n{}", (0..5000).map(|n| format!("{n},{}\n", n * 7919)).collect::<String>());
+        let long = lines(5000, |n| format!("{{\"claim\":\"{n}\",\"context\":\"{}\"}}\n", n * 7919));
+        let csv = format!("claim,context\n{}", lines(5000, |n| format!("{n},{}\n", n * 7919)));
         let zstd = zstd::encode_all(long.as_bytes(), 1).expect("memory is writable");
         for (name, bytes) in [
             ("x.jsonl.gz", gzip(&long)),

@@ -169,16 +169,12 @@ fn quoted_fields(line: &[u8]) -> Quoted<'_> {
         loop {
             let (part, Some(tail)) = at_byte(quoted, b'"') else { return Quoted::Open };
             field.extend_from_slice(part);
-            match tail.strip_prefix(b"\"") {
-                Some(tail) => {
-                    field.push(b'"');
-                    quoted = tail;
-                }
-                None => {
-                    quoted = tail;
-                    break;
-                }
-            }
+            let Some(tail) = tail.strip_prefix(b"\"") else {
+                quoted = tail;
+                break;
+            };
+            field.push(b'"');
+            quoted = tail;
         }
         fields.push(Cow::Owned(field));
         match quoted.strip_prefix(b"\t") {

@@ -1,1 +1,22 @@
-//! (being written)
+//! What people and programs read of a run: the report of last week's run is made as the one just finished, from the store.
+//!
+//! Reading order: [`collect`] (a run's facts as they stream by), [`document`] (the JSON of `run` and `show`), [`documents`]
+//! (the JSON of the lists and of single things), then the terminal: [`text`], [`style`], [`format`] and [`table`] are its
+//! tools, [`terminal`] shows a run, [`lists`] the lists, [`waterfall`] a trace. Where output goes is decided by the caller.
+
+pub mod collect;
+pub mod document;
+pub mod documents;
+pub mod format;
+pub mod lists;
+pub mod style;
+pub mod table;
+pub mod terminal;
+pub mod text;
+pub mod waterfall;
+
+#[cfg(test)]
+mod fixture;
+
+pub use document::{Report, build};
+pub use style::Style;

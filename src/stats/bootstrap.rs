@@ -207,9 +207,9 @@ fn pick<T>(rows: &[T], times: u64, random: &mut Random, mut take: impl FnMut(&T)
     let mut taken = 0;
     while taken < times {
         let bits = random.bits();
-        take(&rows[((bits & 0xffff_ffff) * size >> 32) as usize]);
+        take(&rows[(((bits & 0xffff_ffff) * size) >> 32) as usize]);
         if taken + 1 < times {
-            take(&rows[((bits >> 32) * size >> 32) as usize]);
+            take(&rows[(((bits >> 32) * size) >> 32) as usize]);
         }
         taken += 2;
     }

@@ -137,8 +137,9 @@ impl ConfusionAccumulator {
         };
 
         let support: [u64; EXPECTED] = std::array::from_fn(|i| confusion.cells[i][..FAILED].iter().sum());
+        // Errors in different classes are independent, so the doubts about their F1 add up in squares.
         let floors: Vec<f64> = support.iter().filter(|n| **n > 0).map(|n| doubt.floor(*n)).collect();
-        let macro_floor = floors.iter().sum::<f64>() / floors.len().max(1) as f64;
+        let macro_floor = floors.iter().map(|x| x * x).sum::<f64>().sqrt() / floors.len().max(1) as f64;
         let chance_left = chance_left(&answered);
         let macro_f1 = resampled_estimate(0, n, macro_floor, [0.0, 1.0]);
         let mcc = resampled_estimate(1, n, doubt.floor(n) / chance_left, [-1.0, 1.0]);

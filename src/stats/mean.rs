@@ -96,9 +96,10 @@ impl MeanAccumulator {
         self.all.n
     }
 
-    /// The sum of the values.
+    /// The sum of the values; exact where they are all 0 or 1.
     pub fn sum(&self) -> f64 {
-        self.all.mean * self.all.n as f64
+        let sum = self.all.mean * self.all.n as f64;
+        if self.binary { sum.round() } else { sum }
     }
 
     /// The mean with its interval: Wilson's for values that are all 0 or 1, else by the central limit theorem; with
@@ -116,7 +117,7 @@ impl MeanAccumulator {
         let (cases, of_cases) = self.cases.deviations(mean);
         let (clusters, of_clusters) = (self.alone.n + groups + cases, apart + of_groups + of_cases);
         if self.binary {
-            let successes = self.sum().round() as u64;
+            let successes = self.sum() as u64;
             return proportion::share(&ClusteredShare { successes, n, clusters, squares: of_clusters });
         }
         let clustered = clusters < n;

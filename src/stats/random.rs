@@ -80,29 +80,29 @@ impl Random {
     fn binomial_by_rejection(&mut self, n: u64, p: f64) -> u64 {
         let size = n as f64;
         let spread = (size * p * (1.0 - p)).sqrt();
-        let b = 1.15 + 2.53 * spread;
-        let a = -0.0873 + 0.0248 * b + 0.01 * p;
+        let scale = 1.15 + 2.53 * spread;
+        let tail = -0.0873 + 0.0248 * scale + 0.01 * p;
         let centre = size * p + 0.5;
-        let quick = 0.92 - 4.2 / b;
-        let alpha = (2.83 + 5.1 / b) * spread;
+        let quick = 0.92 - 4.2 / scale;
+        let alpha = (2.83 + 5.1 / scale) * spread;
         let mode = ((size + 1.0) * p).floor();
         // Needed by about one draw in seven only.
         let mut at_mode = None;
         loop {
-            let u = self.unit() - 0.5;
-            let mut v = self.unit();
-            let us = 0.5 - u.abs();
-            let k = ((2.0 * a / us + b) * u + centre).floor();
-            if us >= 0.07 && v <= quick {
+            let offset = self.unit() - 0.5;
+            let mut height = self.unit();
+            let edge = 0.5 - offset.abs();
+            let k = ((2.0 * tail / edge + scale) * offset + centre).floor();
+            if edge >= 0.07 && height <= quick {
                 return k as u64;
             }
             if !(0.0..=size).contains(&k) {
                 continue;
             }
-            v = v * alpha / (a / (us * us) + b);
+            height = height * alpha / (tail / (edge * edge) + scale);
             let at_mode = *at_mode.get_or_insert_with(|| ln_gamma(mode + 1.0) + ln_gamma(size - mode + 1.0));
             let log_ratio = at_mode - ln_gamma(k + 1.0) - ln_gamma(size - k + 1.0) + (k - mode) * (p / (1.0 - p)).ln();
-            if v.ln() <= log_ratio {
+            if height.ln() <= log_ratio {
                 return k as u64;
             }
         }

@@ -72,8 +72,19 @@ impl Writer {
     /// A trial's outcome, scores, spans and log records are one transaction. It replaces a failed or skipped outcome
     /// of the same trial (whose spans stay, for they happened), never a completed one.
     pub async fn record(&self, event: RunEvent) -> Result<(), StoreError> {
+        self.submit(event).await?.await
+    }
+
+    /// Hands an event over: what is submitted later is recorded later. The future it returns resolves when the event
+    /// is on disk; dropping it takes nothing back.
+    pub async fn submit(
+        &self,
+        event: RunEvent,
+    ) -> Result<impl Future<Output = Result<(), StoreError>> + Send + use<>, StoreError> {
         let work = self.encode(event)?;
-        self.ask(work).await.map(drop)
+        let (answer, answered) = oneshot::channel();
+        self.queue.send(Job::Work(work, answer)).await.map_err(|_| StoreError::Closed)?;
+        Ok(async move { answered.await.map_err(|_| StoreError::Closed)?.map(drop) })
     }
 
     /// Plans a run: hands the cases of its dataset to the store before its first session.

@@ -172,7 +172,8 @@ mod tests {
 
     #[test]
     fn parents_come_before_children_and_siblings_by_start() {
-        let spans = [span(3, Some(1), 30, 40), span(2, Some(1), 20, 25), span(1, None, 10, 50), span(4, Some(2), 21, 22)];
+        let spans =
+            [span(3, Some(1), 30, 40), span(2, Some(1), 20, 25), span(1, None, 10, 50), span(4, Some(2), 21, 22)];
         assert_eq!(drawn(&spans), "0:1 1:2 2:4 1:3");
         let tree = Tree::build(&spans);
         assert_eq!(tree.nodes.iter().map(|node| node.descendants).collect::<Vec<_>>(), [3, 1, 0, 0]);
@@ -194,7 +195,8 @@ mod tests {
     #[test]
     fn clocks_that_disagree_are_marked() {
         let spans = [span(1, None, 10, 20), span(2, Some(1), 5, 15), span(3, Some(1), 12, 30), span(4, Some(1), 13, 0)];
-        let marks: Vec<_> = Tree::build(&spans).nodes.iter().map(|n| (n.marks.before_parent, n.marks.outlives_parent)).collect();
+        let marks: Vec<_> =
+            Tree::build(&spans).nodes.iter().map(|n| (n.marks.before_parent, n.marks.outlives_parent)).collect();
         assert_eq!(marks, [(false, false), (true, false), (false, true), (false, false)]);
     }
 

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{AnswerParser, Assessment, Prompt, TrialContext, Workflow};
 use crate::llm::chat::{ChatCall, ChatModel, ChatReply, ChatRequest, Message, Parameters};
-use crate::llm::price::Price;
+use crate::llm::{Price, cost, overloaded};
 use crate::model::{Case, Digest, Failure, Key, LogRecord, Outcome, Span, SpanId, SpanKind, Status, Usage, Value};
 use crate::trace::provider::Ambient;
 use crate::trace::semconv::{self as sc, event, span};
@@ -98,7 +98,7 @@ impl AssessClaims {
         messages: &[Message],
     ) -> Assessment {
         let mut chat = self.chat_span(trial, span_id, start);
-        let overloaded = call.failed_attempts.iter().any(|attempt| matches!(attempt.status, Some(429 | 503)));
+        let overloaded = overloaded(&call);
         for (i, attempt) in call.failed_attempts.iter().enumerate() {
             let mut attributes: Vec<(Key, Value)> = Vec::with_capacity(5);
             attributes.push((sc::SPANSCORE_ATTEMPT_NUMBER.into(), Value::Int(i as i64 + 1)));
@@ -149,10 +149,10 @@ impl AssessClaims {
         let completed = matches!(outcome, Outcome::Completed { .. });
         let no_charge = cached || self.model.endpoint().address.is_none();
         Assessment {
-            cost_usd: self
-                .price
-                .as_ref()
-                .and_then(|price| if no_charge && completed { Some(0.0) } else { price.cost(&reply.usage) }),
+            cost_usd: match self.price {
+                Some(_) if no_charge && completed => Some(0.0),
+                price => cost(&reply.usage, price.as_ref()),
+            },
             outcome,
             raw_output: (completed || !reply.text.is_empty()).then_some(reply.text),
             attempts: call.attempts,

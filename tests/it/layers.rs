@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of `src/` and the modules that it may use.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("model", &[]),
     ("stats", &["model"]),
     ("query", &["model"]),
@@ -19,6 +19,10 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("store", &["trace", "query", "stats", "model"]),
     ("export", &["store", "config", "trace", "model"]),
     ("report", &["store", "trace", "stats", "query", "model"]),
+    (
+        "evaluation",
+        &["report", "store", "runner", "evaluator", "workflow", "llm", "dataset", "trace", "model"],
+    ),
     ("cli", &["*"]),
     ("lib", &["*"]),
 ];

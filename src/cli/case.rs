@@ -1,0 +1,52 @@
+//! `spanscore case`: one case in every run of its dataset.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{anyhow, bail};
+
+use super::{Context, Exit, Format};
+use crate::model::RunId;
+use crate::report::{documents, lists};
+
+/// Show one case: its texts, its outputs, scores and traces in every run
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The case's id
+    #[arg(value_name = "CASE")]
+    case: String,
+    /// The dataset, where several have a case of that id; the most recently used one otherwise
+    #[arg(long, value_name = "NAME")]
+    dataset: Option<String>,
+}
+
+pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
+    let reader = ctx.store()?.reader()?;
+    let mut rows = reader.case_everywhere(&args.case)?;
+    if rows.is_empty() {
+        bail!("no run in the store has a case `{}`; `spanscore cases RUN` lists the cases of a run", args.case);
+    }
+    let datasets: BTreeMap<RunId, String> =
+        reader.runs()?.into_iter().map(|run| (run.spec.run_id, run.spec.dataset.name)).collect();
+    rows.sort_by_key(|row| Reverse(row.run_started_unix_nano));
+    let of = |run: &RunId| datasets.get(run).cloned().unwrap_or_default();
+    let known: BTreeSet<String> = rows.iter().map(|row| of(&row.run_id)).collect();
+    let dataset = args.dataset.clone().unwrap_or_else(|| of(&rows[0].run_id));
+    rows.retain(|row| of(&row.run_id) == dataset);
+    let names = known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let history = documents::case_history(&dataset, &rows)
+        .ok_or_else(|| anyhow!("no run of a dataset `{dataset}` has a case `{}`; it is known in {names}", args.case))?;
+    match ctx.format {
+        Format::Json => ctx.print_json(&history)?,
+        Format::Text => {
+            ctx.print(&lists::case(&history, ctx.style))?;
+            if known.len() > 1 {
+                ctx.hint(&format!("several datasets have a case of that id: {names}; choose with --dataset NAME"));
+            }
+            if let Some(trace_id) = history.runs.iter().find_map(|trial| trial.trace_id) {
+                ctx.hint(&format!("spanscore trace {trace_id}"));
+            }
+        }
+    }
+    Ok(Exit::Success)
+}

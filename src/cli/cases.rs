@@ -1,0 +1,54 @@
+//! `spanscore cases`: the trials of a run, worst first.
+
+use super::{Context, Exit, Format};
+use crate::query::{self, Schema};
+use crate::report::{documents, lists};
+
+/// List the cases of a run, worst first, with their trace ids
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Id, unique prefix, name, `latest` or `latest~N`
+    #[arg(value_name = "RUN", default_value = "latest")]
+    run: String,
+    /// Only cases that match, such as `score.label_match < 1 and expected = NEE`
+    #[arg(long = "where", value_name = "EXPR")]
+    filter: Option<String>,
+    /// Order by a field; `-FIELD` puts the largest first
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    sort: Option<String>,
+    /// At most this many
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+}
+
+/// How many cases a person is shown unless asked otherwise; JSON has all.
+const SHOWN: u64 = 50;
+
+pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
+    let schema = Schema::cases();
+    let filter = args.filter.as_deref().map(|text| query::parse(text, &schema)).transpose()?;
+    let sort = args.sort.as_deref().map(|text| query::parse_sort(text, &schema)).transpose()?;
+    let reader = ctx.store()?.reader()?;
+    let run = reader.resolve_run(&args.run)?;
+    match ctx.format {
+        Format::Json => {
+            let rows = reader.cases(&run, filter.as_ref(), sort.as_ref(), args.limit)?;
+            ctx.print_json(&documents::cases(&rows))?;
+        }
+        Format::Text => {
+            let limit = args.limit.unwrap_or(SHOWN);
+            // One more than is shown tells whether there are more.
+            let mut rows = reader.cases(&run, filter.as_ref(), sort.as_ref(), Some(limit.saturating_add(1)))?;
+            let more = rows.len() as u64 > limit;
+            rows.truncate(limit as usize);
+            let evaluators: Vec<String> = run.spec.evaluators.iter().map(|spec| spec.id.to_string()).collect();
+            ctx.print(&lists::cases(&documents::cases(&rows), &evaluators, ctx.style))?;
+            if more {
+                ctx.hint(&format!(
+                    "there are more cases: --limit N shows more than {limit}, --where EXPR narrows them down"
+                ));
+            }
+        }
+    }
+    Ok(Exit::Success)
+}

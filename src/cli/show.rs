@@ -1,0 +1,28 @@
+//! `spanscore show`: the report of a recorded run, the same as the run itself gave.
+
+use super::{Context, Exit, Format};
+use crate::report::{self, terminal};
+
+/// Show one run: scores with intervals, confusion, latency, cost, lowest cases
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Id, unique prefix, name, `latest` or `latest~N`
+    #[arg(value_name = "RUN", default_value = "latest")]
+    run: String,
+}
+
+pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
+    let reader = ctx.store()?.reader()?;
+    let run = reader.resolve_run(&args.run)?;
+    let report = report::build(&reader, &run, reader.is_live(&run.spec.run_id))?;
+    match ctx.format {
+        Format::Json => ctx.print_json(&report)?,
+        Format::Text => {
+            ctx.print(&terminal::render(&report, ctx.style))?;
+            for hint in terminal::hints(&report) {
+                ctx.hint(&hint);
+            }
+        }
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,604 @@
+//! The JSON documents of `cases`, `case`, `runs`, `traces`, `trace` and `verify`, field for field as promised.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde_json::{Map, Number, Value as Json};
+
+use crate::model::{
+    Evaluation, EvaluatorId, EvaluatorSpec, Key, Label, Link, Outcome, Predicted, RunId, Span, SpanId, TraceId, Value,
+};
+use crate::store::rows::{CaseRow, RunRow, TraceDetail, TraceRow};
+
+use super::collect::{Brief, ScoreSummary};
+use super::document::{self, Tokens};
+use super::format::rfc3339;
+
+/// A score with its words.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScoreEntry {
+    /// The number.
+    pub value: Option<f64>,
+    /// The label.
+    pub label: Option<String>,
+    /// Why: the evaluator's explanation, its error, or why it does not apply.
+    pub explanation: Option<String>,
+    /// `scored`, `failed` or `skipped`.
+    pub state: &'static str,
+}
+
+impl From<&Evaluation> for ScoreEntry {
+    fn from(evaluation: &Evaluation) -> Self {
+        let explanation = match evaluation {
+            Evaluation::Scored { explanation, .. } => explanation.clone(),
+            Evaluation::Failed { message, .. } => Some(message.clone()),
+            Evaluation::Skipped { reason } => Some(reason.clone()),
+        };
+        Self {
+            value: evaluation.value(),
+            label: evaluation.label().map(str::to_owned),
+            explanation,
+            state: evaluation.state(),
+        }
+    }
+}
+
+/// A trial as lists show it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CaseEntry {
+    /// The case.
+    pub case_id: String,
+    /// Which repeat, from 0.
+    pub repeat: u32,
+    /// Its cluster.
+    pub group: Option<String>,
+    /// The statement.
+    pub claim: String,
+    /// The gold label.
+    pub expected: Option<&'static str>,
+    /// What the answer was taken for.
+    pub output: Option<&'static str>,
+    /// `completed`, `failed`, `skipped`, or `planned` while there is no outcome.
+    pub status: &'static str,
+    /// The class of error of a failed trial.
+    pub error: Option<String>,
+    /// What each evaluator said.
+    pub scores: BTreeMap<String, ScoreEntry>,
+    /// Wall time of the model call; `None` without one.
+    pub latency_ms: Option<f64>,
+    /// Tokens used.
+    pub tokens: Tokens,
+    /// HTTP tries made.
+    pub attempts: u32,
+    /// The trace of its batch.
+    pub trace_id: Option<TraceId>,
+    /// Its `assess_claim` span.
+    pub span_id: Option<SpanId>,
+    /// The error of a failed trial, or why it was skipped, in words.
+    pub reason: Option<String>,
+    /// The answer as it came.
+    pub raw_output: Option<String>,
+    /// Why the model stopped.
+    pub finish_reason: Option<String>,
+    /// The model that answered.
+    pub response_model: Option<String>,
+    /// Price in US dollars, where known.
+    pub cost_usd: Option<f64>,
+    /// Whether the answer came from the cache.
+    pub cached: bool,
+    /// The dataset's other columns.
+    pub columns: BTreeMap<String, String>,
+    /// The run, where trials of several runs stand together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<RunId>,
+    /// When that run started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+}
+
+impl From<&CaseRow> for CaseEntry {
+    fn from(row: &CaseRow) -> Self {
+        let called = matches!(row.outcome, Some(Outcome::Completed { .. } | Outcome::Failed(_)));
+        let reason = match &row.outcome {
+            Some(Outcome::Failed(failure)) => Some(failure.message.clone()),
+            Some(Outcome::Skipped { reason }) => Some(reason.clone()),
+            _ => None,
+        };
+        Self {
+            case_id: row.case_id.to_string(),
+            repeat: row.key.repeat,
+            group: row.group.clone(),
+            claim: row.claim.clone(),
+            expected: row.expected.map(Label::as_str),
+            output: row.outcome.as_ref().and_then(Outcome::predicted).map(Predicted::as_str),
+            status: row.outcome.as_ref().map_or("planned", Outcome::status),
+            error: error_type(row.outcome.as_ref()).map(str::to_owned),
+            scores: score_entries(&row.scores),
+            latency_ms: called.then(|| row.latency_ns as f64 / 1e6),
+            tokens: Tokens { input: row.usage.input_tokens, output: row.usage.output_tokens },
+            attempts: row.attempts,
+            trace_id: row.trace_id,
+            span_id: row.span_id,
+            reason,
+            raw_output: row.raw_output.clone(),
+            finish_reason: row.finish_reason.clone(),
+            response_model: row.response_model.clone(),
+            cost_usd: row.cost_usd,
+            cached: row.cached,
+            columns: row.columns.iter().cloned().collect(),
+            run_id: None,
+            started_at: None,
+        }
+    }
+}
+
+/// The class of error of a failed trial.
+pub fn error_type(outcome: Option<&Outcome>) -> Option<&str> {
+    match outcome {
+        Some(Outcome::Failed(failure)) => Some(&failure.error_type),
+        _ => None,
+    }
+}
+
+fn score_entries(scores: &BTreeMap<EvaluatorId, Evaluation>) -> BTreeMap<String, ScoreEntry> {
+    scores.iter().map(|(id, evaluation)| (id.to_string(), ScoreEntry::from(evaluation))).collect()
+}
+
+/// The document of `cases`.
+pub fn cases(rows: &[CaseRow]) -> Vec<CaseEntry> {
+    rows.iter().map(CaseEntry::from).collect()
+}
+
+/// The document of `case`: one case in every run of its dataset.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CaseHistory {
+    /// The dataset.
+    pub dataset: String,
+    /// The case.
+    pub case_id: String,
+    /// The statement, as the newest run had it.
+    pub claim: String,
+    /// The evidence.
+    pub context: String,
+    /// The gold label.
+    pub expected: Option<&'static str>,
+    /// Its cluster.
+    pub group: Option<String>,
+    /// Its trials, the newest run first.
+    pub runs: Vec<CaseEntry>,
+}
+
+/// The document of `case`; `None` without a trial.
+pub fn case_history(dataset: &str, rows: &[CaseRow]) -> Option<CaseHistory> {
+    let mut rows: Vec<&CaseRow> = rows.iter().collect();
+    rows.sort_by(|a, b| {
+        (b.run_started_unix_nano, &b.run_id).cmp(&(a.run_started_unix_nano, &a.run_id)).then(a.key.cmp(&b.key))
+    });
+    let newest = rows.first()?;
+    Some(CaseHistory {
+        dataset: dataset.to_owned(),
+        case_id: newest.case_id.to_string(),
+        claim: newest.claim.clone(),
+        context: newest.context.clone(),
+        expected: newest.expected.map(Label::as_str),
+        group: newest.group.clone(),
+        runs: rows
+            .iter()
+            .map(|row| CaseEntry {
+                run_id: Some(row.run_id.clone()),
+                started_at: Some(rfc3339(row.run_started_unix_nano)),
+                ..CaseEntry::from(*row)
+            })
+            .collect(),
+    })
+}
+
+/// A trace in the document of `traces`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TraceEntry {
+    /// Its id.
+    pub trace_id: TraceId,
+    /// Earliest start of its spans.
+    pub start_time: String,
+    /// Latest end less earliest start.
+    pub duration_ms: f64,
+    /// `ok`, or `error` if one of its spans failed.
+    pub status: &'static str,
+    /// How many spans it has.
+    pub operations: u64,
+    /// Name of its root span.
+    pub root: String,
+    /// Its `service.name`.
+    pub service: Option<String>,
+    /// Mean of each evaluator's numbers.
+    pub scores: BTreeMap<String, f64>,
+    /// The run it belongs to.
+    pub run_id: Option<RunId>,
+    /// How many of its spans failed.
+    pub errors: u64,
+    /// The cases it holds, at most eight.
+    pub case_ids: Vec<String>,
+}
+
+/// The status of a trace as documents show it.
+pub const fn trace_status(row: &TraceRow) -> &'static str {
+    if row.error { "error" } else { "ok" }
+}
+
+/// The document of `traces`.
+pub fn traces(rows: &[TraceRow]) -> Vec<TraceEntry> {
+    let entry = |row: &TraceRow| TraceEntry {
+        trace_id: row.trace_id,
+        start_time: rfc3339(row.start_unix_nano),
+        duration_ms: row.duration_ns as f64 / 1e6,
+        status: trace_status(row),
+        operations: row.operations,
+        root: row.root.clone(),
+        service: row.service.clone(),
+        scores: row.scores.iter().map(|(id, mean)| (id.to_string(), *mean)).collect(),
+        run_id: row.run_id.clone(),
+        errors: row.errors,
+        case_ids: row.case_ids.iter().map(ToString::to_string).collect(),
+    };
+    rows.iter().map(entry).collect()
+}
+
+/// The document of `trace`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TraceDocument {
+    /// Its id.
+    pub trace_id: TraceId,
+    /// Earliest start of its spans.
+    pub start_time: String,
+    /// Latest end less earliest start.
+    pub duration_ms: f64,
+    /// `ok` or `error`.
+    pub status: &'static str,
+    /// How many spans it has.
+    pub operations: u64,
+    /// The run it belongs to.
+    pub run_id: Option<RunId>,
+    /// The resource of its spans.
+    pub resource: Map<String, Json>,
+    /// Its spans, by start time.
+    pub spans: Vec<SpanEntry>,
+}
+
+/// A span in the document of `trace`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SpanEntry {
+    /// Its id.
+    pub span_id: SpanId,
+    /// The span that caused it.
+    pub parent_span_id: Option<SpanId>,
+    /// What it does.
+    pub name: String,
+    /// Its role.
+    pub kind: &'static str,
+    /// When it began.
+    pub start_time: String,
+    /// How long it took; `None` while it is open.
+    pub duration_ms: Option<f64>,
+    /// `UNSET`, `OK` or `ERROR`.
+    pub status: &'static str,
+    /// The description of an error.
+    pub status_message: Option<String>,
+    /// Its attributes.
+    pub attributes: Map<String, Json>,
+    /// What happened in it.
+    pub events: Vec<EventEntry>,
+    /// Other spans it refers to.
+    pub links: Vec<LinkEntry>,
+    /// What evaluators said of it.
+    pub scores: BTreeMap<String, ScoreEntry>,
+}
+
+/// An event of a span.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EventEntry {
+    /// What happened.
+    pub name: String,
+    /// When.
+    pub time: String,
+    /// Its attributes.
+    pub attributes: Map<String, Json>,
+}
+
+/// A link of a span.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LinkEntry {
+    /// The other trace.
+    pub trace_id: TraceId,
+    /// The other span.
+    pub span_id: SpanId,
+    /// Its attributes.
+    pub attributes: Map<String, Json>,
+}
+
+/// The document of `trace`; with `only`, of that span alone.
+pub fn trace(detail: &TraceDetail, only: Option<SpanId>) -> TraceDocument {
+    let spans = detail.spans.iter().filter(|span| only.is_none_or(|id| span.span_id == id));
+    TraceDocument {
+        trace_id: detail.row.trace_id,
+        start_time: rfc3339(detail.row.start_unix_nano),
+        duration_ms: detail.row.duration_ns as f64 / 1e6,
+        status: trace_status(&detail.row),
+        operations: detail.row.operations,
+        run_id: detail.row.run_id.clone(),
+        resource: attributes(&detail.resource),
+        spans: spans.map(|span| span_entry(span, detail.scores.get(&span.span_id))).collect(),
+    }
+}
+
+fn span_entry(span: &Span, scores: Option<&BTreeMap<EvaluatorId, Evaluation>>) -> SpanEntry {
+    let link = |link: &Link| LinkEntry {
+        trace_id: link.trace_id,
+        span_id: link.span_id,
+        attributes: attributes(&link.attributes),
+    };
+    SpanEntry {
+        span_id: span.span_id,
+        parent_span_id: span.parent_span_id,
+        name: span.name.to_string(),
+        kind: span.kind.as_str(),
+        start_time: rfc3339(span.start_unix_nano),
+        duration_ms: (!span.is_open()).then(|| span.end_unix_nano.saturating_sub(span.start_unix_nano) as f64 / 1e6),
+        status: span.status.as_str(),
+        status_message: match &span.status {
+            crate::model::Status::Error(message) if !message.is_empty() => Some(message.clone()),
+            _ => None,
+        },
+        attributes: attributes(&span.attributes),
+        events: span
+            .events
+            .iter()
+            .map(|event| EventEntry {
+                name: event.name.to_string(),
+                time: rfc3339(event.time_unix_nano),
+                attributes: attributes(&event.attributes),
+            })
+            .collect(),
+        links: span.links.iter().map(link).collect(),
+        scores: scores.map(score_entries).unwrap_or_default(),
+    }
+}
+
+fn attributes(pairs: &[(Key, Value)]) -> Map<String, Json> {
+    pairs.iter().map(|(key, value)| (key.to_string(), json(value))).collect()
+}
+
+/// A value as JSON: bytes in base64, and numbers that JSON has not as the texts `NaN`, `Infinity` and `-Infinity`.
+pub fn json(value: &Value) -> Json {
+    match value {
+        Value::Empty => Json::Null,
+        Value::Str(text) => Json::String(text.to_string()),
+        Value::Bool(x) => Json::Bool(*x),
+        Value::Int(x) => Json::Number((*x).into()),
+        Value::Double(x) => Number::from_f64(*x).map_or_else(|| Json::String(not_finite(*x).to_owned()), Json::Number),
+        Value::Bytes(bytes) => Json::String(STANDARD.encode(bytes)),
+        Value::Array(values) => Json::Array(values.iter().map(json).collect()),
+        Value::Map(pairs) => Json::Object(attributes(pairs)),
+    }
+}
+
+fn not_finite(x: f64) -> &'static str {
+    if x.is_nan() {
+        "NaN"
+    } else if x > 0.0 {
+        "Infinity"
+    } else {
+        "-Infinity"
+    }
+}
+
+/// A run in the document of `runs`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunEntry {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// How far it came.
+    pub status: &'static str,
+    /// The suite.
+    pub suite: String,
+    /// The model asked for.
+    pub model: String,
+    /// Who serves it.
+    pub provider: String,
+    /// When it started.
+    pub started_at: String,
+    /// Time that its sessions took together.
+    pub duration_s: f64,
+    /// The dataset's name.
+    pub dataset: String,
+    /// Trials by outcome.
+    pub trials: document::Trials,
+    /// Means of its evaluators.
+    pub scores: document::Ordered<RunScore>,
+    /// Tokens of all calls.
+    pub tokens: Tokens,
+    /// Price of all calls.
+    pub cost_usd: Option<f64>,
+    /// Free labels.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// An evaluator's mean in a list of runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunScore {
+    /// The mean.
+    pub mean: Option<f64>,
+    /// Its interval.
+    pub ci95: Option<[f64; 2]>,
+}
+
+impl RunEntry {
+    /// The entry of a run. `live` tells whether the run is under way in some process.
+    pub fn of(run: &RunRow, live: bool, brief: &Brief) -> Self {
+        let spec = &run.spec;
+        let scores = spec.evaluators.iter().zip(&brief.evaluators);
+        let score = |(spec, summary): (&EvaluatorSpec, &ScoreSummary)| {
+            (spec.id.to_string(), RunScore { mean: summary.mean.value, ci95: summary.mean.ci95 })
+        };
+        Self {
+            id: spec.run_id.to_string(),
+            name: spec.name.clone(),
+            status: document::status(run, live),
+            suite: spec.suite.clone(),
+            model: spec.model.clone(),
+            provider: spec.provider.clone(),
+            started_at: rfc3339(spec.started_unix_nano),
+            duration_s: run.active_ns as f64 / 1e9,
+            dataset: spec.dataset.name.clone(),
+            trials: document::Trials {
+                planned: spec.planned(),
+                completed: brief.counts.completed,
+                failed: brief.counts.failed,
+                skipped: brief.counts.skipped,
+            },
+            scores: document::Ordered(scores.map(score).collect()),
+            tokens: Tokens { input: brief.tokens[0], output: brief.tokens[1] },
+            cost_usd: brief.cost_usd,
+            tags: spec.tags.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    fn shown(document: &impl Serialize) -> String {
+        serde_json::to_string_pretty(document).expect("serialises")
+    }
+
+    #[test]
+    fn a_case_has_the_promised_fields() {
+        let mut row = fixture::low_rows().remove(0);
+        row.claim = "A claim.".to_owned();
+        insta::assert_snapshot!(shown(&cases(&[row])), @r#"
+        [
+          {
+            "case_id": "claims-005",
+            "repeat": 0,
+            "group": "bio-01",
+            "claim": "A claim.",
+            "expected": "False",
+            "output": "NEE",
+            "status": "completed",
+            "error": null,
+            "scores": {
+              "label_match": {
+                "value": 0.0,
+                "label": "fail",
+                "explanation": "expected False",
+                "state": "scored"
+              }
+            },
+            "latency_ms": 5.0,
+            "tokens": {
+              "input": 100,
+              "output": 2
+            },
+            "attempts": 1,
+            "trace_id": "0af7651916cd43dd8448eb211c80319c",
+            "span_id": "b7ad6b7169203301",
+            "reason": null,
+            "raw_output": "NEE",
+            "finish_reason": "stop",
+            "response_model": null,
+            "cost_usd": null,
+            "cached": false,
+            "columns": {
+              "field": "biology"
+            }
+          }
+        ]
+        "#);
+    }
+
+    #[test]
+    fn a_case_without_an_outcome_is_planned_and_has_no_latency() {
+        let mut row = fixture::low_rows().remove(0);
+        (row.outcome, row.trace_id, row.span_id) = (None, None, None);
+        row.scores.clear();
+        let entry = CaseEntry::from(&row);
+        assert_eq!((entry.status, entry.latency_ms, entry.output, entry.trace_id), ("planned", None, None, None));
+    }
+
+    #[test]
+    fn a_failed_case_says_why() {
+        let entry = CaseEntry::from(&fixture::low_rows()[1]);
+        assert_eq!((entry.error.as_deref(), entry.reason.as_deref()), (Some("429"), Some("rate limit reached")));
+        assert_eq!(entry.scores["label_match"].state, "skipped");
+    }
+
+    #[test]
+    fn a_history_begins_with_the_newest_run() {
+        let mut rows = fixture::low_rows();
+        rows[1].run_started_unix_nano += 1;
+        rows[1].run_id = RunId::parse("later").expect("valid");
+        let history = case_history("claims", &rows).expect("two rows");
+        assert_eq!(history.claim, "A claim that nobody answered.");
+        let order: Vec<_> = history.runs.iter().map(|trial| trial.run_id.as_ref().map(RunId::as_str)).collect();
+        assert_eq!(order, [Some("later"), Some("20261122-154501-3f9a2c")]);
+        assert_eq!(case_history("claims", &[]), None);
+    }
+
+    #[test]
+    fn a_trace_has_the_promised_fields() {
+        insta::assert_snapshot!(shown(&trace(&fixture::trace(), Some(fixture::span_id(5)))), @r#"
+        {
+          "trace_id": "0af7651916cd43dd8448eb211c80319c",
+          "start_time": "2026-11-22T15:45:01.000000000Z",
+          "duration_ms": 120.0,
+          "status": "error",
+          "operations": 7,
+          "run_id": "20261122-154501-3f9a2c",
+          "resource": {
+            "service.name": "spanscore"
+          },
+          "spans": [
+            {
+              "span_id": "b7ad6b7169203305",
+              "parent_span_id": "b7ad6b7169203304",
+              "name": "chat lexical-baseline",
+              "kind": "INTERNAL",
+              "start_time": "2026-11-22T15:45:01.060000000Z",
+              "duration_ms": 35.0,
+              "status": "ERROR",
+              "status_message": "429 rate limit reached",
+              "attributes": {},
+              "events": [
+                {
+                  "name": "spanscore.attempt.failed",
+                  "time": "2026-11-22T15:45:01.070000000Z",
+                  "attributes": {
+                    "error.type": "429"
+                  }
+                }
+              ],
+              "links": [],
+              "scores": {}
+            }
+          ]
+        }
+        "#);
+    }
+
+    #[test]
+    fn numbers_that_json_has_not_become_text() {
+        let value = Value::Map(vec![
+            ("nan".into(), f64::NAN.into()),
+            ("infinite".into(), f64::NEG_INFINITY.into()),
+            ("bytes".into(), Value::Bytes(vec![255, 0])),
+            ("empty".into(), Value::Empty),
+        ]);
+        let expected = r#"{"nan":"NaN","infinite":"-Infinity","bytes":"/wA=","empty":null}"#;
+        assert_eq!(json(&value).to_string(), expected);
+    }
+}

@@ -1,0 +1,214 @@
+//! A small run and a small trace, made by hand, for the tests of this module.
+
+use std::collections::BTreeMap;
+
+use crate::model::{
+    CaseId, DatasetRef, Digest, Direction, Evaluation, EvaluatorId, EvaluatorKind, EvaluatorSpec, Failure, GitRevision,
+    Label, Outcome, Predicted, RunId, RunSpec, RunStatus, Span, SpanId, SpanKind, Status, TraceId, TrialKey, Usage,
+};
+use crate::store::rows::{CaseRow, OutcomeKind, RunRow, ScoreFact, TraceDetail, TraceRow, TrialCounts, TrialFacts};
+
+use super::collect::Collector;
+use super::document::{Exported, Report, Rest, assemble};
+
+pub(super) const START: u64 = 1_795_362_301_000_000_000;
+
+pub(super) fn evaluator(id: &str) -> EvaluatorId {
+    EvaluatorId::parse(id).expect("valid")
+}
+
+fn spec() -> RunSpec {
+    let evaluator_spec = |id: &str, kind| EvaluatorSpec {
+        id: evaluator(id),
+        version: "1".to_owned(),
+        kind,
+        direction: Direction::Higher,
+        threshold: None,
+        unit: "1".to_owned(),
+        digest: Digest::from_bytes([3; 32]),
+    };
+    RunSpec {
+        run_id: RunId::parse("20261122-154501-3f9a2c").expect("valid"),
+        name: "nightly".to_owned(),
+        suite: "claims-demo".to_owned(),
+        workflow: "assess_claims_with_context".to_owned(),
+        model: "lexical-baseline".to_owned(),
+        provider: "builtin".to_owned(),
+        dataset: DatasetRef { name: "claims".to_owned(), digest: Digest::from_bytes([0xab; 32]), cases: 30 },
+        repeat: 1,
+        prompt_digest: Digest::from_bytes([1; 32]),
+        model_digest: Digest::from_bytes([2; 32]),
+        evaluators: vec![
+            evaluator_spec("label_match", EvaluatorKind::Assertion),
+            evaluator_spec("tone", EvaluatorKind::Label),
+        ],
+        primary: evaluator("label_match"),
+        started_unix_nano: START,
+        git: Some(GitRevision { revision: "0123456789abcdef0123456789abcdef01234567".to_owned(), dirty: true }),
+        tags: BTreeMap::from([("branch".to_owned(), "main".to_owned())]),
+        trace_url: Some("https://jaeger.example/trace/{trace_id}?span={span_id}&t={start_unix_ms}".to_owned()),
+        config: serde_json::Value::Null,
+        resource: Vec::new(),
+    }
+}
+
+/// A run of thirty cases: one failed, one without an outcome.
+pub(super) fn run() -> RunRow {
+    RunRow {
+        number: 1,
+        spec: spec(),
+        status: RunStatus::Incomplete,
+        ended_unix_nano: Some(START + 2_500_000_000),
+        active_ns: 2_500_000_000,
+        spans_created: 62,
+        counts: TrialCounts { completed: 28, failed: 1, skipped: 0 },
+    }
+}
+
+/// The fact of one trial; `None` for a failed one.
+pub(super) fn fact(seq: u64, expected: Label, predicted: Option<Predicted>) -> TrialFacts {
+    let right = predicted == Some(Predicted::Label(expected));
+    let scored =
+        |value: f64, label: &str| Some(ScoreFact::Scored { value: Some(value), label: Some(label.to_owned()) });
+    let scores = match predicted {
+        Some(_) => vec![
+            if right { scored(1.0, "pass") } else { scored(0.0, "fail") },
+            Some(ScoreFact::Scored { value: None, label: Some("calm".to_owned()) }),
+        ],
+        None => vec![Some(ScoreFact::Skipped), Some(ScoreFact::Skipped)],
+    };
+    TrialFacts {
+        key: TrialKey { seq, repeat: 0 },
+        expected: Some(expected),
+        outcome: predicted.map_or(OutcomeKind::Failed, OutcomeKind::Completed),
+        group: None,
+        latency_ns: (seq + 1) * 1_000_000,
+        usage: Usage { input_tokens: Some(100), output_tokens: predicted.map(|_| 2), ..Usage::default() },
+        cost_usd: predicted.map(|_| 0.000_25),
+        attempts: 1,
+        scores,
+    }
+}
+
+pub(super) fn facts() -> Vec<TrialFacts> {
+    let mut facts: Vec<TrialFacts> = (0..28)
+        .map(|seq| {
+            let expected = Label::ALL[seq as usize % 3];
+            let predicted = match seq {
+                4 => Predicted::Label(Label::Nee),
+                9 => Predicted::Unparseable,
+                20 => Predicted::Label(Label::True),
+                _ => Predicted::Label(expected),
+            };
+            fact(seq, expected, Some(predicted))
+        })
+        .collect();
+    facts.push(fact(28, Label::False, None));
+    facts
+}
+
+pub(super) fn trace_id() -> TraceId {
+    "0af7651916cd43dd8448eb211c80319c".parse().expect("valid")
+}
+
+pub(super) fn span_id(n: u8) -> SpanId {
+    SpanId::from_bytes([0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, n])
+}
+
+/// A failed case and one with a hostile claim.
+pub(super) fn low_rows() -> Vec<CaseRow> {
+    let row = |id: &str, seq, claim: &str, outcome| CaseRow {
+        run_id: spec().run_id,
+        run_started_unix_nano: START,
+        key: TrialKey { seq, repeat: 0 },
+        case_id: CaseId::parse(id).expect("valid"),
+        group: Some("bio-01".to_owned()),
+        claim: claim.to_owned(),
+        context: "A context that says\nsomething else.".to_owned(),
+        columns: vec![("field".to_owned(), "biology".to_owned())],
+        expected: Some(Label::False),
+        outcome: Some(outcome),
+        raw_output: Some("NEE".to_owned()),
+        scores: BTreeMap::from([(evaluator("label_match"), Evaluation::assertion(false).because("expected False"))]),
+        started_unix_nano: START,
+        latency_ns: 5_000_000,
+        usage: Usage { input_tokens: Some(100), output_tokens: Some(2), ..Usage::default() },
+        cost_usd: None,
+        attempts: 1,
+        finish_reason: Some("stop".to_owned()),
+        response_model: None,
+        response_id: None,
+        cached: false,
+        trace_id: Some(trace_id()),
+        span_id: Some(span_id(1)),
+    };
+    let failure = Failure { error_type: "429".to_owned(), message: "rate limit reached".to_owned() };
+    let mut failed = row("claims-029", 28, "A claim that nobody answered.", Outcome::Failed(failure));
+    failed.scores = BTreeMap::from([(evaluator("label_match"), Evaluation::skipped("no answer"))]);
+    let claim = "Red \u{1b}[31mcells\u{202e} generate most of their ATP by oxidative phosphorylation in mitochondria.";
+    vec![row("claims-005", 4, claim, Outcome::Completed { predicted: Predicted::Label(Label::Nee) }), failed]
+}
+
+pub(super) fn report() -> Report {
+    let mut collector = Collector::new(&spec());
+    for facts in facts() {
+        collector.add(&facts);
+    }
+    let exported = Exported { delivered: 50, pending: 12, ..Exported::default() };
+    let rest = Rest {
+        live: false,
+        lowest: low_rows(),
+        errors: vec![("429".to_owned(), 1)],
+        spans_stored: 62,
+        exported: BTreeMap::from([("otlp".to_owned(), exported)]),
+    };
+    assemble(&run(), collector.finish(), rest)
+}
+
+/// A batch of two claims: one answered, one failed; an orphan, and a span that is open.
+pub(super) fn trace() -> TraceDetail {
+    let ms = 1_000_000;
+    let span = |n: u8, parent: Option<u8>, name: &'static str, from: u64, to: u64| {
+        let mut span = Span::open(trace_id(), span_id(n), parent.map(span_id), name, START + from * ms);
+        span.end_unix_nano = if to == 0 { 0 } else { START + to * ms };
+        span
+    };
+    let mut chat = span(3, Some(2), "chat lexical-baseline", 12, 40);
+    chat.kind = SpanKind::Client;
+    chat.set("gen_ai.request.model", "lexical-baseline");
+    chat.set("gen_ai.usage.input_tokens", 100i64);
+    chat.set("note", "two\nlines \u{1b}[2J");
+    let mut failed = span(5, Some(4), "chat lexical-baseline", 60, 95);
+    failed.status = Status::Error("429 rate limit reached".to_owned());
+    failed.add_event("spanscore.attempt.failed", START + 70 * ms, vec![("error.type".into(), "429".into())]);
+    let mut assess = span(4, Some(1), "assess_claim", 50, 97);
+    assess.status = Status::Error(String::new());
+    let spans = vec![
+        span(1, None, "assess_claims_with_context", 0, 100),
+        span(2, Some(1), "assess_claim", 10, 45),
+        chat,
+        assess,
+        failed,
+        span(7, Some(99), "stray", 80, 120),
+        span(8, Some(1), "late", 90, 0),
+    ];
+    let scores = BTreeMap::from([(evaluator("label_match"), Evaluation::assertion(true).because("True as expected"))]);
+    TraceDetail {
+        row: TraceRow {
+            trace_id: trace_id(),
+            start_unix_nano: START,
+            duration_ns: 120 * ms,
+            error: true,
+            errors: 2,
+            operations: 7,
+            root: "assess_claims_with_context".to_owned(),
+            service: Some("spanscore".to_owned()),
+            scores: BTreeMap::from([(evaluator("label_match"), 1.0)]),
+            run_id: Some(spec().run_id),
+            case_ids: Vec::new(),
+        },
+        spans,
+        resource: vec![("service.name".into(), "spanscore".into())],
+        scores: BTreeMap::from([(span_id(2), scores)]),
+    }
+}
