@@ -231,3 +231,124 @@ fn of_one_resource<T>(
     let batch = Batch { resource: resources.swap_remove(resource), scope: Scope::own(), items: items(of_resource) };
     Some(OutboxBatch { batch, positions })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use http::StatusCode;
+    use wiremock::matchers::{header, method, path};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    use super::*;
+    use crate::model::{DatasetRef, Digest, EvaluatorId, RunEvent, RunSpec, RunStatus, Span, SpanId, TraceId};
+
+    fn spec() -> RunSpec {
+        RunSpec {
+            run_id: RunId::parse("20261122-154501-3f9a2c").unwrap(),
+            name: "n".into(),
+            suite: "s".into(),
+            workflow: "w".into(),
+            model: "m".into(),
+            provider: "builtin".into(),
+            dataset: DatasetRef { name: "d".into(), digest: Digest::from_bytes([0; 32]), cases: 0 },
+            repeat: 1,
+            prompt_digest: Digest::from_bytes([1; 32]),
+            model_digest: Digest::from_bytes([2; 32]),
+            evaluators: vec![],
+            primary: EvaluatorId::parse("label_match").unwrap(),
+            started_unix_nano: 1,
+            git: None,
+            tags: BTreeMap::new(),
+            trace_url: None,
+            config: serde_json::Value::Null,
+            resource: vec![("service.name".into(), Value::from("t"))],
+        }
+    }
+
+    fn root(number: u8) -> Box<Span> {
+        let (trace, span) = (TraceId::from_bytes([number; 16]), SpanId::from_bytes([number; 8]));
+        Box::new(Span::open(trace, span, None, "root", 1))
+    }
+
+    fn ended(mut root: Box<Span>) -> Box<Span> {
+        root.end_unix_nano = 2;
+        root
+    }
+
+    fn env(server: &MockServer, key: &str) -> Environment {
+        let mut env = Environment::default();
+        env.set("OTEL_EXPORTER_OTLP_ENDPOINT", server.uri());
+        env.set("OTEL_EXPORTER_OTLP_HEADERS", format!("x-key={key}"));
+        env.set("OTEL_LOGS_EXPORTER", "none");
+        env
+    }
+
+    /// A server that wants the right key.
+    async fn server() -> MockServer {
+        let server = MockServer::start().await;
+        let traces = || Mock::given(method("POST")).and(path("/v1/traces"));
+        traces().and(header("x-key", "right")).respond_with(ResponseTemplate::new(200)).mount(&server).await;
+        let unauthorized = ResponseTemplate::new(StatusCode::UNAUTHORIZED.as_u16());
+        traces().respond_with(unauthorized).with_priority(9).mount(&server).await;
+        server
+    }
+
+    /// Records a run of two spans, the second of which stays open if the run is `killed`; gives what the exporters said.
+    async fn run(store: &Store, env: &Environment, killed: bool) -> Vec<String> {
+        let plan = ExportPlan::resolve(env, &SuiteOtlp::default(), None).unwrap();
+        let (spec, writer) = (spec(), store.writer().unwrap());
+        let (planner, planned) = (writer.plan(&spec.run_id), spec.clone());
+        tokio::task::spawn_blocking(move || planner.finish(&planned)).await.unwrap().unwrap();
+        let exporters = Exporters::start(&plan, store, &writer, &spec.run_id).await.unwrap();
+        let wake = exporters.wake();
+        let mut events = vec![
+            RunEvent::SessionStarted { spec: Box::new(spec), root: root(1) },
+            RunEvent::BatchStarted { root: root(2) },
+            RunEvent::BatchFinished { root: ended(root(2)) },
+        ];
+        if !killed {
+            let (status, root) = (RunStatus::Completed, ended(root(1)));
+            events.push(RunEvent::SessionFinished { status, root, ended_unix_nano: 2 });
+        }
+        for event in events {
+            writer.record(event).await.unwrap();
+            wake.now();
+        }
+        let said = exporters.finish().await;
+        writer.close().await.unwrap();
+        said
+    }
+
+    fn store(dir: &Path) -> Store {
+        Store::open(dir).unwrap()
+    }
+
+    fn balance(outcome: &PendingOutcome) -> [u64; 4] {
+        let counts = &outcome.destinations["otlp"];
+        assert_eq!(counts.stored, counts.delivered + counts.pending + counts.rejected + counts.not_sampled);
+        [counts.stored, counts.delivered, counts.pending, counts.duplicates]
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_run_delivers_all_its_spans() {
+        let (dir, server) = (tempfile::tempdir().unwrap(), server().await);
+        let (store, env) = (store(dir.path()), env(&server, "right"));
+        assert_eq!(run(&store, &env, false).await, Vec::<String>::new());
+        let outcome = deliver_pending(&store, &env, None).await.unwrap();
+        assert_eq!((balance(&outcome), outcome.messages), ([2, 2, 0, 0], vec![]));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_a_wrong_key_left_pending_is_delivered_with_the_right_one() {
+        let (dir, server) = (tempfile::tempdir().unwrap(), server().await);
+        let store = store(dir.path());
+        let said = run(&store, &env(&server, "wrong"), true).await;
+        assert!(said[0].contains("401") && said[0].contains("export --pending"), "{said:?}");
+        let outcome = deliver_pending(&store, &Environment::default(), None).await.unwrap();
+        assert_eq!(balance(&outcome), [2, 0, 2, 0]);
+        assert!(outcome.messages[0].contains("x-key"), "{:?}", outcome.messages);
+        let outcome = deliver_pending(&store, &env(&server, "right"), Some("latest")).await.unwrap();
+        assert_eq!((balance(&outcome), outcome.messages), ([2, 2, 0, 0], vec![]), "the killed run's root is closed too");
+    }
+}

@@ -216,3 +216,62 @@ impl PushMetricExporter for InRuntime {
         self.exporter.temporality()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wiremock::matchers::{method, path};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    use super::*;
+    use crate::model::{SpanId, TraceId};
+
+    fn chat() -> Span {
+        let mut span = Span::open(TraceId::from_bytes([1; 16]), SpanId::from_bytes([1; 8]), None, "chat m", 1);
+        span.end_unix_nano = 50_000_001;
+        span.set(semconv::GEN_AI_OPERATION_NAME, "chat");
+        span.set(semconv::GEN_AI_REQUEST_MODEL, "m");
+        span.set(semconv::GEN_AI_USAGE_INPUT_TOKENS, 149_i64);
+        span
+    }
+
+    fn settings(address: &str, protocol: Protocol) -> OtlpSettings {
+        let endpoint = format!("{address}/v1/metrics").parse().expect("an address");
+        OtlpSettings::new(endpoint, protocol, http::HeaderMap::new())
+    }
+
+    #[tokio::test]
+    async fn calls_are_sent_at_the_end_from_a_single_threaded_runtime() {
+        for (protocol, content_type) in
+            [(Protocol::HttpProtobuf, "application/x-protobuf"), (Protocol::HttpJson, "application/json")]
+        {
+            let server = MockServer::start().await;
+            Mock::given(method("POST"))
+                .and(path("/v1/metrics"))
+                .respond_with(ResponseTemplate::new(200))
+                .mount(&server)
+                .await;
+            let metrics = Metrics::new(&settings(&server.uri(), protocol), &[]).unwrap();
+            metrics.observe(&chat());
+            metrics.shutdown().await;
+            metrics.shutdown().await;
+            let requests = server.received_requests().await.unwrap();
+            assert_eq!(requests.len(), 1);
+            assert_eq!(requests[0].headers["content-type"], content_type);
+            let body = String::from_utf8_lossy(&requests[0].body);
+            assert!(body.contains(semconv::metric::OPERATION_DURATION) && body.contains(semconv::metric::TOKEN_USAGE));
+        }
+    }
+
+    #[test]
+    fn neither_a_missing_runtime_nor_a_dead_endpoint_is_a_problem() {
+        let metrics = Metrics::new(&settings("http://127.0.0.1:1", Protocol::Grpc), &[]).unwrap();
+        metrics.observe(&chat());
+        drop(metrics);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let metrics = Metrics::new(&settings("http://127.0.0.1:1", Protocol::HttpProtobuf), &[]).unwrap();
+            metrics.observe(&chat());
+            drop(metrics);
+        });
+    }
+}
