@@ -36,7 +36,7 @@ pub(super) struct OpenModel {
 pub(super) async fn open(
     plan: &RunPlan,
     model: &ModelPlan,
-    store: &Store,
+    store: &Path,
     ambient: &Ambient,
 ) -> anyhow::Result<OpenModel> {
     let parameters = parameters(model);
@@ -114,7 +114,7 @@ fn with_key(mut settings: HttpSettings, model: &ModelPlan) -> anyhow::Result<Htt
     Ok(settings)
 }
 
-fn replay(model: &ModelPlan, store: &Store) -> anyhow::Result<ReplayModel> {
+fn replay(model: &ModelPlan, store: &Path) -> anyhow::Result<ReplayModel> {
     let recording = model.replay.as_deref().unwrap_or_default();
     let path = Path::new(recording);
     if path.is_file() {
@@ -125,7 +125,7 @@ fn replay(model: &ModelPlan, store: &Store) -> anyhow::Result<ReplayModel> {
         !looks_like_path,
         "no recording at `{recording}`; --replay takes a JSON Lines file of answers, or an earlier run"
     );
-    let reader = store.reader()?;
+    let reader = Store::open_existing(store)?.reader()?;
     let run = reader
         .resolve_run(recording)
         .with_context(|| format!("`{recording}` is neither a file nor an earlier run to replay"))?;

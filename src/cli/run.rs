@@ -18,7 +18,7 @@ use super::{Context, Exit, Format};
 use crate::config::{ConcurrencySetting, ModelPlan, RunFlags, RunPlan, Suite};
 use crate::export::{ExportPlan, Exporters, Metrics};
 use crate::llm::Concurrency;
-use crate::model::{DatasetRef, RunSpec, RunStatus};
+use crate::model::{DatasetRef, RunEvent, RunSpec, RunStatus};
 use crate::report::{self, Report};
 use crate::evaluation::{Begun, StoreSink, begin};
 use crate::runner::{Cases, Job, Limits, Prior, RunError, Stop, Summary, execute};
@@ -150,7 +150,7 @@ struct One<'a> {
 
 impl One<'_> {
     async fn run(&self, model: &ModelPlan, together: Option<&str>) -> anyhow::Result<(Option<Report>, Exit)> {
-        let open = model::open(self.plan, model, self.store, self.ambient).await?;
+        let open = model::open(self.plan, model, &self.context.store_dir, self.ambient).await?;
         anyhow::ensure!(
             self.plan.max_cost.is_none() || open.price.is_some() || model.is_free(),
             "--max-cost needs the price of model `{}`: set `price` in [model]",
@@ -269,10 +269,14 @@ impl One<'_> {
         let watched = Arc::clone(&tally);
         let mut sink = StoreSink::new(writer.clone()).observer(Box::new(move |event| watched.observe(event)));
         if let Some(metrics) = metrics.clone() {
-            sink = sink.observer(Box::new(move |event| metrics.observe(event)));
+            sink = sink.observer(Box::new(move |event| {
+                if let RunEvent::TrialFinished { spans, .. } = event {
+                    spans.iter().for_each(|span| metrics.observe(span));
+                }
+            }));
         }
-        let notifier = exporters.notifier();
-        let sink = Arc::new(sink.committed(move || notifier.recorded()));
+        let wake = exporters.wake();
+        let sink = Arc::new(sink.committed(move || wake.now()));
         let parent = session::parent(&self.context.env).unwrap_or_else(|warning| {
             self.context.hint(&format!("warning: {warning}"));
             None
