@@ -26,6 +26,9 @@ pub const GRACE: Duration = Duration::from_secs(10);
 /// Tries at an address where nobody listens, once the run is over.
 const TRIES_UNREACHABLE: u32 = 2;
 
+/// Tries at a destination that is there but takes nothing, once the run is over.
+const TRIES: u32 = 8;
+
 /// The longest wait that a destination may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
 
@@ -80,7 +83,8 @@ impl DeliveryReport {
         (!self.complete).then(|| {
             format!(
                 "{} {} are left pending: {why}; `spanscore export --pending` delivers them later",
-                self.destination, self.signal
+                self.destination,
+                self.signal.as_str()
             )
         })
     }
@@ -88,12 +92,12 @@ impl DeliveryReport {
 
 /// Tells the tasks that more was recorded.
 #[derive(Debug, Clone)]
-pub struct Notifier(watch::Sender<State>);
+pub struct Wake(watch::Sender<State>);
 
-impl Notifier {
+impl Wake {
     /// To be called after each commit; never waits.
-    pub fn recorded(&self) {
-        // A value that is sent counts as changed; what it says does not matter here.
+    pub fn now(&self) {
+        // Whatever is done to the value counts as a change, which is all that matters here.
         self.0.send_modify(|_| {});
     }
 }
@@ -123,7 +127,7 @@ impl Deliveries {
         let (state, _) = watch::channel(State::default());
         let mut this = Self { tasks: JoinSet::new(), reports: Vec::new(), state };
         for destination in destinations {
-            for signal in Signal::ALL.into_iter().filter(|signal| destination.takes(*signal)) {
+            for signal in [Signal::Traces, Signal::Logs].into_iter().filter(|signal| destination.takes(*signal)) {
                 let report = Arc::new(Mutex::new(DeliveryReport {
                     destination: destination.name().to_owned(),
                     signal,
@@ -153,8 +157,8 @@ impl Deliveries {
     }
 
     /// A handle to say that more was recorded.
-    pub fn notifier(&self) -> Notifier {
-        Notifier(self.state.clone())
+    pub fn wake(&self) -> Wake {
+        Wake(self.state.clone())
     }
 
     /// Delivers what is left, for as long as `grace` allows, and less where nobody listens. Everything must have been
@@ -192,8 +196,6 @@ enum Stop {
     Time,
 }
 
-type Read = tokio::task::JoinHandle<Result<Option<OutboxBatch>, OutboxError>>;
-
 impl Courier {
     async fn run(mut self) {
         let stopped = self.carry().await;
@@ -206,41 +208,31 @@ impl Courier {
     }
 
     async fn carry(&mut self) -> Result<(), Stop> {
-        let (outbox, name, signal) = (Arc::clone(&self.outbox), self.destination.name().to_owned(), self.signal);
-        let mut cursor = blocking(tokio::task::spawn_blocking(move || outbox.cursor(&name, signal))).await?;
-        let mut ahead: Option<Read> = None;
         loop {
             // Seen before the read, so that what is recorded during it wakes the wait below.
             let until = self.state.borrow_and_update().until;
-            let over = until.is_some();
             if until.is_some_and(|until| until <= Instant::now()) {
                 return Err(Stop::Time);
             }
-            let read = ahead.take().unwrap_or_else(|| self.read(cursor));
-            let Some(OutboxBatch { batch, positions }) = blocking(read).await? else {
-                if over {
-                    return Ok(());
+            match self.read().await? {
+                Some(OutboxBatch { batch, positions }) => {
+                    self.settle(batch, &positions).await?;
+                    if until.is_none() && positions.len() < BATCH {
+                        self.pause(self.pace.linger).await;
+                    }
                 }
-                if self.state.changed().await.is_err() {
-                    return Err(Stop::Time);
-                }
-                continue;
-            };
-            let full = positions.len() >= BATCH;
-            if let Some(last) = positions.last() {
-                cursor = *last;
-                ahead = full.then(|| self.read(cursor));
-            }
-            self.settle(batch, &positions).await?;
-            if !full && !over {
-                self.pause(self.pace.linger).await;
+                None if until.is_some() => return Ok(()),
+                None => self.state.changed().await.map_err(|_| Stop::Time)?,
             }
         }
     }
 
-    fn read(&self, after: i64) -> Read {
+    async fn read(&self) -> Result<Option<OutboxBatch>, Stop> {
         let (outbox, signal) = (Arc::clone(&self.outbox), self.signal);
-        tokio::task::spawn_blocking(move || outbox.read(signal, after, BATCH))
+        let destination = self.destination.name().to_owned();
+        let read = tokio::task::spawn_blocking(move || outbox.read(&destination, signal, BATCH)).await;
+        let problem = |error: OutboxError| Stop::Problem(format!("reading the outbox: {error}"));
+        read.map_err(|error| problem(Box::new(error)))?.map_err(problem)
     }
 
     /// Hands over a batch until all of it is settled.
@@ -286,7 +278,7 @@ impl Courier {
             let retry = retry.unwrap_or_default();
             failures += 1;
             failures_since_over += u32::from(over);
-            if retry.unreachable && failures_since_over >= TRIES_UNREACHABLE {
+            if failures_since_over >= if retry.unreachable { TRIES_UNREACHABLE } else { TRIES } {
                 return Err(Stop::Problem(retry.reason));
             }
             self.wait(&retry, if over { failures_since_over } else { failures }).await?;
@@ -361,13 +353,6 @@ async fn time_is_up(mut state: watch::Receiver<State>) {
         Some(until) => sleep_until(until).await,
         // Nobody can end the run any more; the task ends with its set.
         None => std::future::pending().await,
-    }
-}
-
-async fn blocking<T>(task: tokio::task::JoinHandle<Result<T, OutboxError>>) -> Result<T, Stop> {
-    match task.await {
-        Ok(result) => result.map_err(|error| Stop::Problem(format!("reading the outbox: {error}"))),
-        Err(error) => Err(Stop::Problem(format!("reading the outbox: {error}"))),
     }
 }
 
@@ -494,14 +479,11 @@ mod tests {
 
     #[async_trait]
     impl Outbox for Memory {
-        fn cursor(&self, _: &str, _: Signal) -> Result<i64, OutboxError> {
-            Ok(self.acknowledged.lock().unwrap().last().map_or(0, |a| a.cursor))
-        }
-
-        fn read(&self, _: Signal, after: i64, limit: usize) -> Result<Option<OutboxBatch>, OutboxError> {
+        fn read(&self, _: &str, _: Signal, limit: usize) -> Result<Option<OutboxBatch>, OutboxError> {
+            let cursor = self.total().0;
             let all = self.spans.lock().unwrap();
             let (positions, spans): (Vec<_>, Vec<_>) =
-                all.iter().filter(|(position, _)| *position > after).take(limit).cloned().unzip();
+                all.iter().filter(|(position, _)| *position > cursor).take(limit).cloned().unzip();
             let batch = Batch { resource: vec![], scope: Scope::own(), items: Items::Spans(spans) };
             Ok((!positions.is_empty()).then_some(OutboxBatch { batch, positions }))
         }
@@ -566,10 +548,10 @@ mod tests {
     async fn everything_arrives_in_order_and_is_acknowledged() {
         let (outbox, destination) = (Memory::with(1100), Scripted::new([]));
         let deliveries = start(&outbox, &destination, &Sampler::default());
-        let notifier = deliveries.notifier();
+        let wake = deliveries.wake();
         tokio::task::yield_now().await;
         outbox.add(3, 1);
-        notifier.recorded();
+        wake.now();
         let report = deliveries.finish(Duration::from_secs(5)).await.remove(0);
         assert!(report.complete && report.hint().is_none());
         assert_eq!(report.delivered, 1103);
@@ -582,7 +564,7 @@ mod tests {
         let (outbox, destination) = (Memory::with(0), Scripted::new([]));
         let deliveries = start(&outbox, &destination, &Sampler::default());
         outbox.add(2, 1);
-        deliveries.notifier().recorded();
+        deliveries.wake().now();
         for _ in 0..500 {
             if outbox.total().0 == 20 {
                 return;

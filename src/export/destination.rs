@@ -1,42 +1,12 @@
 //! What a destination is: it takes a batch and says what became of it. The words here are shared by everything that
 //! delivers; how a protocol comes to its verdict is left to the modules of the destinations.
 
-use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
 use crate::model::{Key, LogRecord, Span, TraceId, Value};
-
-/// The kinds of telemetry that go through the outbox; each has its own cursor at each destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Signal {
-    /// Spans.
-    Traces,
-    /// Log records.
-    Logs,
-}
-
-impl Signal {
-    /// Both of them.
-    pub const ALL: [Self; 2] = [Self::Traces, Self::Logs];
-
-    /// `traces` or `logs`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Traces => "traces",
-            Self::Logs => "logs",
-        }
-    }
-}
-
-impl fmt::Display for Signal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+pub use crate::store::Signal;
 
 /// What was instrumented: an instrumentation scope with the schema that its names follow.
 #[derive(Debug, Clone, PartialEq)]

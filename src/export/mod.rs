@@ -1,7 +1,8 @@
 //! Delivery of what the store recorded to where the user wants it: OTLP endpoints and the console.
 //!
 //! [`settings`] says where to, [`delivery`] moves the outbox, a [`destination`] takes batches: [`otlp`] or [`console`].
-//! [`metrics`] are best effort and go their own way. What was recorded stays in the store whatever happens here.
+//! [`exporters`] puts these together for a run and for what earlier runs left. [`metrics`] are best effort and go their
+//! own way. What was recorded stays in the store whatever happens here.
 
 pub mod settings;
 pub mod endpoint;
@@ -17,3 +18,10 @@ mod otlp_grpc;
 pub mod connect;
 pub mod outbox;
 pub mod delivery;
+pub mod exporters;
+pub mod metrics;
+
+pub use delivery::Wake;
+pub use exporters::{Exporters, PendingOutcome, deliver_pending};
+pub use metrics::Metrics;
+pub use settings::{ExportPlan, SuiteOtlp};

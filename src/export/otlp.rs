@@ -21,7 +21,7 @@ const MESSAGE_CHARS: usize = 300;
 
 /// Why no client could be made for an endpoint.
 #[derive(Debug, thiserror::Error)]
-#[error("preparing the OTLP {signal} endpoint {address}: {reason}")]
+#[error("preparing the OTLP {} endpoint {address}: {reason}", signal.as_str())]
 pub struct OtlpSetupError {
     /// Of which signal.
     pub signal: Signal,
@@ -93,7 +93,7 @@ impl Destination for Otlp {
             Signal::Logs => &self.logs,
         };
         let Some(transport) = transport else {
-            return Delivery::halted(format!("no OTLP endpoint for {signal} is configured"));
+            return Delivery::halted(format!("no OTLP endpoint for {} is configured", signal.as_str()));
         };
         let mut delivery = Delivery::default();
         let mut parts = vec![0..batch.items.len()];

@@ -11,11 +11,8 @@ pub type OutboxError = Box<dyn std::error::Error + Send + Sync>;
 /// what lies behind it is settled.
 #[async_trait]
 pub trait Outbox: Send + Sync + 'static {
-    /// The position up to which everything is settled; 0 at the beginning. May block.
-    fn cursor(&self, destination: &str, signal: Signal) -> Result<i64, OutboxError>;
-
-    /// Up to about `limit` items after a position, in order; `None` where there are none (yet). May block.
-    fn read(&self, signal: Signal, after: i64, limit: usize) -> Result<Option<OutboxBatch>, OutboxError>;
+    /// Up to about `limit` items after the cursor, in order; `None` where there are none (yet). May block.
+    fn read(&self, destination: &str, signal: Signal, limit: usize) -> Result<Option<OutboxBatch>, OutboxError>;
 
     /// Moves a cursor and adds to its counts, in one transaction.
     async fn acknowledge(&self, acknowledgement: Acknowledgement) -> Result<(), OutboxError>;

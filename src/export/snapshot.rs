@@ -63,7 +63,7 @@ pub enum SnapshotError {
     #[error("reading the destination that the run recorded: {0}")]
     Unreadable(#[from] serde_json::Error),
     /// Its address is none.
-    #[error("reading the destination that the run recorded: the {signal} endpoint `{endpoint}` is not an address")]
+    #[error("reading the destination that the run recorded: the {} endpoint `{endpoint}` is not an address", signal.as_str())]
     Endpoint {
         /// Of which signal.
         signal: Signal,
@@ -101,14 +101,14 @@ impl Snapshot {
         Self { destination, sampler: plan.sampler.clone() }
     }
 
-    /// The text that the store keeps.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("a snapshot has nothing that JSON cannot say")
+    /// The form that the store keeps.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("a snapshot has nothing that JSON cannot say")
     }
 
-    /// The snapshot in a text of the store.
-    pub fn from_json(text: &str) -> Result<Self, SnapshotError> {
-        Ok(serde_json::from_str(text)?)
+    /// The snapshot that the store kept.
+    pub fn from_json(kept: &serde_json::Value) -> Result<Self, SnapshotError> {
+        Ok(Self::deserialize(kept)?)
     }
 
     /// The destination to deliver to now: what the environment says now wins, so that an endpoint that moved can be
@@ -196,7 +196,8 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://user:hunter2@c/v1/traces?key=hunter2"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=hunter2"),
         ])
-        .to_json();
+        .to_json()
+        .to_string();
         assert!(!text.contains("hunter2"), "{text}");
         assert!(text.contains("x-key") && text.contains("https://c/v1/traces"), "{text}");
     }
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_none_is_an_error() {
-        assert!(matches!(Snapshot::from_json("{}"), Err(SnapshotError::Unreadable(_))));
+    fn what_is_no_snapshot_is_an_error() {
+        assert!(matches!(Snapshot::from_json(&serde_json::json!({})), Err(SnapshotError::Unreadable(_))));
     }
 }

@@ -1,89 +1,93 @@
 //! `lexical-baseline`: a verifier without a language model, from overlap, numbers, negation and opposites.
 //!
-//! It is a sanity baseline that a real model must beat. A small logistic model over a dozen features decides; its
-//! weights were fitted on `datasets/claims.csv` alone, with the words lists made beforehand. Cross-validated by group
-//! it is right in about half of the cases of that file, where a third would be chance.
+//! It is a sanity baseline that a real model must beat. Two questions decide, each a logistic model with a handful of
+//! weights: does the evidence settle the claim at all, and if so, does it contradict it? The weights were fitted on
+//! `datasets/claims.csv` alone, the word lists were made beforehand, and signs were held to what a feature means: a
+//! mismatch in negation and a word's opposite speak for a contradiction, the same direction speaks against one. In
+//! seven-fold cross-validation by group it is right in half of the cases of that file; chance would be a third.
 
 use super::text::{self, Token};
 use super::words::{self, Sense};
 use crate::model::Label;
 
-/// How many features there are, the constant included.
-pub(super) const FEATURES: usize = 13;
+/// Weights of the question whether the evidence settles the claim.
+const SETTLED: [f64; 3] = [-1.12, 3.54, -1.94];
+/// Weights of the question whether evidence that settles the claim contradicts it.
+const CONTRADICTED: [f64; 3] = [0.28, 0.78, -0.47];
 
-/// One row per label, in the order of [`Label::ALL`].
-const WEIGHTS: [[f64; FEATURES]; 3] = [[0.0; FEATURES]; 3];
+/// What the model sees of a claim and its evidence.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Features {
+    /// A constant; share of the claim's words, weighted by length, that stand in the evidence's best sentence or its
+    /// neighbour; whether the claim has a number and the best sentence none.
+    pub(super) settled: [f64; 3],
+    /// Whether one of the two is negated and the other is not; how many words of the claim have their opposite in the
+    /// best sentence; whether both speak of the same direction.
+    pub(super) contradicted: [f64; 3],
+}
 
 /// The verdict on the claim in the light of the evidence.
 pub(super) fn judge(evidence: &str, claim: &str) -> Label {
     let Some(features) = features(evidence, claim) else { return Label::Nee };
-    let score = |label: Label| -> f64 { WEIGHTS[label.index()].iter().zip(features).map(|(w, x)| w * x).sum() };
-    let mut best = Label::Nee;
-    for label in Label::ALL {
-        if score(label) > score(best) {
-            best = label;
-        }
+    let settled = logistic(SETTLED, features.settled);
+    let contradicted = logistic(CONTRADICTED, features.contradicted);
+    let (yes, no, open) = (settled * (1.0 - contradicted), settled * contradicted, 1.0 - settled);
+    // Without any sign of a contradiction, evidence on the matter supports.
+    match () {
+        () if yes >= no && yes >= open => Label::True,
+        () if no >= open => Label::False,
+        () => Label::Nee,
     }
-    best
+}
+
+fn logistic(weights: [f64; 3], features: [f64; 3]) -> f64 {
+    let score: f64 = weights.iter().zip(features).map(|(weight, feature)| weight * feature).sum();
+    1.0 / (1.0 + (-score).exp())
 }
 
 /// What the model sees of the pair; `None` if one of the two says nothing.
-pub(super) fn features(evidence: &str, claim: &str) -> Option<[f64; FEATURES]> {
+pub(super) fn features(evidence: &str, claim: &str) -> Option<Features> {
     let claim: Vec<Token> = text::sentences(claim).concat();
     let sentences = text::sentences(evidence);
     if claim.is_empty() || sentences.is_empty() {
         return None;
     }
+    let best = best_sentence(&claim, &sentences);
+    let sentence = &sentences[best];
+    let clause = best_clause(&claim, sentence);
     let total: f32 = claim.iter().map(|token| token.weight).sum();
-    let window = best_window(&claim, &sentences);
-    let near: Vec<Token> = sentences[window.0..window.1].concat();
-    let covered = |within: &[Token]| -> f64 {
-        let sum: f32 = claim.iter().filter(|token| has(within, token.stem)).map(|token| token.weight).sum();
-        f64::from(sum / total)
+    let cover = (shared(&claim, sentence) + best_neighbour(&claim, &sentences, best)) / total;
+    let mismatch = negated(&claim) != negated(clause);
+    let same_direction = match directions(&claim, clause) {
+        // `does not rise` and `falls` agree.
+        Some(same) => same != mismatch,
+        None => false,
     };
-    let near_cover = covered(&near);
-    let all_cover = covered(&sentences.concat());
-    let pairs = claim.windows(2).filter(|pair| adjacent(&near, pair[0].stem, pair[1].stem)).count();
-    let pairs = pairs as f64 / (claim.len() - 1).max(1) as f64;
-
-    let negated = |tokens: &[Token]| tokens.iter().filter(|token| token.sense == Sense::Negation).count() % 2 == 1;
-    let own_sentence = &sentences[best_sentence(&claim, &sentences)];
-    let (claim_negated, near_negated) = (negated(&claim), negated(own_sentence));
-
-    let (conflict, agreement) = directions(&claim, own_sentence);
-    let (numbers_same, numbers_other, numbers_unknown) = numbers(&claim, &near);
-    let some = |sense: Sense| f64::from(u8::from(claim.iter().any(|token| token.sense == sense)));
     let flag = |condition: bool| f64::from(u8::from(condition));
-
-    Some([
-        1.0,
-        near_cover,
-        all_cover - near_cover,
-        pairs,
-        flag(claim_negated != near_negated) * near_cover,
-        flag(claim_negated),
-        opposed(&claim, &near) as f64,
-        conflict,
-        agreement,
-        numbers_same,
-        numbers_other,
-        numbers_unknown,
-        some(Sense::Absolute) - some(Sense::Hedge),
-    ])
+    Some(Features {
+        settled: [1.0, f64::from(cover), flag(has_number(&claim) && !has_number(sentence))],
+        contradicted: [flag(mismatch), opposed(&claim, sentence) as f64, flag(same_direction)],
+    })
 }
 
 fn has(tokens: &[Token], stem: u64) -> bool {
     tokens.iter().any(|token| token.stem == stem)
 }
 
-fn adjacent(tokens: &[Token], first: u64, second: u64) -> bool {
-    tokens.windows(2).any(|pair| pair[0].stem == first && pair[1].stem == second)
+fn has_number(tokens: &[Token]) -> bool {
+    tokens.iter().any(|token| token.number.is_some())
 }
 
-fn shared(claim: &[Token], sentence: &[Token]) -> f32 {
-    claim.iter().filter(|token| has(sentence, token.stem)).map(|token| token.weight).sum()
+fn negated(tokens: &[Token]) -> bool {
+    tokens.iter().filter(|token| token.sense == Sense::Negation).count() % 2 == 1
 }
 
+/// Weight of the claim's words that stand among the tokens.
+fn shared(claim: &[Token], tokens: &[Token]) -> f32 {
+    claim.iter().filter(|token| has(tokens, token.stem)).map(|token| token.weight).sum()
+}
+
+/// The first of the sentences that share most with the claim.
 fn best_sentence(claim: &[Token], sentences: &[Vec<Token>]) -> usize {
     let mut best = (0, -1.0);
     for (index, sentence) in sentences.iter().enumerate() {
@@ -95,57 +99,97 @@ fn best_sentence(claim: &[Token], sentences: &[Vec<Token>]) -> usize {
     best.0
 }
 
-/// The sentence that shares most with the claim, with the neighbour that adds more.
-fn best_window(claim: &[Token], sentences: &[Vec<Token>]) -> (usize, usize) {
-    let best = best_sentence(claim, sentences);
-    let gain = |index: usize| {
-        let missing = claim.iter().filter(|token| !has(&sentences[best], token.stem));
-        missing.filter(|token| has(&sentences[index], token.stem)).map(|token| token.weight).sum::<f32>()
-    };
-    let before = if best > 0 { gain(best - 1) } else { 0.0 };
-    let after = if best + 1 < sentences.len() { gain(best + 1) } else { 0.0 };
-    match () {
-        () if before > after => (best - 1, best + 1),
-        () if after > 0.0 => (best, best + 2),
-        () => (best, best + 1),
+/// The part of the sentence, between commas, that shares most with the claim, if it holds most of what is shared.
+fn best_clause<'a>(claim: &[Token], sentence: &'a [Token]) -> &'a [Token] {
+    let clauses = sentence.chunk_by(|a, b| a.clause == b.clause).map(|clause| (clause, shared(claim, clause)));
+    match clauses.max_by(|a, b| a.1.total_cmp(&b.1)) {
+        Some((clause, score)) if score >= 0.6 * shared(claim, sentence) => clause,
+        _ => sentence,
     }
 }
 
-/// How many words of the claim have their opposite in the evidence and do not stand there themselves.
-fn opposed(claim: &[Token], near: &[Token]) -> usize {
+/// Weight of the claim's words that the sentence before or after adds to the best one.
+fn best_neighbour(claim: &[Token], sentences: &[Vec<Token>], best: usize) -> f32 {
+    let adds = |neighbour: Option<&Vec<Token>>| -> f32 {
+        let Some(neighbour) = neighbour else { return 0.0 };
+        let new = claim.iter().filter(|token| !has(&sentences[best], token.stem) && has(neighbour, token.stem));
+        new.map(|token| token.weight).sum()
+    };
+    let before = best.checked_sub(1).and_then(|index| sentences.get(index));
+    adds(before).max(adds(sentences.get(best + 1)))
+}
+
+/// How many words of the claim have their opposite in the sentence and do not stand there themselves.
+fn opposed(claim: &[Token], sentence: &[Token]) -> usize {
     let opposite = |token: &Token| {
-        let listed = words::opposites(token.stem)
-            .iter()
-            .any(|(pair, side)| near.iter().any(|other| words::opposites(other.stem).contains(&(*pair, !side))));
-        let prefixed = token.unprefixed.is_some_and(|stem| has(near, stem))
-            || near.iter().any(|other| other.unprefixed == Some(token.stem));
-        listed || prefixed
+        let pairs = words::opposites(token.stem);
+        sentence.iter().any(|other| {
+            let sides = words::opposites(other.stem);
+            pairs.iter().any(|(pair, side)| sides.contains(&(*pair, !side)))
+                || token.unprefixed == Some(other.stem)
+                || other.unprefixed == Some(token.stem)
+        })
     };
-    claim.iter().filter(|token| !has(near, token.stem) && opposite(token)).count()
+    claim.iter().filter(|token| !has(sentence, token.stem) && opposite(token)).count()
 }
 
-/// Whether the two speak of opposite directions, and whether of the same one.
-fn directions(claim: &[Token], sentence: &[Token]) -> (f64, f64) {
-    let count = |tokens: &[Token], sense: Sense| tokens.iter().filter(|token| token.sense == sense).count();
-    let sign = |tokens: &[Token]| count(tokens, Sense::Up).cmp(&count(tokens, Sense::Down)) as i8;
-    match (sign(claim), sign(sentence)) {
-        (0, _) | (_, 0) => (0.0, 0.0),
-        (a, b) if a == b => (0.0, 1.0),
-        _ => (1.0, 0.0),
+/// Whether the two speak of the same direction; `None` if one of them speaks of none.
+fn directions(claim: &[Token], clause: &[Token]) -> Option<bool> {
+    let up = |tokens: &[Token]| {
+        let count = |sense: Sense| tokens.iter().filter(|token| token.sense == sense).count();
+        let (up, down) = (count(Sense::Up), count(Sense::Down));
+        (up != down).then_some(up > down)
+    };
+    Some(up(claim)? == up(clause)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVIDENCE: &str = "The drug lowers blood pressure in adults with hypertension, but it does not change the heart \
+        rate. Ice is less dense than water. About 40 patients took part in the study.";
+
+    #[test]
+    fn overlap_without_a_sign_of_contradiction_supports() {
+        assert_eq!(judge(EVIDENCE, "The drug lowers blood pressure in adults."), Label::True);
     }
-}
 
-/// Of the claim's numbers: some stand in the evidence; none does though it has others; none does and it has none.
-fn numbers(claim: &[Token], near: &[Token]) -> (f64, f64, f64) {
-    let known: Vec<f64> = near.iter().filter_map(|token| token.number).collect();
-    let mut result = (0.0, 0.0, 0.0);
-    for number in claim.iter().filter_map(|token| token.number) {
-        let same = known.iter().any(|other| (other - number).abs() <= 1e-9 * number.abs());
-        match (same, known.is_empty()) {
-            (true, _) => result.0 = 1.0,
-            (false, false) => result.1 = 1.0,
-            (false, true) => result.2 = 1.0,
+    #[test]
+    fn a_mismatch_in_negation_or_an_opposite_contradicts() {
+        assert_eq!(judge(EVIDENCE, "The drug does not lower blood pressure in adults."), Label::False);
+        assert_eq!(judge("The solid phase is stable when cold.", "The solid phase is stable when hot."), Label::False);
+    }
+
+    #[test]
+    fn what_the_evidence_is_silent_on_is_open() {
+        assert_eq!(judge(EVIDENCE, "Elephants migrate along rivers every autumn."), Label::Nee);
+        assert_eq!(judge("", "The drug lowers blood pressure."), Label::Nee);
+        assert_eq!(judge(EVIDENCE, ""), Label::Nee);
+        assert_eq!(judge("... !!", "?? ..."), Label::Nee);
+    }
+
+    #[test]
+    fn double_negation_and_direction_agree() {
+        let features =
+            features("Exercise reduces the risk of stroke.", "Exercise does not increase the risk of stroke.");
+        assert_eq!(features.expect("both say something").contradicted[2], 1.0);
+    }
+
+    #[test]
+    fn the_shipped_dataset_is_judged_as_documented() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/datasets/claims.csv");
+        let mut reader = csv::Reader::from_path(path).expect("the dataset is part of the repository");
+        let (mut right, mut all, mut answered) = (0, 0, [0; 3]);
+        for row in reader.records() {
+            let row = row.expect("a row");
+            let label = judge(&row[2], &row[1]);
+            answered[label.index()] += 1;
+            right += usize::from(label.as_str() == &row[3]);
+            all += 1;
         }
+        assert_eq!(all, 252);
+        assert!(right >= 120, "{right} of {all}");
+        assert!(answered.iter().all(|n| *n >= 25), "every label is used: {answered:?}");
     }
-    result
 }

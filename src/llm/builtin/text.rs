@@ -13,6 +13,8 @@ pub(super) struct Token {
     pub(super) number: Option<f64>,
     /// What the word list says of it.
     pub(super) sense: Sense,
+    /// Which clause of its text it stands in, counted from 0 by commas and the like.
+    pub(super) clause: u16,
     /// How much the word tells: its length, for long words are rare ones.
     pub(super) weight: f32,
 }
@@ -22,20 +24,24 @@ pub(super) fn sentences(text: &str) -> Vec<Vec<Token>> {
     let mut all = vec![Vec::new()];
     let mut buffer = String::new();
     let mut rest = text;
+    let mut clause = 0u16;
     while let Some(c) = rest.chars().next() {
         let length = if c.is_alphabetic() {
             let end = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
             let (word, _) = rest.split_at(end);
             // A short abbreviation or an initial does not end a sentence at its dot; single letters tell little.
-            if let Some(token) = word_token(word, &mut buffer) {
+            if let Some(token) = word_token(word, clause, &mut buffer) {
                 all.last_mut().expect("there is always a sentence").push(token);
             }
             end
         } else if c.is_ascii_digit() {
-            let (token, end) = number_token(rest);
+            let (token, end) = number_token(rest, clause);
             all.last_mut().expect("there is always a sentence").push(token);
             end
         } else {
+            if !matches!(c, '-' | '/' | '\'' | '%' | '°') && !c.is_whitespace() {
+                clause = clause.saturating_add(1);
+            }
             if (matches!(c, '.' | '!' | '?' | ';') && ends_sentence(rest)) || rest.starts_with("\n\n") {
                 if all.last().is_some_and(|sentence| !sentence.is_empty()) {
                     all.push(Vec::new());
@@ -47,6 +53,7 @@ pub(super) fn sentences(text: &str) -> Vec<Vec<Token>> {
                     unprefixed: None,
                     number: None,
                     sense: Sense::Unit,
+                    clause,
                     weight: 1.0,
                 });
             }
@@ -73,7 +80,7 @@ fn ends_sentence(rest: &str) -> bool {
     }
 }
 
-fn word_token(word: &str, buffer: &mut String) -> Option<Token> {
+fn word_token(word: &str, clause: u16, buffer: &mut String) -> Option<Token> {
     buffer.clear();
     if word.is_ascii() {
         buffer.push_str(word);
@@ -99,11 +106,12 @@ fn word_token(word: &str, buffer: &mut String) -> Option<Token> {
         unprefixed: unprefixed.map(hash),
         number,
         sense,
+        clause,
         weight: stem.len().clamp(2, 8) as f32,
     })
 }
 
-fn number_token(rest: &str) -> (Token, usize) {
+fn number_token(rest: &str, clause: u16) -> (Token, usize) {
     let mut end = 0;
     let bytes = rest.as_bytes();
     while let Some(byte) = bytes.get(end) {
@@ -116,7 +124,7 @@ fn number_token(rest: &str) -> (Token, usize) {
     let text: String = rest.chars().take(end).filter(|c| *c != ',').collect();
     // More than one dot makes a version or a date: its digits as they are.
     let number = text.parse().ok().or_else(|| text.replace('.', "").parse().ok());
-    (Token { stem: hash(&text), unprefixed: None, number, sense: Sense::Plain, weight: 4.0 }, end)
+    (Token { stem: hash(&text), unprefixed: None, number, sense: Sense::Plain, clause, weight: 4.0 }, end)
 }
 
 /// The word without its usual endings; crude, but the same for a claim and its evidence.

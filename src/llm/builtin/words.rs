@@ -1,4 +1,4 @@
-//! What single words say: negation, direction, strength, opposites. General English and the vocabulary of abstracts;
+//! What single words say: negation, direction, opposites. General English and the vocabulary of abstracts;
 //! nothing here comes from a dataset.
 
 use std::collections::HashMap;
@@ -17,12 +17,6 @@ pub(super) enum Sense {
     Up,
     /// Less, lower, slower.
     Down,
-    /// Leaves no exception.
-    Absolute,
-    /// Leaves exceptions.
-    Hedge,
-    /// Compares.
-    Comparison,
     /// A unit of measurement.
     Unit,
     /// Nothing in particular.
@@ -60,14 +54,6 @@ const DOWN: &str = "decrease decreases decreased decreasing reduce reduces reduc
     abrogate abrogates abrogated ablation knockdown knockout delay delays delayed delaying minimize rare rarely \
     resistance resistant protect protects protected protective halved removes removed eliminate eliminates eliminated \
     restrict restricts restricted limit limits limited poorer younger softer dimmer";
-const ABSOLUTE: &str = "all always every everyone everything only exactly entirely completely fully totally solely \
-    exclusively must any whole permanently instantly immediately invariably impossible certainly necessarily purely \
-    perfectly alone";
-const HEDGE: &str = "can could may might some sometimes often usually tend tends generally typically mostly mainly \
-    largely possibly probably perhaps likely suggest suggests suggested many several partly partially potentially able \
-    capable appear appears seem seems";
-const COMPARISON: &str = "twice times half ratio compared relative versus vs rate rates percent percentage fraction \
-    proportion";
 const UNIT: &str = "percent degree degrees celsius kelvin second seconds minute minutes hour hours day days week weeks \
     month months year years metre metres meter meters kilometre kilometres km cm mm nm kg mg g ml l mol mmol ppm ppb pa \
     gpa mpa tpa bar hz khz mhz ghz mv mmhg bits bit bytes byte microseconds ms tonnes tonne ev kev mev gev w kw mw j kj";
@@ -104,16 +90,8 @@ struct Lexicon {
 
 static LEXICON: LazyLock<Lexicon> = LazyLock::new(|| {
     let mut senses = HashMap::new();
-    let lists = [
-        (STOP, Sense::Stop),
-        (UNIT, Sense::Unit),
-        (COMPARISON, Sense::Comparison),
-        (HEDGE, Sense::Hedge),
-        (ABSOLUTE, Sense::Absolute),
-        (UP, Sense::Up),
-        (DOWN, Sense::Down),
-        (NEGATION, Sense::Negation),
-    ];
+    let lists =
+        [(STOP, Sense::Stop), (UNIT, Sense::Unit), (UP, Sense::Up), (DOWN, Sense::Down), (NEGATION, Sense::Negation)];
     for (list, sense) in lists {
         senses.extend(list.split_whitespace().map(|word| (word, sense)));
     }
@@ -172,8 +150,6 @@ mod tests {
             ("not", Sense::Negation),
             ("increases", Sense::Up),
             ("inhibits", Sense::Down),
-            ("always", Sense::Absolute),
-            ("may", Sense::Hedge),
             ("receptor", Sense::Plain),
         ] {
             assert_eq!(sense(word), expected, "{word}");

@@ -1,0 +1,233 @@
+//! Delivery and the store together: the exporters of a run that is going on, and the delivery of what earlier runs left
+//! pending.
+
+use std::collections::BTreeMap;
+use std::io::{stderr, stdout};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::connect::connect;
+use super::delivery::{Deliveries, DeliveryReport, GRACE, Pace, Wake};
+use super::destination::{Batch, Destination, Items, Scope, Signal};
+use super::outbox::{Acknowledgement, Outbox, OutboxBatch, OutboxError};
+use super::settings::{ExportPlan, SuiteOtlp};
+use super::snapshot::Snapshot;
+use crate::config::env::Environment;
+use crate::model::{Key, RunId, Value};
+use crate::store::{Ack, OutboxCounts, Outgoing, Pending, Reader, Store, StoreError, Writer};
+use crate::trace::provider::Ids;
+
+/// The exporters of one run.
+pub struct Exporters {
+    deliveries: Deliveries,
+    said: Vec<String>,
+}
+
+impl Exporters {
+    /// Registers the destinations of a run and starts delivering to them, from where each was left. The run must be
+    /// planned already. A destination that cannot be prepared does not stop the run: what belongs to it stays pending,
+    /// and [`Self::finish`] says so.
+    pub async fn start(plan: &ExportPlan, store: &Store, writer: &Writer, run_id: &RunId) -> Result<Self, StoreError> {
+        let mut said = Vec::new();
+        let mut destinations = Vec::new();
+        for config in &plan.destinations {
+            let snapshot = Snapshot::new(config, plan).to_json();
+            for signal in [Signal::Traces, Signal::Logs].into_iter().filter(|signal| config.takes(*signal)) {
+                writer.register_destination(run_id, config.name(), signal, &snapshot).await?;
+            }
+            match connect(config.clone(), || Box::new(stdout())) {
+                Ok(destination) => destinations.push(destination),
+                Err(error) => said.push(format!("{error}; `spanscore export --pending` delivers later")),
+            }
+        }
+        let run = store.reader()?.resolve_run(run_id.as_str())?.number;
+        let outbox: Arc<dyn Outbox> = Arc::new(StoreOutbox::new(store, writer, run));
+        let deliveries = Deliveries::start(&outbox, &destinations, &plan.sampler, &Ids::default(), Pace::default());
+        Ok(Self { deliveries, said })
+    }
+
+    /// A handle to say that more was recorded.
+    pub fn wake(&self) -> Wake {
+        self.deliveries.wake()
+    }
+
+    /// Delivers what is left within a grace period; gives what the user should hear. Everything must have been recorded
+    /// before, and the writer must still be open.
+    pub async fn finish(self) -> Vec<String> {
+        let mut said = self.said;
+        for report in self.deliveries.finish(GRACE).await {
+            said.extend(lines(&report));
+        }
+        said
+    }
+}
+
+/// What the user should hear of a delivery that did not go as planned.
+fn lines(report: &DeliveryReport) -> impl Iterator<Item = String> {
+    let refused = (report.rejected > 0).then(|| {
+        let why = report.rejection.as_deref().unwrap_or("it did not say why");
+        format!("{} refused {} {}: {why}", report.destination, report.rejected, report.signal.as_str())
+    });
+    refused.into_iter().chain(report.hint())
+}
+
+/// How far the destinations are after [`deliver_pending`].
+#[derive(Debug, Clone, Default)]
+pub struct PendingOutcome {
+    /// What the user should hear.
+    pub messages: Vec<String>,
+    /// Counts by destination, over all runs or the one that was asked for.
+    pub destinations: BTreeMap<String, OutboxCounts>,
+}
+
+/// Delivers what is still pending, of all runs or of one, to the destinations that each run was given. The environment
+/// can name a new address, and must name the headers again, for they are not recorded. A run that is going on delivers
+/// by itself and is left alone.
+///
+/// What was left for the console is printed to standard error, because standard output belongs to the command.
+pub async fn deliver_pending(
+    store: &Store,
+    env: &Environment,
+    run: Option<&str>,
+) -> Result<PendingOutcome, StoreError> {
+    let reader = store.reader()?;
+    let runs = match run {
+        Some(run) => vec![reader.resolve_run(run)?],
+        None => reader.runs()?,
+    };
+    let mut outcome = PendingOutcome::default();
+    let mut pending: BTreeMap<i64, Vec<Pending>> = BTreeMap::new();
+    for entry in reader.pending_everywhere()? {
+        if runs.iter().any(|run| run.number == entry.run) {
+            pending.entry(entry.run).or_default().push(entry);
+        }
+    }
+    if !pending.is_empty() {
+        let writer = store.writer()?;
+        for entries in pending.into_values() {
+            deliver_run(store, &writer, env, &entries, &mut outcome.messages).await?;
+        }
+        writer.close().await?;
+    }
+    for run in &runs {
+        for (name, counts) in reader.outbox_counts(run)? {
+            let sum = outcome.destinations.entry(name).or_default();
+            sum.stored += counts.stored;
+            sum.delivered += counts.delivered;
+            sum.pending += counts.pending;
+            sum.rejected += counts.rejected;
+            sum.not_sampled += counts.not_sampled;
+            sum.duplicates += counts.duplicates;
+        }
+    }
+    Ok(outcome)
+}
+
+/// Delivers what one run left.
+async fn deliver_run(
+    store: &Store,
+    writer: &Writer,
+    env: &Environment,
+    entries: &[Pending],
+    messages: &mut Vec<String>,
+) -> Result<(), StoreError> {
+    // As long as it takes: a destination that takes nothing is given up by the number of tries.
+    const PATIENCE: Duration = Duration::from_hours(24);
+    let Some(first) = entries.first() else { return Ok(()) };
+    let lock = match writer.close_interrupted(&first.run_id).await {
+        // Held during the delivery, so that no other process delivers the same.
+        Ok(()) => store.lock_run(&first.run_id),
+        Err(error) => Err(error),
+    };
+    let _lock = match lock {
+        Ok(lock) => lock,
+        Err(StoreError::RunInUse { .. }) => {
+            messages.push(format!("run {} is in use by another process and was left alone", first.run_id));
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let outbox: Arc<dyn Outbox> = Arc::new(StoreOutbox::new(store, writer, first.run));
+    let by_name: BTreeMap<&str, &Pending> = entries.iter().map(|entry| (entry.destination.as_str(), entry)).collect();
+    let mut deliveries = Vec::new();
+    for (name, entry) in by_name {
+        let restored = Snapshot::from_json(&entry.config)
+            .and_then(|snapshot| snapshot.restore(env, &SuiteOtlp::default()))
+            .map_err(|error| error.to_string())
+            .and_then(|restored| {
+                messages
+                    .extend(restored.warnings.iter().filter(|w| !messages.contains(w)).cloned().collect::<Vec<_>>());
+                let destination = connect(restored.config, || Box::new(stderr())).map_err(|error| error.to_string())?;
+                Ok((destination, restored.sampler))
+            });
+        match restored {
+            Ok((destination, sampler)) => {
+                let destinations: [Arc<dyn Destination>; 1] = [destination];
+                let pace = Pace::default();
+                deliveries.push(Deliveries::start(&outbox, &destinations, &sampler, &Ids::default(), pace));
+            }
+            Err(error) => messages.push(format!("run {}, {name}: {error}", entry.run_id)),
+        }
+    }
+    let finished = deliveries.into_iter().map(|deliveries| deliveries.finish(PATIENCE));
+    for report in futures::future::join_all(finished).await.iter().flatten() {
+        messages.extend(lines(report).map(|line| format!("run {}: {line}", first.run_id)));
+    }
+    Ok(())
+}
+
+/// The outbox of one run in the store.
+struct StoreOutbox {
+    store: Store,
+    writer: Writer,
+    run: i64,
+    /// Readers that are not in use; there are as many as couriers read at once.
+    readers: Mutex<Vec<Reader>>,
+}
+
+impl StoreOutbox {
+    fn new(store: &Store, writer: &Writer, run: i64) -> Self {
+        Self { store: store.clone(), writer: writer.clone(), run, readers: Mutex::default() }
+    }
+}
+
+#[async_trait]
+impl Outbox for StoreOutbox {
+    fn read(&self, destination: &str, signal: Signal, limit: usize) -> Result<Option<OutboxBatch>, OutboxError> {
+        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let reader = idle.map_or_else(|| self.store.reader(), Ok)?;
+        let batch = reader.outbox_batch(self.run, destination, signal, limit)?;
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        let crate::store::OutboxBatch { spans, logs, resources, .. } = batch;
+        Ok(match signal {
+            Signal::Traces => of_one_resource(spans, resources, Items::Spans),
+            Signal::Logs => of_one_resource(logs, resources, Items::Logs),
+        })
+    }
+
+    async fn acknowledge(&self, acknowledgement: Acknowledgement) -> Result<(), OutboxError> {
+        let Acknowledgement { destination, signal, cursor, delivered, rejected, not_sampled, duplicates } =
+            acknowledgement;
+        let ack = Ack { run: self.run, destination, signal, cursor, delivered, rejected, not_sampled, duplicates };
+        Ok(self.writer.acknowledge(ack).await?)
+    }
+}
+
+/// The items from the front that have one resource; what follows comes with the next reading. A run has one resource
+/// unless it was resumed by a process that calls itself otherwise.
+fn of_one_resource<T>(
+    outgoing: Vec<Outgoing<T>>,
+    mut resources: Vec<Vec<(Key, Value)>>,
+    items: fn(Vec<T>) -> Items,
+) -> Option<OutboxBatch> {
+    let resource = outgoing.first()?.resource;
+    let (positions, of_resource): (Vec<i64>, Vec<T>) = outgoing
+        .into_iter()
+        .take_while(|outgoing| outgoing.resource == resource)
+        .map(|outgoing| (outgoing.position, outgoing.item))
+        .unzip();
+    let batch = Batch { resource: resources.swap_remove(resource), scope: Scope::own(), items: items(of_resource) };
+    Some(OutboxBatch { batch, positions })
+}
