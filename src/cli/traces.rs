@@ -15,7 +15,7 @@ pub(super) struct Args {
     sort: Option<String>,
     /// At most this many
     #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: u64,
+    limit: usize,
 }
 
 pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
@@ -24,8 +24,8 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
     let sort = args.sort.as_deref().map(|text| query::parse_sort(text, &schema)).transpose()?;
     let reader = ctx.store()?.reader()?;
     let mut rows = reader.traces(filter.as_ref(), sort.as_ref(), Some(args.limit.saturating_add(1)))?;
-    let more = rows.len() as u64 > args.limit;
-    rows.truncate(args.limit as usize);
+    let more = rows.len() > args.limit;
+    rows.truncate(args.limit);
     let entries = documents::traces(&rows);
     match ctx.format {
         Format::Json => ctx.print_json(&entries)?,

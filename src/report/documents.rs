@@ -10,6 +10,7 @@ use serde_json::{Map, Number, Value as Json};
 use crate::model::{
     Evaluation, EvaluatorId, EvaluatorSpec, Key, Label, Link, Outcome, Predicted, RunId, Span, SpanId, TraceId, Value,
 };
+use crate::store::{Mismatch, MissingSpan, Verification};
 use crate::store::rows::{CaseRow, RunRow, TraceDetail, TraceRow};
 
 use super::collect::{Brief, ScoreSummary};
@@ -391,6 +392,27 @@ fn not_finite(x: f64) -> &'static str {
     } else {
         "-Infinity"
     }
+}
+
+/// The document of `verify`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Verify<'a> {
+    /// The run.
+    pub run: &'a RunId,
+    /// Scores of trials that were not skipped.
+    pub scores: u64,
+    /// Of these, the ones whose spans are all there and say the same.
+    pub linked: u64,
+    /// Spans that are not in the store.
+    pub missing: &'a [MissingSpan],
+    /// Attributes that say something else than their score.
+    pub mismatched: &'a [Mismatch],
+}
+
+/// The document of `verify`.
+pub fn verify<'a>(run: &'a RunId, found: &'a Verification) -> Verify<'a> {
+    let Verification { scores, linked, missing, mismatched } = found;
+    Verify { run, scores: *scores, linked: *linked, missing, mismatched }
 }
 
 /// A run in the document of `runs`.

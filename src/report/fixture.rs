@@ -158,7 +158,7 @@ pub(super) fn report() -> Report {
     let rest = Rest {
         live: false,
         lowest: low_rows(),
-        errors: vec![("429".to_owned(), 1)],
+        errors: BTreeMap::from([("429".to_owned(), 1)]),
         spans_stored: 62,
         exported: BTreeMap::from([("otlp".to_owned(), exported)]),
     };

@@ -1,5 +1,8 @@
 //! Lists on the terminal: runs, cases, one case's history, traces, and what `verify` found.
 
+use crate::model::{EvaluatorId, RunId};
+use crate::store::Verification;
+
 use super::document::Trials;
 use super::documents::{CaseEntry, CaseHistory, RunEntry, ScoreEntry, TraceEntry};
 use super::format::{self, ABSENT, count};
@@ -170,6 +173,41 @@ pub fn traces(entries: &[TraceEntry], style: Style) -> String {
         ]);
     }
     if sheet.is_empty() { "no traces\n".to_owned() } else { sheet.render(0) }
+}
+
+/// What `verify` found, in a sentence and the faults one by one.
+pub fn verification(run: &RunId, found: &Verification, style: Style) -> String {
+    let mut out = String::new();
+    let good = found.is_good();
+    let (tone, mark) = if good { (Tone::Good, "✓") } else { (Tone::Bad, "✗") };
+    let sentence = format!("{} of {} scores are linked to a span that carries them", count(found.linked), count(found.scores));
+    put!(out, "{} {run}: {sentence}\n", style.paint(tone, mark));
+    let mut faults = Sheet::new(style, &["fault", "case", ">repeat", "trace", "span", "what"]).flexible(5);
+    for span in &found.missing {
+        let scores: Vec<&str> = span.scores.iter().map(EvaluatorId::as_str).collect();
+        faults.row([
+            "missing".to_owned(),
+            span.case_id.to_string(),
+            span.repeat.to_string(),
+            span.trace_id.map_or_else(|| ABSENT.to_owned(), |id| id.to_string()),
+            span.span_id.to_string(),
+            format!("{} of {}", span.what, scores.join(", ")),
+        ]);
+    }
+    for fault in &found.mismatched {
+        faults.row([
+            "mismatch".to_owned(),
+            fault.case_id.to_string(),
+            fault.repeat.to_string(),
+            fault.trace_id.to_string(),
+            fault.span_id.to_string(),
+            format!("{}: stored {}, on the span {}", fault.attribute, fault.stored, fault.on_span),
+        ]);
+    }
+    if !faults.is_empty() {
+        out.push_str(&faults.render(2));
+    }
+    out
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod apply;
 mod bundle;
 mod codec;
 mod error;
+mod failures;
 mod lock;
 mod open;
 mod outbox;
