@@ -201,7 +201,8 @@ async fn exporters(args: &Args, export: ExportPlan, checks: &mut Checks) {
             };
             let batch = Batch { resource: export.resource.clone(), scope: Scope::own(), items };
             let delivery = destination.deliver(&batch).await;
-            match delivery.problem() {
+            let problem = delivery.retry.map(|retry| retry.reason).or(delivery.halt).or(delivery.rejection);
+            match problem {
                 None => checks.ok(&name, format!("takes {}", signal.as_str())),
                 Some(problem) => {
                     let hint = "runs go on without it; `spanscore export --pending` delivers later".to_owned();
