@@ -78,9 +78,16 @@ fn attribute_names_are_spelled_in_one_file() {
     for (path, text) in sources().into_iter().filter(|(path, _)| !path.ends_with("trace/semconv.rs")) {
         for (number, line) in before_tests(&text).lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            if ["\"gen_ai.", "\"spanscore.score", "\"spanscore.trial", "\"test.case.", "\"test.suite.", "\"openinference."]
-                .iter()
-                .any(|name| code.contains(name))
+            if [
+                "\"gen_ai.",
+                "\"spanscore.score",
+                "\"spanscore.trial",
+                "\"test.case.",
+                "\"test.suite.",
+                "\"openinference.",
+            ]
+            .iter()
+            .any(|name| code.contains(name))
             {
                 wrong.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
             }
