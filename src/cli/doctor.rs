@@ -10,8 +10,9 @@ use super::run::{export_plan, load_suite};
 use super::{Context, Exit, Format, model};
 use crate::config::{RunFlags, RunPlan};
 use crate::dataset::survey;
+use crate::export::ExportPlan;
+use crate::export::connect::connect;
 use crate::export::destination::{Batch, Items, Scope, Signal};
-use crate::export::{ExportPlan, connect};
 use crate::llm::{ChatRequest, Message, Role};
 use crate::model::{SpanId, TraceId};
 use crate::report::style::Tone;
@@ -194,7 +195,7 @@ async fn exporters(args: &Args, export: ExportPlan, checks: &mut Checks) {
             checks.ok(&name, "set up; not asked");
             continue;
         }
-        for signal in Signal::ALL.into_iter().filter(|signal| destination.takes(*signal)) {
+        for signal in [Signal::Traces, Signal::Logs].into_iter().filter(|signal| destination.takes(*signal)) {
             let items = match signal {
                 Signal::Traces => Items::Spans(Vec::new()),
                 Signal::Logs => Items::Logs(Vec::new()),

@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 use crate::config::{ModelPlan, Provider, RunPlan};
 use crate::llm::builtin::{BuiltinServer, MODEL};
 use crate::llm::{
-    ApiKind, CachedModel, ChatModel, HttpModel, HttpSettings, Limits, MaxTokensField, Parameters, Price, ReplayModel, Secret,
+    ApiKind, CachedModel, ChatModel, HttpModel, HttpSettings, Limits, MaxTokensField, Parameters, Price,
+    RecordedAnswer, ReplayModel, Secret,
 };
 use crate::model::Digest;
 use crate::store::Store;
@@ -130,8 +131,18 @@ fn replay(model: &ModelPlan, store: &Path) -> anyhow::Result<ReplayModel> {
         .resolve_run(recording)
         .with_context(|| format!("`{recording}` is neither a file nor an earlier run to replay"))?;
     let name = model.name.clone().unwrap_or_else(|| run.spec.model.clone());
-    let answers = reader.recorded_answers(&run)?;
-    Ok(ReplayModel::from_answers(answers, name))
+    let answers = reader.recorded_answers(&run).map(|answer| {
+        answer.map(|a| RecordedAnswer {
+            case_id: a.case_id.as_str().to_owned(),
+            repeat: a.repeat,
+            output: a.raw_output,
+            model: a.response_model,
+            usage: a.usage,
+            finish_reason: a.finish_reason,
+            response_id: a.response_id,
+        })
+    });
+    Ok(ReplayModel::from_answers(answers.collect::<Result<Vec<_>, _>>()?, name))
 }
 
 fn parameters(model: &ModelPlan) -> Parameters {

@@ -102,7 +102,7 @@ pub struct Outgoing<T> {
 }
 
 /// How far a destination is with a run's signal.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct OutboxCounts {
     /// Items stored, counted from the rows.
     pub stored: u64,
