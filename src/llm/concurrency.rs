@@ -90,7 +90,7 @@ impl Permit {
             self.observe(wall_time, true);
         } else if call.attempts == 0 && call.result.is_ok() {
             // A cached or recorded answer: there is no endpoint that could have too much to do.
-            self.adapt(|auto, in_use| auto.grow(in_use));
+            self.adapt(Auto::grow);
         } else if call.attempts == 1 && call.result.is_ok() {
             self.observe(wall_time, false);
         }
