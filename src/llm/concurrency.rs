@@ -83,16 +83,20 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Reports how a call went that took so long, waits between its attempts included. Failures other than 429 and
-    /// 503 say nothing about the number of calls, and neither does the time of a call with several attempts.
+    /// Reports how a call went that took so long, waits between its attempts included.
     pub fn observe_call(&self, call: &ChatCall, wall_time: Duration) {
-        if overloaded(call) {
-            self.observe(wall_time, true);
-        } else if call.attempts == 0 && call.result.is_ok() {
+        self.observe_outcome(call.attempts, call.result.is_ok(), overloaded(call), wall_time);
+    }
+
+    /// Reports how a call went, for those who do not hold the call itself any more. Failures other than 429 and 503
+    /// say nothing about the number of calls, and neither does the time of a call with several attempts.
+    pub fn observe_outcome(&self, attempts: u32, answered: bool, overloaded: bool, wall_time: Duration) {
+        match attempts {
+            _ if overloaded => self.observe(wall_time, true),
             // A cached or recorded answer: there is no endpoint that could have too much to do.
-            self.adapt(Auto::grow);
-        } else if call.attempts == 1 && call.result.is_ok() {
-            self.observe(wall_time, false);
+            0 if answered => self.adapt(Auto::grow),
+            1 if answered => self.observe(wall_time, false),
+            _ => {}
         }
     }
 
