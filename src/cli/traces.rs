@@ -2,7 +2,7 @@
 
 use super::{Context, Exit, Format};
 use crate::query::{self, Schema};
-use crate::report::{documents, lists};
+use crate::report::{lists, trace_documents};
 
 /// List traces: id, start time, duration, status, operations, scores
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,7 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
     let mut rows = reader.traces(filter.as_ref(), sort.as_ref(), Some(args.limit.saturating_add(1)))?;
     let more = rows.len() > args.limit;
     rows.truncate(args.limit);
-    let entries = documents::traces(&rows);
+    let entries = trace_documents::traces(&rows);
     match ctx.format {
         Format::Json => ctx.print_json(&entries)?,
         Format::Text => {

@@ -21,6 +21,7 @@ fn spec() -> RunSpec {
     let evaluator_spec = |id: &str, kind| EvaluatorSpec {
         id: evaluator(id),
         version: "1".to_owned(),
+        description: String::new(),
         kind,
         direction: Direction::Higher,
         threshold: None,

@@ -4,11 +4,12 @@ use crate::model::{EvaluatorId, RunId};
 use crate::store::Verification;
 
 use super::document::Trials;
-use super::documents::{CaseEntry, CaseHistory, RunEntry, ScoreEntry, TraceEntry};
+use super::documents::{CaseEntry, CaseHistory, RunEntry, ScoreEntry};
 use super::format::{self, ABSENT, count};
 use super::style::{Style, Tone};
 use super::table::Sheet;
 use super::text::{clean, put, wrap};
+use super::trace_documents::TraceEntry;
 
 /// The runs, as given.
 pub fn runs(entries: &[RunEntry], style: Style) -> String {
@@ -215,7 +216,7 @@ pub fn verification(run: &RunId, found: &Verification, style: Style) -> String {
 mod tests {
     use super::*;
     use crate::report::collect::Collector;
-    use crate::report::{documents, fixture};
+    use crate::report::{documents, fixture, trace_documents};
 
     #[test]
     fn cases_show_what_was_expected_and_what_came() {
@@ -253,7 +254,7 @@ mod tests {
 
     #[test]
     fn traces_show_the_five_columns_first() {
-        insta::assert_snapshot!(traces(&documents::traces(&[fixture::trace().row]), Style::plain(150)), @r#"
+        insta::assert_snapshot!(traces(&trace_documents::traces(&[fixture::trace().row]), Style::plain(150)), @r#"
         trace id                          start time               duration  status       operations  root                        service    scores
         0af7651916cd43dd8448eb211c80319c  2026-11-22 15:45:01.000    120 ms  ✗ error (2)           7  assess_claims_with_context  spanscore  label_match 1.000
         "#);

@@ -7,10 +7,10 @@ use crate::model::{Evaluation, Span, SpanId, Status, Value};
 use crate::store::rows::TraceDetail;
 use crate::trace::tree::{Marks, Tree};
 
-use super::documents::{json, trace_status};
 use super::format::{self, ABSENT, count};
 use super::style::{Style, Tone};
 use super::text::{clean, cut, pad, put, wrap};
+use super::trace_documents::{json, trace_status};
 
 /// Beyond this many spans only those that matter are shown.
 const WHOLE: usize = 2_000;
