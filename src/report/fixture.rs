@@ -185,9 +185,11 @@ pub(super) fn trace() -> TraceDetail {
     failed.add_event(semconv::event::ATTEMPT_FAILED, START + 70 * ms, vec![(semconv::ERROR_TYPE.into(), "429".into())]);
     let mut assess = span(4, Some(1), "assess_claim", 50, 97);
     assess.status = Status::Error(String::new());
+    let mut answered = span(2, Some(1), "assess_claim", 10, 45);
+    answered.set(semconv::TEST_CASE_ID, "claims-001");
     let spans = vec![
         span(1, None, "assess_claims_with_context", 0, 100),
-        span(2, Some(1), "assess_claim", 10, 45),
+        answered,
         chat,
         assess,
         failed,
