@@ -14,7 +14,7 @@ use super::trace_documents::TraceEntry;
 /// The runs, as given.
 pub fn runs(entries: &[RunEntry], style: Style) -> String {
     let headers = ["run", "name", "status", "started", ">took", "model", ">trials", "scores"];
-    let mut sheet = Sheet::new(style, &headers).flexible(7);
+    let mut sheet = Sheet::new(style, &headers);
     for run in entries {
         sheet.toned([
             (run.id.clone(), None),
@@ -153,7 +153,7 @@ pub fn case(history: &CaseHistory, style: Style) -> String {
 /// The traces, as given.
 pub fn traces(entries: &[TraceEntry], style: Style) -> String {
     let headers = ["trace id", "start time", ">duration", "status", ">operations", "root", "service", "scores"];
-    let mut sheet = Sheet::new(style, &headers).flexible(7);
+    let mut sheet = Sheet::new(style, &headers);
     for trace in entries {
         let failed = trace.errors > 0;
         let status = if failed {
