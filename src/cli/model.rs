@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 use crate::config::{ModelPlan, Provider, RunPlan};
 use crate::llm::builtin::{BuiltinServer, MODEL};
 use crate::llm::{
-    ApiKind, CachedModel, ChatModel, HttpModel, HttpSettings, Limits, MaxTokensField, Parameters, Price, ReplayModel, Secret,
+    ApiKind, CachedModel, ChatModel, HttpModel, HttpSettings, Limits, MaxTokensField, Parameters, Price, ReplayModel,
+    Secret,
 };
 use crate::model::Digest;
 use crate::store::Store;

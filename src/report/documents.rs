@@ -10,8 +10,8 @@ use serde_json::{Map, Number, Value as Json};
 use crate::model::{
     Evaluation, EvaluatorId, EvaluatorSpec, Key, Label, Link, Outcome, Predicted, RunId, Span, SpanId, TraceId, Value,
 };
-use crate::store::{Mismatch, MissingSpan, Verification};
 use crate::store::rows::{CaseRow, RunRow, TraceDetail, TraceRow};
+use crate::store::{Mismatch, MissingSpan, Verification};
 
 use super::collect::{Brief, ScoreSummary};
 use super::document::{self, Tokens};

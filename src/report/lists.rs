@@ -180,7 +180,8 @@ pub fn verification(run: &RunId, found: &Verification, style: Style) -> String {
     let mut out = String::new();
     let good = found.is_good();
     let (tone, mark) = if good { (Tone::Good, "✓") } else { (Tone::Bad, "✗") };
-    let sentence = format!("{} of {} scores are linked to a span that carries them", count(found.linked), count(found.scores));
+    let sentence =
+        format!("{} of {} scores are linked to a span that carries them", count(found.linked), count(found.scores));
     put!(out, "{} {run}: {sentence}\n", style.paint(tone, mark));
     let mut faults = Sheet::new(style, &["fault", "case", ">repeat", "trace", "span", "what"]).flexible(5);
     for span in &found.missing {

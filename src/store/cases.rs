@@ -15,9 +15,7 @@ use super::plan::decode_content;
 use super::reader::{Reader, label_of, usage_of};
 use super::rows::{CaseRow, RunRow};
 use super::schema::{case_of, first_key, last_key, pack, run_of, unpack};
-use crate::model::{
-    CaseId, Direction, Evaluation, EvaluatorId, Outcome, Predicted, TraceId, TrialKey, Usage,
-};
+use crate::model::{CaseId, Direction, Evaluation, EvaluatorId, Outcome, Predicted, TraceId, TrialKey, Usage};
 use crate::query::{Expr, Field, FieldValue, Record, SortKey};
 
 /// A model's answer as recorded, for running other evaluators over it.
@@ -361,7 +359,8 @@ impl Badness {
     }
 
     fn of(row: &CaseRow, run: &RunRow) -> Self {
-        let direction = run.spec.evaluators.iter().find(|e| e.id == run.spec.primary).map_or(Direction::Higher, |e| e.direction);
+        let direction =
+            run.spec.evaluators.iter().find(|e| e.id == run.spec.primary).map_or(Direction::Higher, |e| e.direction);
         let outcome = row.outcome.as_ref().map(|outcome| match outcome {
             Outcome::Completed { predicted: Predicted::Label(_) } => 0,
             Outcome::Completed { predicted: Predicted::Unparseable } => 3,

@@ -269,8 +269,11 @@ impl Summary {
             number: row.get(0)?,
             run: row.get(8)?,
             row: TraceRow {
-                trace_id: TraceId::from_slice(trace_id)
-                    .ok_or(rusqlite::Error::InvalidColumnType(1, "trace_id".to_owned(), rusqlite::types::Type::Blob))?,
+                trace_id: TraceId::from_slice(trace_id).ok_or(rusqlite::Error::InvalidColumnType(
+                    1,
+                    "trace_id".to_owned(),
+                    rusqlite::types::Type::Blob,
+                ))?,
                 start_unix_nano: start as u64,
                 duration_ns: (end - start).max(0) as u64,
                 error: errors > 0,
@@ -356,9 +359,7 @@ fn text_of(value: &Value) -> Option<Cow<'_, str>> {
 fn sort_and_cut(kept: &mut Vec<(Option<FieldValue<'static>>, Summary)>, sort: Option<&SortKey>, limit: usize) {
     if let Some(sort) = sort {
         let missing = FieldValue::Missing;
-        kept.sort_by(|a, b| {
-            sort.compare_values(a.0.as_ref().unwrap_or(&missing), b.0.as_ref().unwrap_or(&missing))
-        });
+        kept.sort_by(|a, b| sort.compare_values(a.0.as_ref().unwrap_or(&missing), b.0.as_ref().unwrap_or(&missing)));
     }
     kept.truncate(limit);
 }

@@ -107,9 +107,8 @@ impl Reader {
         while let Some(row) = rows.next().map_err(&or)? {
             let mut read = || {
                 let id: i64 = row.get(0)?;
-                let found = scores.query_map([id], |row| {
-                    Ok((row.get::<_, i64>(0)? as usize, row.get(1)?, row.get(2)?))
-                })?;
+                let found =
+                    scores.query_map([id], |row| Ok((row.get::<_, i64>(0)? as usize, row.get(1)?, row.get(2)?)))?;
                 Ok((
                     Subject {
                         trace: row.get(1)?,

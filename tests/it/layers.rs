@@ -19,10 +19,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("store", &["trace", "query", "stats", "model"]),
     ("export", &["store", "config", "trace", "model"]),
     ("report", &["store", "trace", "stats", "query", "model"]),
-    (
-        "evaluation",
-        &["report", "store", "runner", "evaluator", "workflow", "llm", "dataset", "trace", "model"],
-    ),
+    ("evaluation", &["report", "store", "runner", "evaluator", "workflow", "llm", "dataset", "trace", "model"]),
     ("cli", &["*"]),
     ("lib", &["*"]),
 ];
