@@ -20,6 +20,8 @@ mod reader;
 mod remove;
 mod schema;
 mod statements;
+#[cfg(test)]
+mod testing;
 mod traces;
 mod verify;
 mod writer;
