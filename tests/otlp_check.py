@@ -156,9 +156,10 @@ def main():
             check(report["spans"]["created"] == report["spans"]["stored"] == spans and exported["pending"] == 0,
                   f"{protocol}: report: {report['spans']}")
             requests = by_signal["request"]
+            # gRPC's Python server takes a request's encoding off before anybody can see it.
+            encodings = {"gzip"} if protocol == "http/protobuf" else {""}
             check(requests and all(r["headers"].get("x-check") == "one two" for r in requests)
-                  and {r["protocol"] for r in requests} == {protocol}
-                  and {r["encoding"] in ("gzip",) for r in requests} == {protocol != "http/json"},
+                  and {r["protocol"] for r in requests} == {protocol} and {r["encoding"] for r in requests} == encodings,
                   f"{protocol}: {len(requests)} requests, encoding {sorted({r['encoding'] for r in requests})}, header x-check")
             resource = by_signal["traces"][0]["resource"]
             check(resource.get("service.name") == "claims-check" and resource.get("deployment.environment.name") == "check,1",

@@ -21,6 +21,10 @@ import common
 from common import Checks, Collector, Mock, Spanscore, note
 
 
+# The most items of one signal that are under way at once.
+BATCH = 512
+
+
 class SlowProxy:
     """Passes requests on after a delay."""
 
@@ -109,12 +113,14 @@ class Scenario:
         got_spans = {item for item in items if item[0] == "span"}
         got_logs = len(items) - len(got_spans)
         missing = len(spans - got_spans) + logs - got_logs
-        check(counts["rejected"] == rejected and missing == rejected and got_spans <= spans,
-              f"{name}: {missing} of {stored} items did not arrive, {counts['rejected']} counted as rejected (expected {rejected})")
-        twice = sum(items.values()) - len(items)
+        check(counts["rejected"] == rejected and missing == rejected + counts["not_sampled"] and got_spans <= spans,
+              f"{name}: {missing} of {stored} items did not arrive, {counts['rejected']} counted as rejected (expected {rejected}),"
+              f" {counts['not_sampled']} as not sampled")
+        twice = sum(1 for times in items.values() if times > 1)
         allowed = {None: counts["duplicates"] == twice == 0, "maybe": twice <= counts["duplicates"],
-                   "some": 0 < twice <= counts["duplicates"]}
-        check(allowed[duplicates], f"{name}: {twice} items arrived twice, {counts['duplicates']} counted as possible duplicates")
+                   "some": 0 < twice <= counts["duplicates"], "crash": twice <= 2 * BATCH}
+        check(allowed[duplicates],
+              f"{name}: {twice} items arrived more than once, {counts['duplicates']} counted as possible duplicates")
 
 
 class Bench:
@@ -214,7 +220,40 @@ def silent(bench):
         scenario.settle(scenario.pending(), collector.lines(), duplicates="some")
 
 
-SCENARIOS = [healthy, killed, absent, slow, busy, partial, forgetful, silent]
+def sampled(bench):
+    """A quarter of the traces is sent, whole traces only; the store keeps all."""
+    with Collector(bench.folder, "sampled") as collector:
+        env = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.25"}
+        scenario = Scenario("sampled", bench, collector.url, env=env)
+        scenario.run()
+        counts, lines = scenario.pending(), collector.lines()
+        scenario.settle(counts, lines)
+        share = counts["delivered"] / counts["stored"]
+        traces = {line["trace_id"] for line in lines if line["signal"] == "traces"}
+        with common.tables(scenario.spanscore.store) as db:
+            whole = sum(n for trace, n in db.execute("SELECT trace_id, operations FROM trace") if trace.hex() in traces)
+        spans = sum(line["signal"] == "traces" for line in lines)
+        bench.check(0.18 < share < 0.32 and spans == whole,
+                    f"sampled: {share:.3f} of the items delivered (asked for 0.25), {spans} spans of {len(traces)} traces that have {whole}")
+
+
+def crashed(bench):
+    """The program itself is killed with `kill -9` in the middle and resumed: here nobody is left to count duplicates."""
+    with Collector(bench.folder, "crashed") as collector:
+        scenario = Scenario("crashed", bench, collector.url)
+        before = bench.mock.stats()["requests"]
+        scenario.start()
+        bench.mock.wait_for_requests(before + bench.claims // 2, scenario.process)
+        scenario.process.kill()
+        scenario.process.wait()
+        common.stop(scenario.process)
+        code = scenario.spanscore.call("run", bench.suite, "--resume", "--quiet", env=scenario.env)[0]
+        bench.check(code == 0, f"crashed: resumed with exit {code}")
+        scenario.after_run = scenario.spanscore.json("show", "latest")["spans"]["exported"]["otlp"]
+        scenario.settle(scenario.pending(), collector.lines(), duplicates="crash")
+
+
+SCENARIOS = [healthy, killed, absent, slow, busy, partial, forgetful, silent, sampled, crashed]
 
 
 def main():

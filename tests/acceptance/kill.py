@@ -34,7 +34,7 @@ def main():
     options = parser.parse_args()
     binary, mockllm = common.binary(options), common.tool("mockllm", options.mockllm)
     check, draw = Checks(), random.Random(options.seed)
-    with common.workspace(options) as folder, Mock(mockllm, latency_ms=options.latency_ms) as mock:
+    with common.workspace(options) as folder, Mock(mockllm, latency_ms=options.latency_ms, jitter_ms=options.latency_ms // 2) as mock:
         data = common.write_claims(folder / "claims.jsonl", options.claims)
         suite = common.suite(folder, data, mock.url, concurrency=options.concurrency)
         whole = Spanscore(binary, folder, folder / "whole")
@@ -57,7 +57,7 @@ def main():
             process.wait()
             common.stop(process)
             # What was still on its way to the load target arrives within its latency.
-            time.sleep((options.latency_ms + 50) / 1000)
+            time.sleep((options.latency_ms * 1.5 + 50) / 1000)
             now = trials(spanscore.store)
             lost += len(recorded.keys() - now.keys())
             changed += sum(1 for key, row in recorded.items() if key in now and now[key] != row)
