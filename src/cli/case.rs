@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{anyhow, bail};
 
 use super::{Context, Exit, Format};
-use crate::model::RunId;
+use crate::model::{CaseId, RunId};
 use crate::report::{documents, lists};
 
 /// Show one case: its texts, its outputs, scores and traces in every run
@@ -22,7 +22,8 @@ pub(super) struct Args {
 
 pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
     let reader = ctx.store()?.reader()?;
-    let mut rows = reader.case_everywhere(&args.case)?;
+    let case_id = CaseId::parse(args.case.as_str())?;
+    let mut rows = reader.case_everywhere(&case_id)?;
     if rows.is_empty() {
         bail!("no run in the store has a case `{}`; `spanscore cases RUN` lists the cases of a run", args.case);
     }

@@ -18,11 +18,11 @@ pub(super) struct Args {
     sort: Option<String>,
     /// At most this many
     #[arg(long, value_name = "N")]
-    limit: Option<u64>,
+    limit: Option<usize>,
 }
 
 /// How many cases a person is shown unless asked otherwise; JSON has all.
-const SHOWN: u64 = 50;
+const SHOWN: usize = 50;
 
 pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
     let schema = Schema::cases();
@@ -39,8 +39,8 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
             let limit = args.limit.unwrap_or(SHOWN);
             // One more than is shown tells whether there are more.
             let mut rows = reader.cases(&run, filter.as_ref(), sort.as_ref(), Some(limit.saturating_add(1)))?;
-            let more = rows.len() as u64 > limit;
-            rows.truncate(limit as usize);
+            let more = rows.len() > limit;
+            rows.truncate(limit);
             let evaluators: Vec<String> = run.spec.evaluators.iter().map(|spec| spec.id.to_string()).collect();
             ctx.print(&lists::cases(&documents::cases(&rows), &evaluators, ctx.style))?;
             if more {

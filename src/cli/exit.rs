@@ -33,7 +33,7 @@ impl Exit {
     pub(super) fn of(error: &anyhow::Error) -> Self {
         for cause in error.chain() {
             if let Some(store) = cause.downcast_ref::<StoreError>() {
-                return if store.is_infrastructure() { Self::Incomplete } else { Self::Usage };
+                return of_store(store);
             }
             if matches!(cause.downcast_ref::<RunError>(), Some(RunError::Sink(_) | RunError::Task(_))) {
                 return Self::Incomplete;
@@ -49,6 +49,19 @@ impl Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())
+    }
+}
+
+/// The machine's errors apart from what the user can name otherwise.
+const fn of_store(error: &StoreError) -> Exit {
+    match error {
+        StoreError::Directory { .. }
+        | StoreError::DiskFull { .. }
+        | StoreError::Busy { .. }
+        | StoreError::Sqlite { .. }
+        | StoreError::Damaged { .. }
+        | StoreError::Closed => Exit::Incomplete,
+        _ => Exit::Usage,
     }
 }
 

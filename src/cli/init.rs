@@ -24,8 +24,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
-    let files =
-        [("spanscore.toml", REFERENCE), ("claims.csv", CLAIMS), ("evaluators/latency.toml", EVALUATOR)];
+    let files = [("spanscore.toml", REFERENCE), ("claims.csv", CLAIMS), ("evaluators/latency.toml", EVALUATOR)];
     let paths = files.map(|(name, text)| (args.folder.join(name), text));
     // All or nothing: a suite beside somebody else's dataset would be a trap.
     if let Some((taken, _)) = paths.iter().find(|(path, _)| !args.force && path.exists()) {

@@ -15,7 +15,7 @@ use crate::evaluation::checked_survey;
 use crate::evaluator::{Evaluator, Registry};
 use crate::export::SuiteOtlp;
 use crate::llm::chat::Parameters;
-use crate::model::{Case, EvaluatorId};
+use crate::model::EvaluatorId;
 use crate::query;
 use crate::workflow::{AnswerParser, Capture, Prompt};
 
@@ -85,9 +85,12 @@ pub(super) fn selection(plan: &RunPlan) -> anyhow::Result<Selection> {
 
 /// The suite's OTLP keys in the exporters' form.
 pub(super) fn suite_otlp(trace: &TraceSection) -> anyhow::Result<SuiteOtlp> {
-    let timeout: Option<Duration> = trace.otlp_timeout.as_deref().map(humantime::parse_duration).transpose().map_err(
-        |e| anyhow::anyhow!("[trace] otlp_timeout: {e}; expected a duration such as 10s"),
-    )?;
+    let timeout: Option<Duration> = trace
+        .otlp_timeout
+        .as_deref()
+        .map(humantime::parse_duration)
+        .transpose()
+        .map_err(|e| anyhow::anyhow!("[trace] otlp_timeout: {e}; expected a duration such as 10s"))?;
     Ok(SuiteOtlp {
         endpoint: trace.otlp_endpoint.clone(),
         protocol: trace.otlp_protocol.clone(),
@@ -129,8 +132,7 @@ pub(super) fn describe(plan: &RunPlan, model: &ModelPlan, parameters: &Parameter
 
 /// What a survey found that is worth a word.
 pub(super) fn warnings(survey: &Survey) -> Vec<String> {
-    let mut lines: Vec<String> =
-        survey.warnings.iter().take(SHOWN).map(|w| format!("warning: {w}")).collect();
+    let mut lines: Vec<String> = survey.warnings.iter().take(SHOWN).map(|w| format!("warning: {w}")).collect();
     let more = (survey.warnings.len() as u64 + survey.warnings_omitted).saturating_sub(lines.len() as u64);
     if more > 0 {
         lines.push(format!("… and {more} more warnings; `spanscore validate` lists them all"));
@@ -152,8 +154,7 @@ pub(super) fn dry_run(plan: &RunPlan, inputs: &Inputs, context: &Context) -> any
     let trials = survey.cases * u64::from(plan.repeat) * plan.models.len() as u64;
     // Four bytes a token is the usual rule of thumb for English.
     let tokens = bytes as u64 / 4 * u64::from(plan.repeat) * plan.models.len() as u64;
-    let models: Vec<_> =
-        plan.models.iter().map(|m| json!({"provider": m.provider.as_str(), "name": m.name})).collect();
+    let models: Vec<_> = plan.models.iter().map(|m| json!({"provider": m.provider.as_str(), "name": m.name})).collect();
     let document = json!({
         "suite": plan.suite,
         "dataset": {"name": inputs.source.name(), "digest": survey.digest, "cases": survey.cases, "labels": survey.labels},

@@ -39,8 +39,10 @@ use context::Globals;
 /// Run evaluation batches over claims with their contexts; every score is linked to the trace that explains it.
 #[derive(Debug, Parser)]
 #[command(name = "spanscore", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 success; 2 usage, configuration or input error; 4 run incomplete, verify found a \
-    mismatch, or infrastructure failure; 130 and 143 after SIGINT and SIGTERM.")]
+#[command(
+    after_help = "Exit codes: 0 success; 2 usage, configuration or input error; 4 run incomplete, verify found a \
+    mismatch, or infrastructure failure; 130 and 143 after SIGINT and SIGTERM."
+)]
 struct Cli {
     #[command(flatten)]
     globals: Globals,

@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 use crate::config::{ModelPlan, Provider, RunPlan};
 use crate::llm::builtin::{BuiltinServer, MODEL};
 use crate::llm::{
-    ApiKind, CachedModel, ChatModel, HttpModel, HttpSettings, Limits, MaxTokensField, Parameters, Price, ReplayModel, Secret,
+    ApiKind, CachedModel, ChatModel, HttpModel, HttpSettings, Limits, MaxTokensField, Parameters, Price,
+    RecordedAnswer, ReplayModel, Secret,
 };
 use crate::model::Digest;
 use crate::store::Store;
@@ -36,7 +37,7 @@ pub(super) struct OpenModel {
 pub(super) async fn open(
     plan: &RunPlan,
     model: &ModelPlan,
-    store: &Store,
+    store: &Path,
     ambient: &Ambient,
 ) -> anyhow::Result<OpenModel> {
     let parameters = parameters(model);
@@ -114,7 +115,7 @@ fn with_key(mut settings: HttpSettings, model: &ModelPlan) -> anyhow::Result<Htt
     Ok(settings)
 }
 
-fn replay(model: &ModelPlan, store: &Store) -> anyhow::Result<ReplayModel> {
+fn replay(model: &ModelPlan, store: &Path) -> anyhow::Result<ReplayModel> {
     let recording = model.replay.as_deref().unwrap_or_default();
     let path = Path::new(recording);
     if path.is_file() {
@@ -125,13 +126,23 @@ fn replay(model: &ModelPlan, store: &Store) -> anyhow::Result<ReplayModel> {
         !looks_like_path,
         "no recording at `{recording}`; --replay takes a JSON Lines file of answers, or an earlier run"
     );
-    let reader = store.reader()?;
+    let reader = Store::open_existing(store)?.reader()?;
     let run = reader
         .resolve_run(recording)
         .with_context(|| format!("`{recording}` is neither a file nor an earlier run to replay"))?;
     let name = model.name.clone().unwrap_or_else(|| run.spec.model.clone());
-    let answers = reader.recorded_answers(&run)?;
-    Ok(ReplayModel::from_answers(answers, name))
+    let answers = reader.recorded_answers(&run).map(|answer| {
+        answer.map(|a| RecordedAnswer {
+            case_id: a.case_id.as_str().to_owned(),
+            repeat: a.repeat,
+            output: a.raw_output,
+            model: a.response_model,
+            usage: a.usage,
+            finish_reason: a.finish_reason,
+            response_id: a.response_id,
+        })
+    });
+    Ok(ReplayModel::from_answers(answers.collect::<Result<Vec<_>, _>>()?, name))
 }
 
 fn parameters(model: &ModelPlan) -> Parameters {

@@ -138,6 +138,7 @@ fn bar(planned: u64, terminal: bool) -> ProgressBar {
 fn plain(done: u64, planned: u64, before: u64, elapsed: Duration, line: &str) -> String {
     let rate = done.saturating_sub(before) as f64 / elapsed.as_secs_f64().max(1e-3);
     let left = planned.saturating_sub(done) as f64 / rate.max(1e-9);
-    let eta = if rate > 0.0 { HumanDuration(Duration::from_secs_f64(left.min(1e7))).to_string() } else { "?".to_owned() };
+    let eta =
+        if rate > 0.0 { HumanDuration(Duration::from_secs_f64(left.min(1e7))).to_string() } else { "?".to_owned() };
     format!("{done}/{planned} trials · {rate:.1}/s · ETA {eta} · {line}")
 }

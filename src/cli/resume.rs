@@ -105,7 +105,13 @@ fn differences(old: &RunSpec, new: &RunSpec) -> (Vec<String>, Vec<String>) {
         soft.push(format!("prompt {} became {}", short(&old.prompt_digest), short(&new.prompt_digest)));
     }
     if old.model_digest != new.model_digest {
-        soft.push(format!("model {} ({}) became {} ({})", old.model, short(&old.model_digest), new.model, short(&new.model_digest)));
+        soft.push(format!(
+            "model {} ({}) became {} ({})",
+            old.model,
+            short(&old.model_digest),
+            new.model,
+            short(&new.model_digest)
+        ));
     }
     for (a, b) in old.evaluators.iter().zip(&new.evaluators).filter(|(a, b)| a.id == b.id && a.digest != b.digest) {
         soft.push(format!("evaluator {} version {} became {}", a.id, a.version, b.version));

@@ -16,13 +16,15 @@ use super::resume::{self, Start};
 use super::session;
 use super::{Context, Exit, Format};
 use crate::config::{ConcurrencySetting, ModelPlan, RunFlags, RunPlan, Suite};
+use crate::evaluation::{Begun, StoreSink, begin};
 use crate::export::{ExportPlan, Exporters, Metrics};
 use crate::llm::Concurrency;
-use crate::model::{DatasetRef, RunSpec, RunStatus};
+use crate::model::{DatasetRef, Outcome, RunEvent, RunId, RunSpec, RunStatus};
+use crate::report::text::clean;
 use crate::report::{self, Report};
-use crate::evaluation::{Begun, StoreSink, begin};
 use crate::runner::{Cases, Job, Limits, Prior, RunError, Stop, Summary, execute};
-use crate::store::{Store, Writer};
+use crate::store::rows::RunRow;
+use crate::store::{Reader, Store, Writer};
 use crate::trace::provider::Ambient;
 use crate::workflow::{AssessClaims, Semconv};
 
@@ -150,7 +152,7 @@ struct One<'a> {
 
 impl One<'_> {
     async fn run(&self, model: &ModelPlan, together: Option<&str>) -> anyhow::Result<(Option<Report>, Exit)> {
-        let open = model::open(self.plan, model, self.store, self.ambient).await?;
+        let open = model::open(self.plan, model, &self.context.store_dir, self.ambient).await?;
         anyhow::ensure!(
             self.plan.max_cost.is_none() || open.price.is_some() || model.is_free(),
             "--max-cost needs the price of model `{}`: set `price` in [model]",
@@ -179,11 +181,17 @@ impl One<'_> {
         for line in said {
             self.context.hint(&line);
         }
-        self.explain(&summary, &run_id);
         let reader = self.store.reader()?;
         let row = reader.resolve_run(run_id.as_str())?;
         let exit = exit_of(&summary, row.counts.completed);
-        Ok((Some(report::build(&reader, &row, false)?), exit))
+        let report = report::build(&reader, &row, false)?;
+        self.explain(&summary, &run_id);
+        if row.counts.completed == 0 && row.counts.failed > 0 {
+            self.all_failed(&reader, &row)?;
+        }
+        // Nothing was recorded of a refused first call, and its table would be empty.
+        let nothing = summary.refusal.is_some() && self.context.format == Format::Text && row.counts.recorded() == 0;
+        Ok(((!nothing).then_some(report), exit))
     }
 
     fn workflow(&self, open: &OpenModel) -> AssessClaims {
@@ -269,10 +277,14 @@ impl One<'_> {
         let watched = Arc::clone(&tally);
         let mut sink = StoreSink::new(writer.clone()).observer(Box::new(move |event| watched.observe(event)));
         if let Some(metrics) = metrics.clone() {
-            sink = sink.observer(Box::new(move |event| metrics.observe(event)));
+            sink = sink.observer(Box::new(move |event| {
+                if let RunEvent::TrialFinished { spans, .. } = event {
+                    spans.iter().for_each(|span| metrics.observe(span));
+                }
+            }));
         }
-        let notifier = exporters.notifier();
-        let sink = Arc::new(sink.committed(move || notifier.recorded()));
+        let wake = exporters.wake();
+        let sink = Arc::new(sink.committed(move || wake.now()));
         let parent = session::parent(&self.context.env).unwrap_or_else(|warning| {
             self.context.hint(&format!("warning: {warning}"));
             None
@@ -305,16 +317,27 @@ impl One<'_> {
     }
 
     /// Says why a session ended early, and how to go on.
-    fn explain(&self, summary: &Summary, run_id: &crate::model::RunId) {
+    fn explain(&self, summary: &Summary, run_id: &RunId) {
         if let Some(refusal) = &summary.refusal {
-            self.context.say(&format!("error: the endpoint refused the first call: {refusal}"));
+            self.context.say(&format!("error: the endpoint refused the first call: {}", clean(refusal)));
+            self.context.hint(&format!("then go on: spanscore run --resume {run_id} (with the same flags)"));
         }
         if let Some(reason) = &summary.skip_reason {
             self.context.hint(&format!("{} trials skipped: {reason}", summary.skipped));
         }
-        if summary.status != RunStatus::Completed {
-            self.context.hint(&format!("to go on: spanscore run --resume {run_id} (with the same flags)"));
+    }
+
+    /// Nothing but failures is more likely a wrong address than bad luck.
+    fn all_failed(&self, reader: &Reader, row: &RunRow) -> anyhow::Result<()> {
+        if let Some(Outcome::Failed(failure)) = reader.lowest(row, 1)?.into_iter().next().and_then(|case| case.outcome) {
+            self.context.say(&format!(
+                "error: every trial failed, the first with {}: {}; check address, key and model with `spanscore doctor` and \
+                 the same flags",
+                failure.error_type,
+                clean(&failure.message)
+            ));
         }
+        Ok(())
     }
 }
 

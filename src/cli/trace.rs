@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use super::{Context, Exit, Format};
-use crate::report::{documents, waterfall};
+use crate::report::{trace_documents, waterfall};
 
 /// Show one trace as a waterfall, with the scores on its spans
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,7 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
         }
     };
     match ctx.format {
-        Format::Json => ctx.print_json(&documents::trace(&detail, chosen.map(|span| span.span_id)))?,
+        Format::Json => ctx.print_json(&trace_documents::trace(&detail, chosen.map(|span| span.span_id)))?,
         Format::Text => {
             if let Some(span) = chosen {
                 ctx.print(&waterfall::span(&detail, span, ctx.style))?;

@@ -2,7 +2,7 @@
 
 use super::{Context, Exit, Format};
 use crate::query::{self, Schema};
-use crate::report::{documents, lists};
+use crate::report::{lists, trace_documents};
 
 /// List traces: id, start time, duration, status, operations, scores
 #[derive(Debug, clap::Args)]
@@ -15,7 +15,7 @@ pub(super) struct Args {
     sort: Option<String>,
     /// At most this many
     #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: u64,
+    limit: usize,
 }
 
 pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
@@ -24,9 +24,9 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
     let sort = args.sort.as_deref().map(|text| query::parse_sort(text, &schema)).transpose()?;
     let reader = ctx.store()?.reader()?;
     let mut rows = reader.traces(filter.as_ref(), sort.as_ref(), Some(args.limit.saturating_add(1)))?;
-    let more = rows.len() as u64 > args.limit;
-    rows.truncate(args.limit as usize);
-    let entries = documents::traces(&rows);
+    let more = rows.len() > args.limit;
+    rows.truncate(args.limit);
+    let entries = trace_documents::traces(&rows);
     match ctx.format {
         Format::Json => ctx.print_json(&entries)?,
         Format::Text => {

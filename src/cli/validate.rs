@@ -40,10 +40,9 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
 
 fn text(found: &Validation) -> String {
     let mut lines = Vec::new();
-    for (kind, problems, omitted) in [
-        ("error", &found.errors, found.errors_omitted),
-        ("warning", &found.warnings, found.warnings_omitted),
-    ] {
+    for (kind, problems, omitted) in
+        [("error", &found.errors, found.errors_omitted), ("warning", &found.warnings, found.warnings_omitted)]
+    {
         lines.extend(problems.iter().map(|problem| format!("{kind}: {}", clean(&problem.to_string()))));
         if omitted > 0 {
             lines.push(format!("… and {omitted} more {kind}s"));

@@ -44,7 +44,8 @@ impl CaseMaker {
                 self.labels.nearest(word).map(|(near, _)| format!("did you mean `{near}`? ")).unwrap_or_default();
             let words = |label| format!("{label} ({})", self.labels.words(label).collect::<Vec<_>>().join(", "));
             let known = Label::ALL.map(words).join("; ");
-            let hint = format!("{near}known are {known}; the suite's labels can add more");
+            let hint =
+                format!("{near}known are {known}; the suite adds more with [dataset] labels = {{ True = [\"word\"] }}");
             fault(Role::Expected, ProblemKind::UnknownLabel, format!("the label `{}` is not known", clip(word)), hint)
         })?;
         let id = match row.id.filter(|id| !is_blank(id)) {

@@ -48,7 +48,7 @@ impl Role {
         match self {
             Self::Claim => "claim",
             Self::Context => "context",
-            Self::Expected => "expected",
+            Self::Expected => "label",
             Self::Id => "id",
             Self::Group => "group",
         }
@@ -125,7 +125,11 @@ pub(super) fn missing_column<N: AsRef<str>>(
         }
         None => (
             format!("there is no column for the {}; the columns are: {listed}", role.key()),
-            format!("call it {}, or name it as `{}` in the suite's column map", role.aliases().join(", "), role.key()),
+            format!(
+                "call it {}, or name it in the suite: [dataset] columns = {{ {} = \"its name\" }}",
+                role.aliases().join(", "),
+                role.key()
+            ),
         ),
     };
     let column = role.mapped(map).cloned();

@@ -166,7 +166,16 @@ fn spec_of(definition: Definition) -> EvaluatorSpec {
     let Definition { id, version, implementation, kind, direction, threshold, unit, description } = definition;
     let canonical = serde_json::json!([id, version, implementation, kind, direction, threshold, unit]);
     let digest = Sha256::digest(canonical.to_string().as_bytes());
-    EvaluatorSpec { id, version, kind, direction, threshold, unit, description, digest: Digest::from_bytes(digest.into()) }
+    EvaluatorSpec {
+        id,
+        version,
+        kind,
+        direction,
+        threshold,
+        unit,
+        description,
+        digest: Digest::from_bytes(digest.into()),
+    }
 }
 
 struct CodeEvaluator {

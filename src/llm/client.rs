@@ -81,9 +81,10 @@ impl HttpModel {
     }
 
     fn token_field(&self) -> TokenField {
-        match self.completion_tokens.load(Ordering::Relaxed) {
-            true => TokenField::MaxCompletionTokens,
-            false => TokenField::MaxTokens,
+        if self.completion_tokens.load(Ordering::Relaxed) {
+            TokenField::MaxCompletionTokens
+        } else {
+            TokenField::MaxTokens
         }
     }
 

@@ -17,7 +17,7 @@ const KEY: &str = "sk-test-0123456789";
 fn settings(server: &TestServer) -> HttpSettings {
     HttpSettings {
         api_key: Some(Secret::new(KEY)),
-        timeout_per_attempt: Duration::from_millis(80),
+        timeout_per_attempt: Duration::from_secs(10),
         max_retries: 2,
         backoff: Duration::from_millis(1),
         max_body: 4096,
@@ -39,8 +39,13 @@ async fn ask_with(model: &HttpModel, parameters: &Parameters) -> ChatCall {
 }
 
 async fn ask(script: Vec<Act>) -> (ChatCall, Vec<String>) {
+    let stalls = matches!(script.first(), Some(Act::Stall(_)));
     let server = TestServer::start(script).await;
-    let call = ask_with(&model(settings(&server)), &Parameters::default()).await;
+    let mut settings = settings(&server);
+    if stalls {
+        settings.timeout_per_attempt = Duration::from_millis(100);
+    }
+    let call = ask_with(&model(settings), &Parameters::default()).await;
     assert!(!format!("{call:?}").contains(KEY), "the key must never be shown: {call:?}");
     assert_eq!(call.attempts as usize, server.requests().len(), "every request is an attempt on record");
     (call, server.requests())

@@ -83,14 +83,35 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Reports how the call went: its wall time without the waits between attempts if possible, and whether the
-    /// endpoint said that it has too much to do (see [`overloaded`]). Calls that failed otherwise need no report.
+    /// Reports how a call went that took so long, waits between its attempts included.
+    pub fn observe_call(&self, call: &ChatCall, wall_time: Duration) {
+        self.observe_outcome(call.attempts, call.result.is_ok(), overloaded(call), wall_time);
+    }
+
+    /// Reports how a call went, for those who do not hold the call itself any more. Failures other than 429 and 503
+    /// say nothing about the number of calls, and neither does the time of a call with several attempts.
+    pub fn observe_outcome(&self, attempts: u32, answered: bool, overloaded: bool, wall_time: Duration) {
+        match attempts {
+            _ if overloaded => self.observe(wall_time, true),
+            // A cached or recorded answer: there is no endpoint that could have too much to do.
+            0 if answered => self.adapt(Auto::grow),
+            1 if answered => self.observe(wall_time, false),
+            _ => {}
+        }
+    }
+
+    /// Reports the latency of one call, and whether the endpoint said that it has too much to do.
     pub fn observe(&self, latency: Duration, overloaded: bool) {
+        let report = |in_use| Report { now: Instant::now(), since: self.since, latency, overloaded, in_use };
+        self.adapt(|auto, in_use| auto.observe(report(in_use)));
+    }
+
+    fn adapt(&self, change: impl FnOnce(&mut Auto, usize)) {
         let Some(auto) = &self.shared.auto else { return };
         let in_use = self.shared.in_use.load(Ordering::Relaxed);
         let mut auto = auto.lock().expect("nothing panics with the lock held");
         let old = auto.limit();
-        auto.observe(Report { now: Instant::now(), since: self.since, latency, overloaded, in_use });
+        change(&mut auto, in_use);
         let new = auto.limit();
         if new != old {
             self.shared.limit.store(new, Ordering::Relaxed);
@@ -235,13 +256,18 @@ impl Auto {
         self.latency = Some(self.latency.map_or(latency, |mean| mean + weight * (latency - mean)));
         self.round.done += 1;
         self.round.latency_sum += latency;
-        // A number that is not used up says nothing about a greater one.
-        if !self.hold && report.in_use as f64 >= self.limit / 2.0 {
-            let step = if self.slow_start { 1.0 } else { 1.0 / self.limit };
-            self.limit = (self.limit + step).min(self.max as f64);
-        }
+        self.grow(report.in_use);
         if f64::from(self.round.done) >= self.round.limit {
             self.end_round(report.now);
+        }
+    }
+
+    /// One more for one finished call in slow start, later one more for a round of them.
+    fn grow(&mut self, in_use: usize) {
+        // A number that is not used up says nothing about a greater one.
+        if !self.hold && in_use as f64 >= self.limit / 2.0 {
+            let step = if self.slow_start { 1.0 } else { 1.0 / self.limit };
+            self.limit = (self.limit + step).min(self.max as f64);
         }
     }
 
@@ -408,6 +434,36 @@ mod tests {
             next.observe(Duration::from_millis(1), false);
         }
         assert!(concurrency.limit() > 2);
+    }
+
+    #[tokio::test]
+    async fn a_call_is_judged_by_its_attempts() {
+        use crate::llm::chat::{ChatError, ChatReply, FailedAttempt};
+        let failed = |error_type: &str| FailedAttempt {
+            time_unix_nano: 1,
+            error_type: error_type.to_owned(),
+            status: None,
+            message: String::new(),
+            wait: None,
+        };
+        let error = |error_type: &str| {
+            Err(ChatError { error_type: error_type.to_owned(), status: None, message: String::new(), fatal: false })
+        };
+        let answer = || Ok(ChatReply::default());
+        for (result, attempts, failed_attempts, limit) in [
+            (answer(), 1, vec![], 5),
+            (answer(), 0, vec![], 5),
+            (answer(), 2, vec![failed("500")], 4),
+            (answer(), 2, vec![failed("429")], 2),
+            (error("timeout"), 1, vec![failed("timeout")], 4),
+            (error("503"), 1, vec![failed("503")], 2),
+            (error("missing_answer"), 0, vec![], 4),
+        ] {
+            let concurrency = Concurrency::auto(4, 16);
+            let (permit, _other) = (concurrency.acquire().await, concurrency.acquire().await);
+            permit.observe_call(&ChatCall { result, attempts, failed_attempts }, Duration::from_millis(5));
+            assert_eq!(concurrency.limit(), limit);
+        }
     }
 
     #[tokio::test]

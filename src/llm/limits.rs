@@ -11,7 +11,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 /// The longest wait for the endpoint's own limits to reset.
-const MAX_RESET: Duration = Duration::from_secs(60);
+const MAX_RESET: Duration = Duration::from_mins(1);
 
 /// Limits shared by all calls to one endpoint.
 #[derive(Debug, Default)]

@@ -187,6 +187,7 @@ struct Line {
 
 /// Tokens under the names of the API or of our own documents.
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "documents name them so")]
 struct UsageLine {
     #[serde(alias = "prompt_tokens", alias = "input")]
     input_tokens: Option<u64>,

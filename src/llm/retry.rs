@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     const POLICY: RetryPolicy =
-        RetryPolicy { max_retries: 9, backoff: Duration::from_millis(500), max_wait: Duration::from_secs(60) };
+        RetryPolicy { max_retries: 9, backoff: Duration::from_millis(500), max_wait: Duration::from_mins(1) };
 
     #[test]
     fn the_backoff_doubles_up_to_eight_seconds_with_full_jitter() {

@@ -303,7 +303,7 @@ pub struct Rest {
     /// The cases with the lowest scores.
     pub lowest: Vec<CaseRow>,
     /// Failed trials by class of error.
-    pub errors: Vec<(String, u64)>,
+    pub errors: BTreeMap<String, u64>,
     /// Spans of the run in the store.
     pub spans_stored: u64,
     /// What each destination got.

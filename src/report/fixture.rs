@@ -7,6 +7,7 @@ use crate::model::{
     Label, Outcome, Predicted, RunId, RunSpec, RunStatus, Span, SpanId, SpanKind, Status, TraceId, TrialKey, Usage,
 };
 use crate::store::rows::{CaseRow, OutcomeKind, RunRow, ScoreFact, TraceDetail, TraceRow, TrialCounts, TrialFacts};
+use crate::trace::semconv;
 
 use super::collect::Collector;
 use super::document::{Exported, Report, Rest, assemble};
@@ -21,6 +22,7 @@ fn spec() -> RunSpec {
     let evaluator_spec = |id: &str, kind| EvaluatorSpec {
         id: evaluator(id),
         version: "1".to_owned(),
+        description: String::new(),
         kind,
         direction: Direction::Higher,
         threshold: None,
@@ -158,7 +160,7 @@ pub(super) fn report() -> Report {
     let rest = Rest {
         live: false,
         lowest: low_rows(),
-        errors: vec![("429".to_owned(), 1)],
+        errors: BTreeMap::from([("429".to_owned(), 1)]),
         spans_stored: 62,
         exported: BTreeMap::from([("otlp".to_owned(), exported)]),
     };
@@ -175,17 +177,19 @@ pub(super) fn trace() -> TraceDetail {
     };
     let mut chat = span(3, Some(2), "chat lexical-baseline", 12, 40);
     chat.kind = SpanKind::Client;
-    chat.set("gen_ai.request.model", "lexical-baseline");
-    chat.set("gen_ai.usage.input_tokens", 100i64);
+    chat.set(semconv::GEN_AI_REQUEST_MODEL, "lexical-baseline");
+    chat.set(semconv::GEN_AI_USAGE_INPUT_TOKENS, 100i64);
     chat.set("note", "two\nlines \u{1b}[2J");
     let mut failed = span(5, Some(4), "chat lexical-baseline", 60, 95);
     failed.status = Status::Error("429 rate limit reached".to_owned());
-    failed.add_event("spanscore.attempt.failed", START + 70 * ms, vec![("error.type".into(), "429".into())]);
+    failed.add_event(semconv::event::ATTEMPT_FAILED, START + 70 * ms, vec![(semconv::ERROR_TYPE.into(), "429".into())]);
     let mut assess = span(4, Some(1), "assess_claim", 50, 97);
     assess.status = Status::Error(String::new());
+    let mut answered = span(2, Some(1), "assess_claim", 10, 45);
+    answered.set(semconv::TEST_CASE_ID, "claims-001");
     let spans = vec![
         span(1, None, "assess_claims_with_context", 0, 100),
-        span(2, Some(1), "assess_claim", 10, 45),
+        answered,
         chat,
         assess,
         failed,
@@ -208,7 +212,7 @@ pub(super) fn trace() -> TraceDetail {
             case_ids: Vec::new(),
         },
         spans,
-        resource: vec![("service.name".into(), "spanscore".into())],
+        resource: vec![(semconv::SERVICE_NAME.into(), "spanscore".into())],
         scores: BTreeMap::from([(span_id(2), scores)]),
     }
 }

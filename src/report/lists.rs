@@ -1,16 +1,20 @@
 //! Lists on the terminal: runs, cases, one case's history, traces, and what `verify` found.
 
+use crate::model::{EvaluatorId, RunId};
+use crate::store::Verification;
+
 use super::document::Trials;
-use super::documents::{CaseEntry, CaseHistory, RunEntry, ScoreEntry, TraceEntry};
+use super::documents::{CaseEntry, CaseHistory, RunEntry, ScoreEntry};
 use super::format::{self, ABSENT, count};
 use super::style::{Style, Tone};
 use super::table::Sheet;
 use super::text::{clean, put, wrap};
+use super::trace_documents::TraceEntry;
 
 /// The runs, as given.
 pub fn runs(entries: &[RunEntry], style: Style) -> String {
     let headers = ["run", "name", "status", "started", ">took", "model", ">trials", "scores"];
-    let mut sheet = Sheet::new(style, &headers).flexible(7);
+    let mut sheet = Sheet::new(style, &headers);
     for run in entries {
         sheet.toned([
             (run.id.clone(), None),
@@ -149,7 +153,7 @@ pub fn case(history: &CaseHistory, style: Style) -> String {
 /// The traces, as given.
 pub fn traces(entries: &[TraceEntry], style: Style) -> String {
     let headers = ["trace id", "start time", ">duration", "status", ">operations", "root", "service", "scores"];
-    let mut sheet = Sheet::new(style, &headers).flexible(7);
+    let mut sheet = Sheet::new(style, &headers);
     for trace in entries {
         let failed = trace.errors > 0;
         let status = if failed {
@@ -172,11 +176,47 @@ pub fn traces(entries: &[TraceEntry], style: Style) -> String {
     if sheet.is_empty() { "no traces\n".to_owned() } else { sheet.render(0) }
 }
 
+/// What `verify` found, in a sentence and the faults one by one.
+pub fn verification(run: &RunId, found: &Verification, style: Style) -> String {
+    let mut out = String::new();
+    let good = found.is_good();
+    let (tone, mark) = if good { (Tone::Good, "✓") } else { (Tone::Bad, "✗") };
+    let sentence =
+        format!("{} of {} scores are linked to a span that carries them", count(found.linked), count(found.scores));
+    put!(out, "{} {run}: {sentence}\n", style.paint(tone, mark));
+    let mut faults = Sheet::new(style, &["fault", "case", ">repeat", "trace", "span", "what"]).flexible(5);
+    for span in &found.missing {
+        let scores: Vec<&str> = span.scores.iter().map(EvaluatorId::as_str).collect();
+        faults.row([
+            "missing".to_owned(),
+            span.case_id.to_string(),
+            span.repeat.to_string(),
+            span.trace_id.map_or_else(|| ABSENT.to_owned(), |id| id.to_string()),
+            span.span_id.to_string(),
+            format!("{} of {}", span.what, scores.join(", ")),
+        ]);
+    }
+    for fault in &found.mismatched {
+        faults.row([
+            "mismatch".to_owned(),
+            fault.case_id.to_string(),
+            fault.repeat.to_string(),
+            fault.trace_id.to_string(),
+            fault.span_id.to_string(),
+            format!("{}: stored {}, on the span {}", fault.attribute, fault.stored, fault.on_span),
+        ]);
+    }
+    if !faults.is_empty() {
+        out.push_str(&faults.render(2));
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::collect::Collector;
-    use crate::report::{documents, fixture};
+    use crate::report::{documents, fixture, trace_documents};
 
     #[test]
     fn cases_show_what_was_expected_and_what_came() {
@@ -214,7 +254,7 @@ mod tests {
 
     #[test]
     fn traces_show_the_five_columns_first() {
-        insta::assert_snapshot!(traces(&documents::traces(&[fixture::trace().row]), Style::plain(150)), @r#"
+        insta::assert_snapshot!(traces(&trace_documents::traces(&[fixture::trace().row]), Style::plain(150)), @r#"
         trace id                          start time               duration  status       operations  root                        service    scores
         0af7651916cd43dd8448eb211c80319c  2026-11-22 15:45:01.000    120 ms  ✗ error (2)           7  assess_claims_with_context  spanscore  label_match 1.000
         "#);

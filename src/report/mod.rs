@@ -1,8 +1,9 @@
 //! What people and programs read of a run: the report of last week's run is made as the one just finished, from the store.
 //!
 //! Reading order: [`collect`] (a run's facts as they stream by), [`document`] (the JSON of `run` and `show`), [`documents`]
-//! (the JSON of the lists and of single things), then the terminal: [`text`], [`style`], [`format`] and [`table`] are its
-//! tools, [`terminal`] shows a run, [`lists`] the lists, [`waterfall`] a trace. Where output goes is decided by the caller.
+//! and [`trace_documents`] (the JSON of lists and of single things), then the terminal: [`text`], [`style`], [`format`] and
+//! [`table`] are its tools, [`terminal`] shows a run, [`lists`] the lists, [`waterfall`] a trace. Where output goes is
+//! decided by the caller.
 
 pub mod collect;
 pub mod document;
@@ -13,10 +14,13 @@ pub mod style;
 pub mod table;
 pub mod terminal;
 pub mod text;
+pub mod trace_documents;
 pub mod waterfall;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod stored;
 
 pub use document::{Report, build};
 pub use style::Style;

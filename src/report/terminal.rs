@@ -174,9 +174,9 @@ fn evaluators(out: &mut String, report: &Report, style: Style) {
 }
 
 fn mean(evaluator: &Evaluator) -> String {
-    match evaluator.kind {
-        "assertion" => statistic(evaluator.mean),
-        _ => format::maybe_score(evaluator.mean),
+    match evaluator.mean {
+        Some(x) if x.abs() > 10.0 => format::score(x),
+        mean => statistic(mean),
     }
 }
 

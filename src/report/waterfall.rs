@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use crate::model::{Evaluation, Span, SpanId, Status, Value};
 use crate::store::rows::TraceDetail;
+use crate::trace::semconv;
 use crate::trace::tree::{Marks, Tree};
 
-use super::documents::{json, trace_status};
 use super::format::{self, ABSENT, count};
 use super::style::{Style, Tone};
 use super::text::{clean, cut, pad, put, wrap};
+use super::trace_documents::{json, trace_status};
 
 /// Beyond this many spans only those that matter are shown.
 const WHOLE: usize = 2_000;
@@ -48,7 +49,7 @@ pub fn render(detail: &TraceDetail, style: Style) -> String {
         if !notes.is_empty() {
             // Under the children's line, so that the tree stays whole.
             let below = continuation(&open_at_depth, node.depth, node.descendants > 0);
-            for line in wrap(&notes.join("   "), style.width.saturating_sub(super::text::width(&below)).max(20)) {
+            for line in wrap(&notes.join(" · "), style.width.saturating_sub(super::text::width(&below)).max(20)) {
                 put!(out, "\n{below}{}", style.paint(Tone::Faint, &line));
             }
         }
@@ -230,6 +231,9 @@ fn duration(span: &Span) -> String {
 /// What is to be said of a span beside its name: errors, oddities, events that failed, scores.
 fn notes(span: &Span, marks: Marks, scores: Option<&BTreeMap<crate::model::EvaluatorId, Evaluation>>) -> Vec<String> {
     let mut notes = Vec::new();
+    if let Some(Value::Str(id)) = span.get(semconv::TEST_CASE_ID) {
+        notes.push(format!("case {id}"));
+    }
     if let Status::Error(message) = &span.status {
         notes.push(if message.is_empty() { "error".to_owned() } else { format!("error: {message}") });
     }
@@ -303,7 +307,7 @@ mod tests {
 
         assess_claims_with_context                        100 ms  ██████████████████████████████████
         ├ assess_claim                                   35.0 ms     ████████████
-        │ │   label_match 1 (pass)
+        │ │   case claims-001 · label_match 1 (pass)
         │ └ chat lexical-baseline                        28.0 ms      █████████
         ├ ✗ assess_claim                                 47.0 ms                   ████████████████
         │ │   error

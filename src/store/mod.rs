@@ -8,8 +8,10 @@ pub mod rows;
 
 mod apply;
 mod bundle;
+mod cases;
 mod codec;
 mod error;
+mod failures;
 mod lock;
 mod open;
 mod outbox;
@@ -18,12 +20,18 @@ mod reader;
 mod remove;
 mod schema;
 mod statements;
+#[cfg(test)]
+mod testing;
+mod traces;
+mod verify;
 mod writer;
 
+pub use cases::{RecordedAnswer, RecordedAnswers};
 pub use error::StoreError;
 pub use lock::RunLock;
 pub use open::Store;
 pub use outbox::{Ack, OutboxBatch, OutboxCounts, Outgoing, Pending, Signal};
 pub use plan::Planner;
 pub use reader::{DoneTrials, Reader};
+pub use verify::{Mismatch, MissingSpan, Verification};
 pub use writer::Writer;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::params;
+use serde::Serialize;
 
 use super::bundle::Messages;
 use super::error::StoreError;
@@ -24,6 +25,9 @@ pub enum Signal {
 }
 
 impl Signal {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Traces, Self::Logs];
+
     /// `traces` or `logs`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -102,7 +106,7 @@ pub struct Outgoing<T> {
 }
 
 /// How far a destination is with a run's signal.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct OutboxCounts {
     /// Items stored, counted from the rows.
     pub stored: u64,

@@ -34,8 +34,8 @@ pub(super) enum Job {
     Work(Work, oneshot::Sender<Answer>),
     /// Give free pages back to the file system.
     Vacuum(oneshot::Sender<Answer>),
-    /// Move the write-ahead log into the database file.
-    Checkpoint(oneshot::Sender<Answer>),
+    /// Move the write-ahead log into the database file and end.
+    Close(oneshot::Sender<Answer>),
 }
 
 /// Records what happens: a handle to one thread. Clones share the thread and its session.
@@ -136,14 +136,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Commits what waits, moves the write-ahead log into the database file and ends the thread.
+    /// Commits what waits, moves the write-ahead log into the database file and ends the thread, for all handles.
     pub async fn close(self) -> Result<(), StoreError> {
-        let answer = self.send(Job::Checkpoint).await;
+        let answer = self.send(Job::Close).await;
         let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(self);
         if let Some(thread) = thread {
-            // Other handles may still keep the thread busy: wait for it off the async threads.
-            let _ = tokio::task::spawn_blocking(move || drop(thread)).await;
+            // It has answered, so that this wait is short.
+            let _ = thread.join();
         }
         answer.map(drop)
     }
@@ -206,11 +205,12 @@ fn run(conn: &Connection, dictionary: u32, attempt: &Attempt, mut jobs: mpsc::Re
                     let vacuumed = remove::vacuum(conn).map_err(|e| attempt.failed(e));
                     let _ = answer.send(broken.clone().map_or(vacuumed.map(|()| Done::Nothing), Err));
                 }
-                Job::Checkpoint(answer) => {
+                Job::Close(answer) => {
                     commit(&mut applier, &mut broken, std::mem::take(&mut group));
-                    // Readers may keep the log from being emptied: then the next opening does it.
+                    // Readers may keep the log from being emptied: then the next checkpoint does it.
                     let _ = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
                     let _ = answer.send(broken.clone().map_or(Ok(Done::Nothing), Err));
+                    return;
                 }
             }
         }
@@ -247,5 +247,236 @@ fn commit(applier: &mut Applier<'_>, broken: &mut Option<StoreError>, group: Vec
                 commit(applier, broken, vec![step]);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Label, Outcome, Predicted, RunStatus, Status};
+    use crate::store::testing::{
+        START, Scene, batch_root, completed, ended, failed, plan, session_root, spec, trace_id, trial,
+    };
+
+    const RIGHT: Outcome = Outcome::Completed { predicted: Predicted::Label(Label::True) };
+
+    #[tokio::test]
+    async fn what_is_recorded_reads_back() {
+        let scene = Scene::started(3, 1).await;
+        scene.record(trial(0, 0, 0, RIGHT)).await;
+        scene.record(trial(1, 0, 0, completed(Predicted::Unparseable))).await;
+        scene.record(trial(2, 0, 0, failed())).await;
+        scene.finish().await;
+        let (reader, run) = (scene.reader(), scene.run());
+        assert_eq!(format!("{:?}", run.spec), format!("{:?}", scene.spec), "NaN and bytes of the resource included");
+        assert_eq!(run.status, RunStatus::Completed);
+        assert_eq!((run.ended_unix_nano, run.active_ns, run.spans_created), (Some(START + 1000), 1000, 8));
+        assert_eq!((run.counts.completed, run.counts.failed, run.counts.skipped), (2, 1, 0));
+        assert_eq!(reader.spans_stored(&run).expect("a count"), 8);
+
+        let rows = reader.cases(&run, None, None, None).expect("cases");
+        let seen: Vec<_> = rows.iter().map(|row| row.key.seq).collect();
+        assert_eq!(seen, [2, 1, 0], "failed, unparseable, right");
+        let event = |n: usize| match trial(n as u64, 0, 0, rows[2 - n].outcome.clone().expect("recorded")) {
+            RunEvent::TrialFinished { trial, .. } => trial,
+            other => panic!("{other:?}"),
+        };
+        for n in 0..3 {
+            let (row, trial) = (&rows[2 - n], event(n));
+            assert_eq!(Some(&trial.outcome), row.outcome.as_ref());
+            assert_eq!((&trial.raw_output, &trial.response_id), (&row.raw_output, &row.response_id));
+            assert_eq!((trial.usage, trial.cost_usd, trial.attempts), (row.usage, row.cost_usd, row.attempts));
+            assert_eq!((Some(trial.trace_id), Some(trial.span_id)), (row.trace_id, row.span_id));
+            for score in &trial.scores {
+                assert_eq!(Some(&score.evaluation), row.scores.get(&score.evaluator));
+            }
+            let case = crate::store::testing::case(n as u64);
+            assert_eq!((&case.claim, &case.context, &case.columns), (&row.claim, &row.context, &row.columns));
+            assert_eq!((case.expected, &case.group), (row.expected, &row.group));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_group_of_trials_shares_a_commit_and_one_bad_event_fails_alone() {
+        let scene = Scene::started(100, 1).await;
+        scene.record(trial(7, 0, 0, RIGHT)).await;
+        let all = futures::future::join_all((0..100).map(|seq| scene.writer.record(trial(seq, 0, 0, RIGHT)))).await;
+        let errors: Vec<_> = all.iter().filter_map(|result| result.as_ref().err()).collect();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(matches!(errors[0], StoreError::AlreadyCompleted { .. }), "{}", errors[0]);
+        assert_eq!(scene.run().counts.completed, 100);
+        assert_eq!(scene.reader().spans_stored(&scene.run()).expect("a count"), 202, "nothing of the bad event stays");
+    }
+
+    #[tokio::test]
+    async fn a_failed_or_skipped_outcome_is_replaced_and_a_completed_one_never() {
+        let scene = Scene::started(1, 1).await;
+        let counts = || {
+            let counts = scene.run().counts;
+            (counts.completed, counts.failed, counts.skipped)
+        };
+        scene.record(trial(0, 0, 0, Outcome::Skipped { reason: "budget".to_owned() })).await;
+        assert_eq!(counts(), (0, 0, 1));
+        scene.record(trial(0, 0, 1, failed())).await;
+        assert_eq!(counts(), (0, 1, 0));
+        scene.record(trial(0, 0, 2, RIGHT)).await;
+        assert_eq!(counts(), (1, 0, 0));
+        let error = scene.writer.record(trial(0, 0, 3, failed())).await.expect_err("it is completed");
+        assert_eq!(
+            error.to_string(),
+            "recording case \"case-0\", repeat 0: it is completed already; a completed trial is never replaced"
+        );
+        let row = scene.reader().cases(&scene.run(), None, None, None).expect("cases").remove(0);
+        assert_eq!((row.attempts, row.scores.len()), (3, 2), "the scores are the last outcome's");
+        let run = scene.run();
+        assert_eq!((run.spans_created, scene.reader().spans_stored(&run).expect("a count")), (8, 8));
+        let verification = scene.reader().verify(&run).expect("a verification");
+        assert!(verification.is_good(), "{verification:?}");
+    }
+
+    #[tokio::test]
+    async fn events_that_do_not_fit_are_refused() {
+        let scene = Scene::planned(1, 1).await;
+        let refused = async |event: RunEvent| scene.writer.record(event).await.expect_err("refused").to_string();
+        let before = refused(RunEvent::BatchStarted { root: Box::new(batch_root(2)) }).await;
+        assert_eq!(before, "recording an event: no session of a run has started");
+        scene.start_session(1).await;
+        let rootless = refused(trial(0, 0, 0, RIGHT)).await;
+        assert!(rootless.ends_with("the root of that trace is not recorded"), "{rootless}");
+        let root = || Box::new(batch_root(2));
+        scene.record(RunEvent::BatchStarted { root: root() }).await;
+        let twice = refused(RunEvent::BatchStarted { root: root() }).await;
+        assert!(twice.ends_with("a trace of that id is recorded already"), "{twice}");
+        let open = refused(RunEvent::BatchFinished { root: root() }).await;
+        assert!(open.ends_with("it has no end"), "{open}");
+        scene.record(RunEvent::BatchFinished { root: Box::new(ended(batch_root(2), 9)) }).await;
+        let closed = refused(RunEvent::BatchFinished { root: Box::new(ended(batch_root(2), 9)) }).await;
+        assert!(closed.ends_with("no such span is open"), "{closed}");
+    }
+
+    #[tokio::test]
+    async fn resuming_closes_what_a_killed_session_left_open() {
+        let scene = Scene::started(2, 1).await;
+        scene.record(trial(0, 0, 0, RIGHT)).await;
+        scene.record(RunEvent::BatchStarted { root: Box::new(batch_root(3)) }).await;
+        // Killed here: another process goes on.
+        let writer = scene.store.writer().expect("a second writer");
+        let spec = Box::new(scene.spec.clone());
+        writer
+            .record(RunEvent::SessionStarted { spec, root: Box::new(session_root(4)) })
+            .await
+            .expect("a second session");
+        let (reader, run) = (scene.reader(), scene.run());
+        assert_eq!((run.status, run.spans_created), (RunStatus::Running, 6));
+        assert_eq!(reader.spans_stored(&run).expect("a count"), 6);
+        let root = |n: u8| {
+            let trace = reader.trace(&trace_id(n).to_string()).expect("the trace");
+            assert_eq!(trace.row.operations as usize, trace.spans.len());
+            assert_eq!(trace.row.errors, 1);
+            let root = trace.spans.iter().find(|span| span.parent_span_id.is_none()).expect("a root").clone();
+            assert_eq!(root.status, Status::Error("interrupted".to_owned()));
+            root.end_unix_nano - START
+        };
+        assert_eq!(root(2), 16, "where its last trial ended");
+        assert_eq!(root(3), 1, "no child: where it began");
+        assert_eq!(root(1), 16, "the session ends with its last span");
+        assert_eq!(run.active_ns, 16, "the killed session's time counts up to its last sign of life");
+        writer.record(RunEvent::BatchStarted { root: Box::new(batch_root(5)) }).await.expect("a batch");
+        writer
+            .record(RunEvent::SessionFinished {
+                status: RunStatus::Interrupted,
+                root: Box::new(ended(session_root(4), 100)),
+                ended_unix_nano: START + 100,
+            })
+            .await
+            .expect("the end");
+        let run = scene.run();
+        assert_eq!((run.active_ns, run.status), (116, RunStatus::Interrupted));
+        assert_eq!(scene.tamper("DELETE FROM span WHERE end IS NULL"), 0, "no span stays open");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_stops_the_writer_and_leaves_whole_trials() {
+        let scene = Scene::started(4000, 1).await;
+        scene.record(trial(0, 0, 0, RIGHT)).await;
+        let conn = scene.store.connect_for_writing().expect("a connection");
+        let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0)).expect("a count");
+        conn.pragma_update(None, "max_page_count", pages + 8).expect("a limit");
+        let writer = Writer::start(conn, scene.store.clone()).expect("a writer");
+        let spec = Box::new(scene.spec.clone());
+        writer.record(RunEvent::SessionStarted { spec, root: Box::new(session_root(4)) }).await.expect("it fits");
+        let mut written = 1;
+        let error = loop {
+            match writer.record(trial(written, 0, 0, RIGHT)).await {
+                Ok(()) => written += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
+        assert!(error.to_string().contains("free some space"), "{error}");
+        let again = writer.record(RunEvent::BatchStarted { root: Box::new(batch_root(9)) }).await;
+        assert!(matches!(again, Err(StoreError::DiskFull { .. })), "it stays failed");
+        let run = scene.run();
+        assert_eq!(run.counts.completed, written);
+        let verification = scene.reader().verify(&run).expect("a verification");
+        assert_eq!((verification.scores, verification.linked), (2 * written, 2 * written));
+    }
+
+    #[tokio::test]
+    async fn two_writers_write_one_store_at_once() {
+        let scene = Scene::started(60, 1).await;
+        let other = Store::open(scene.store.dir()).expect("the same store");
+        let writer = other.writer().expect("a second writer");
+        let second = spec("20260922-120001-00000b", 60, 1);
+        plan(&writer, &second).await;
+        let root = |mut span: crate::model::Span| {
+            span.trace_id = trace_id(span.trace_id.as_bytes()[0] + 100);
+            Box::new(span)
+        };
+        let mine = async |seq: u64| scene.writer.record(trial(seq, 0, 0, RIGHT)).await;
+        writer
+            .record(RunEvent::SessionStarted { spec: Box::new(second), root: root(session_root(1)) })
+            .await
+            .expect("a session");
+        writer.record(RunEvent::BatchStarted { root: root(batch_root(2)) }).await.expect("a batch");
+        let theirs = async |seq: u64| {
+            let mut event = trial(seq, 0, 0, RIGHT);
+            if let RunEvent::TrialFinished { trial, spans, .. } = &mut event {
+                trial.trace_id = trace_id(102);
+                spans.iter_mut().for_each(|span| span.trace_id = trace_id(102));
+            }
+            writer.record(event).await
+        };
+        let (a, b) = futures::join!(
+            futures::future::join_all((0..60).map(mine)),
+            futures::future::join_all((0..60).map(theirs))
+        );
+        for result in a.into_iter().chain(b) {
+            result.expect("recorded");
+        }
+        for run in scene.reader().runs().expect("two runs") {
+            let verification = scene.reader().verify(&run).expect("a verification");
+            assert_eq!((verification.scores, verification.linked), (120, 120), "{}", run.spec.run_id);
+            assert_eq!(scene.reader().spans_stored(&run).expect("a count"), 122);
+        }
+    }
+
+    #[tokio::test]
+    async fn tags_change_and_go() {
+        let scene = Scene::planned(0, 1).await;
+        let tags = [("branch", ""), ("night", "7")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        scene.writer.set_tags(&scene.spec.run_id, tags.into()).await.expect("tags");
+        assert_eq!(scene.run().spec.tags, [("night".to_owned(), "7".to_owned())].into());
+    }
+
+    #[tokio::test]
+    async fn closing_empties_the_log_and_ends_the_thread() {
+        let scene = Scene::started(1, 1).await;
+        let path = scene.path();
+        scene.writer.clone().close().await.expect("closed");
+        let error = scene.writer.record(trial(0, 0, 0, RIGHT)).await.expect_err("it is closed");
+        assert!(matches!(error, StoreError::Closed), "{error}");
+        let wal = path.with_extension("db-wal");
+        assert!(std::fs::metadata(&wal).map_or(0, |file| file.len()) == 0, "{}", wal.display());
     }
 }

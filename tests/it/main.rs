@@ -6,3 +6,7 @@ mod layers;
 mod support;
 // Exit codes and messages for input that cannot be used.
 mod bad_input;
+// Runs from end to end, stopped and resumed, replayed and cached.
+mod runs;
+// Scores and the spans that carry them.
+mod linkage;

@@ -26,7 +26,8 @@ pub(crate) const CLAIMS: &str = "id,claim,context,label,group,field\n\
     c5,Freezing leaves all salt in the ice.,Freezing pushes most salt out of the ice.,False,g2,earth\n\
     c6,Salt water freezes faster.,Freezing pushes most salt out of the ice.,NEE,g2,earth\n";
 
-pub(crate) const SUITE: &str = "[suite]\nname = \"small\"\ndataset = \"claims.csv\"\n\n[model]\nprovider = \"builtin\"\n";
+pub(crate) const SUITE: &str =
+    "[suite]\nname = \"small\"\ndataset = \"claims.csv\"\n\n[model]\nprovider = \"builtin\"\n";
 
 impl Scratch {
     /// With `claims.csv` and a `spanscore.toml` that runs it on the built-in model.
@@ -109,7 +110,8 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     pub(crate) fn new(status: u16, body: &Value) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let server = runtime.block_on(MockServer::start());
         runtime.block_on(
             Mock::given(method("POST")).respond_with(ResponseTemplate::new(status).set_body_json(body)).mount(&server),

@@ -121,14 +121,12 @@ fn best_neighbour(claim: &[Token], sentences: &[Vec<Token>], best: usize) -> f32
 
 /// How many words of the claim have their opposite in the sentence and do not stand there themselves.
 fn opposed(claim: &[Token], sentence: &[Token]) -> usize {
+    let sides: Vec<&[(u8, bool)]> = sentence.iter().map(|other| words::opposites(other.stem)).collect();
     let opposite = |token: &Token| {
         let pairs = words::opposites(token.stem);
-        sentence.iter().any(|other| {
-            let sides = words::opposites(other.stem);
-            pairs.iter().any(|(pair, side)| sides.contains(&(*pair, !side)))
-                || token.unprefixed == Some(other.stem)
-                || other.unprefixed == Some(token.stem)
-        })
+        let listed = |(pair, side): &(u8, bool)| sides.iter().any(|sides| sides.contains(&(*pair, !side)));
+        pairs.iter().any(listed)
+            || sentence.iter().any(|other| token.unprefixed == Some(other.stem) || other.unprefixed == Some(token.stem))
     };
     claim.iter().filter(|token| !has(sentence, token.stem) && opposite(token)).count()
 }

@@ -134,6 +134,7 @@ struct MessageOut<'a> {
 }
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the API names them so")]
 struct Usage {
     prompt_tokens: u64,
     completion_tokens: u64,

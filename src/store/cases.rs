@@ -1,0 +1,595 @@
+//! Reading cases: the trials of a run with everything that a list shows, filtered, sorted, worst first.
+//!
+//! A list is made in two passes: the first reads of each trial only what the query needs, the second everything of
+//! those that are shown. So a list of ten is fast in a run of a million.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+
+use rusqlite::{Row, params};
+
+use super::bundle::{FAILED, ScoreText, Texts, evaluation_of, outcome_of, span_id_of};
+use super::error::StoreError;
+use super::plan::decode_content;
+use super::reader::{Reader, label_of, usage_of};
+use super::rows::{CaseRow, RunRow};
+use super::schema::{case_of, first_key, last_key, pack, run_of, unpack};
+use crate::model::{CaseId, Direction, Evaluation, EvaluatorId, Outcome, Predicted, TraceId, TrialKey, Usage};
+use crate::query::{Expr, Field, FieldValue, Record, SortKey};
+
+/// A model's answer as recorded, for running other evaluators over it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedAnswer {
+    /// The case's id.
+    pub case_id: CaseId,
+    /// The repeat.
+    pub repeat: u32,
+    /// The answer as it came.
+    pub raw_output: String,
+    /// Why the model stopped.
+    pub finish_reason: Option<String>,
+    /// The endpoint's id of the answer.
+    pub response_id: Option<String>,
+    /// The model that answered.
+    pub response_model: Option<String>,
+    /// Its fingerprint.
+    pub system_fingerprint: Option<String>,
+    /// Tokens used.
+    pub usage: Usage,
+}
+
+/// What of a trial must be read.
+#[derive(Debug, Clone, Copy, Default)]
+struct Needs {
+    /// Claim and context.
+    content: bool,
+    columns: bool,
+    /// Answers, errors, explanations.
+    texts: bool,
+    scores: bool,
+}
+
+impl Needs {
+    const ALL: Self = Self { content: true, columns: true, texts: true, scores: true };
+
+    fn of(fields: &[&Field]) -> Self {
+        let mut needs = Self::default();
+        for field in fields {
+            match field {
+                Field::Claim | Field::Context => needs.content = true,
+                Field::Text => (needs.content, needs.texts) = (true, true),
+                Field::Column(_) => needs.columns = true,
+                Field::Error | Field::Finish => needs.texts = true,
+                Field::Score(_) | Field::Label(_) => needs.scores = true,
+                _ => {}
+            }
+        }
+        needs
+    }
+}
+
+impl Reader {
+    /// The trials of a run that match, planned ones without an outcome included; at most `limit`.
+    ///
+    /// Without `sort` the worst come first: failed trials, unparseable answers, then by the primary evaluator's value,
+    /// then what has no such value, skipped trials, and those not recorded yet.
+    pub fn cases(
+        &self,
+        run: &RunRow,
+        filter: Option<&Expr>,
+        sort: Option<&SortKey>,
+        limit: Option<usize>,
+    ) -> Result<Vec<CaseRow>, StoreError> {
+        let mut fields = filter.map(Expr::fields).unwrap_or_default();
+        fields.extend(sort.map(|sort| &sort.field));
+        let mut needs = Needs::of(&fields);
+        needs.scores |= sort.is_none();
+        // What is kept of a row that matches: its key and what it is sorted by.
+        let mut kept: Vec<(SortedBy, i64)> = Vec::new();
+        let order = |a: &(SortedBy, i64), b: &(SortedBy, i64)| match (&a.0, &b.0) {
+            (SortedBy::Field(x), SortedBy::Field(y)) => {
+                sort.map_or(Ordering::Equal, |sort| sort.compare_values(x, y)).then(a.1.cmp(&b.1))
+            }
+            (SortedBy::Badness(x), SortedBy::Badness(y)) => x.compare(y).then(a.1.cmp(&b.1)),
+            _ => Ordering::Equal,
+        };
+        self.scan(run, (first_key(run.number), last_key(run.number)), needs, &mut |id, row| {
+            if filter.is_none_or(|filter| filter.matches(&row)) {
+                let by = match sort {
+                    Some(sort) => SortedBy::Field(owned(row.field(&sort.field))),
+                    None => SortedBy::Badness(Badness::of(&row, run)),
+                };
+                kept.push((by, id));
+                if let Some(limit) = limit
+                    && kept.len() >= 2 * limit + 1024
+                {
+                    kept.sort_by(order);
+                    kept.truncate(limit);
+                }
+            }
+            Ok(())
+        })?;
+        kept.sort_by(order);
+        kept.truncate(limit.unwrap_or(usize::MAX));
+        kept.iter().map(|(_, id)| self.case_row(run, *id)).collect()
+    }
+
+    /// The `n` worst trials of a run: failed ones, unparseable answers, then by the primary evaluator's value, ties in
+    /// the order of the cases. A trial without that value, for it is skipped or has no expected label, is none of them.
+    pub fn lowest(&self, run: &RunRow, n: usize) -> Result<Vec<CaseRow>, StoreError> {
+        let or = self.or();
+        let Some(primary) = run.spec.evaluators.iter().position(|e| e.id == run.spec.primary) else {
+            return Ok(Vec::new());
+        };
+        let direction = run.spec.evaluators[primary].direction;
+        let mut find = self
+            .conn
+            .prepare_cached(
+                "SELECT id, outcome, value FROM trial
+                 LEFT JOIN score ON score.trial = trial.id AND score.evaluator = ?3 AND score.state = 0
+                 WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
+            )
+            .map_err(&or)?;
+        let keys = params![first_key(run.number), last_key(run.number), primary as i64];
+        let mut rows = find.query(keys).map_err(&or)?;
+        // The largest of the heap is the best of the worst, the first to be pushed out.
+        let mut worst: BinaryHeap<Ranked> = BinaryHeap::with_capacity(n + 1);
+        while let Some(row) = rows.next().map_err(&or)? {
+            let (id, outcome, value): (i64, i64, Option<f64>) =
+                (row.get(0).map_err(&or)?, row.get(1).map_err(&or)?, row.get(2).map_err(&or)?);
+            let badness = Badness::new(Some(outcome), value, direction);
+            if badness.counts_as_low() {
+                worst.push(Ranked(badness, id));
+                if worst.len() > n {
+                    worst.pop();
+                }
+            }
+        }
+        worst.into_sorted_vec().into_iter().map(|ranked| self.case_row(run, ranked.1)).collect()
+    }
+
+    /// A case in every run that plans it, oldest run first.
+    pub fn case_everywhere(&self, case_id: &CaseId) -> Result<Vec<CaseRow>, StoreError> {
+        let planned: Vec<i64> = self
+            .conn
+            .prepare_cached(
+                "SELECT planned.id FROM planned JOIN run ON run.number = planned.id >> ?2
+                 WHERE case_id = ?1 AND spec IS NOT NULL ORDER BY started, planned.id",
+            )
+            .and_then(|mut find| {
+                let shift = first_key(1).trailing_zeros();
+                find.query_map(params![case_id.as_str(), shift], |row| row.get(0))?.collect()
+            })
+            .map_err(self.or())?;
+        let mut rows = Vec::new();
+        for id in planned {
+            let run = self.run(run_of(id))?;
+            self.scan(&run, (id, id), Needs::ALL, &mut |_, row| {
+                rows.push(row);
+                Ok(())
+            })?;
+        }
+        Ok(rows)
+    }
+
+    /// The answers of a run's completed trials, by case and repeat.
+    pub fn recorded_answers(&self, run: &RunRow) -> RecordedAnswers<'_> {
+        let number = run.number;
+        RecordedAnswers { reader: self, next: first_key(number), last: last_key(number), read: VecDeque::new() }
+    }
+
+    /// One trial with everything.
+    fn case_row(&self, run: &RunRow, id: i64) -> Result<CaseRow, StoreError> {
+        let mut found = None;
+        self.scan(run, (id, id), Needs::ALL, &mut |at, row| {
+            if at == id {
+                found = Some(row);
+            }
+            Ok(())
+        })?;
+        found.ok_or_else(|| StoreError::damaged("a case", "it is gone"))
+    }
+
+    /// Hands over the trials of the cases whose keys lie in the range, planned ones without an outcome too.
+    fn scan(
+        &self,
+        run: &RunRow,
+        range: (i64, i64),
+        needs: Needs,
+        take: &mut dyn FnMut(i64, CaseRow) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let or = self.or();
+        let (from, to) = (case_of(range.0), pack_last(range.1));
+        let content = if needs.content { "(SELECT body FROM content WHERE id = planned.content)" } else { "NULL" };
+        let columns = if needs.columns { "columns" } else { "NULL" };
+        let mut planned = self
+            .conn
+            .prepare_cached(&format!(
+                "SELECT planned.id, case_id, expected, name, {columns}, {content} FROM planned
+                 LEFT JOIN case_group ON case_group.id = planned.case_group
+                 WHERE planned.id BETWEEN ?1 AND ?2 ORDER BY planned.id"
+            ))
+            .map_err(&or)?;
+        let texts = if needs.texts { "texts" } else { "NULL" };
+        let mut trials = self
+            .conn
+            .prepare_cached(&format!(
+                "SELECT trial.id, outcome, latency_ns, input_tokens, output_tokens, cached_tokens, reasoning_tokens,
+                        cost_usd, attempts, cached, started, span, trace_id, {texts} FROM trial
+                 LEFT JOIN trace ON trace.number = trial.trace
+                 WHERE trial.id BETWEEN ?1 AND ?2 ORDER BY trial.id"
+            ))
+            .map_err(&or)?;
+        let mut scores = self
+            .conn
+            .prepare_cached(
+                "SELECT trial, evaluator, state, value, label FROM score WHERE trial BETWEEN ?1 AND ?2
+                 ORDER BY trial, evaluator",
+            )
+            .map_err(&or)?;
+        let mut planned = planned.query([from, to]).map_err(&or)?;
+        let mut trials = trials.query([from, to]).map_err(&or)?;
+        // Without need for scores the range is empty.
+        let mut scores = scores.query([from, if needs.scores { to } else { from - 1 }]).map_err(&or)?;
+        let mut trial = trials.next().map_err(&or)?;
+        let mut score = scores.next().map_err(&or)?;
+        while let Some(case) = planned.next().map_err(&or)? {
+            let case_key: i64 = case.get(0).map_err(&or)?;
+            let template = self.planned_row(run, case)?;
+            for repeat in 0..run.spec.repeat {
+                let key = TrialKey { seq: unpack(case_key).seq, repeat };
+                let id = pack(run.number, key)?;
+                let mut row = template.clone();
+                row.key = key;
+                while let Some(found) = trial {
+                    let at: i64 = found.get(0).map_err(&or)?;
+                    if at > id {
+                        break;
+                    }
+                    if at == id {
+                        let texts = fill(&mut row, found, self)?;
+                        while let Some(found) = score {
+                            let of: i64 = found.get(0).map_err(&or)?;
+                            if of > id {
+                                break;
+                            }
+                            if of == id {
+                                add_score(&mut row, run, found, &texts).map_err(&or)?;
+                            }
+                            score = scores.next().map_err(&or)?;
+                        }
+                    }
+                    trial = trials.next().map_err(&or)?;
+                }
+                take(id, row)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn planned_row(&self, run: &RunRow, row: &Row<'_>) -> Result<CaseRow, StoreError> {
+        let or = self.or();
+        let (mut claim, mut context) = (String::new(), String::new());
+        if let Some(blob) = row.get_ref(5).and_then(|b| Ok(b.as_blob_or_null()?)).map_err(&or)? {
+            (claim, context) = self.unpack("a case", blob, |content| {
+                let (claim, context) = decode_content(content)?;
+                Ok((claim.to_owned(), context.to_owned()))
+            })?;
+        }
+        let columns = match row.get_ref(4).and_then(|b| Ok(b.as_blob_or_null()?)).map_err(&or)? {
+            Some(blob) => self.unpack("the columns of a case", blob, |json| {
+                serde_json::from_slice(json).map_err(|e| StoreError::damaged("the columns of a case", e))
+            })?,
+            None => Vec::new(),
+        };
+        let case_id: String = row.get(1).map_err(&or)?;
+        Ok(CaseRow {
+            run_id: run.spec.run_id.clone(),
+            run_started_unix_nano: run.spec.started_unix_nano,
+            key: TrialKey { seq: 0, repeat: 0 },
+            case_id: CaseId::parse(case_id).map_err(|e| StoreError::damaged("a case", e))?,
+            group: row.get(3).map_err(&or)?,
+            claim,
+            context,
+            columns,
+            expected: label_of(row.get(2).map_err(&or)?),
+            outcome: None,
+            raw_output: None,
+            scores: BTreeMap::new(),
+            started_unix_nano: 0,
+            latency_ns: 0,
+            usage: Usage::default(),
+            cost_usd: None,
+            attempts: 0,
+            finish_reason: None,
+            response_model: None,
+            response_id: None,
+            cached: false,
+            trace_id: None,
+            span_id: None,
+        })
+    }
+
+    /// The texts of a trial's blob, where it was asked for.
+    fn texts(&self, blob: Option<&[u8]>) -> Result<Texts<'static>, StoreError> {
+        match blob {
+            None => Ok(Texts::default()),
+            Some(blob) => self.unpack("the texts of a trial", blob, |json| {
+                let texts: Texts<'_> =
+                    serde_json::from_slice(json).map_err(|e| StoreError::damaged("the texts of a trial", e))?;
+                Ok(texts.into_owned())
+            }),
+        }
+    }
+}
+
+/// What a row that matches is sorted by.
+enum SortedBy {
+    Field(FieldValue<'static>),
+    Badness(Badness),
+}
+
+/// How bad a trial is: first by class, then by what the primary evaluator said.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Badness {
+    class: u8,
+    /// The primary evaluator's value, negated where less is better; 0 in classes that have none.
+    value: f64,
+}
+
+impl Badness {
+    const SCORED: u8 = 2;
+
+    fn new(outcome: Option<i64>, value: Option<f64>, direction: Direction) -> Self {
+        let class = match (outcome, value) {
+            (Some(FAILED), _) => 0,
+            (Some(3), _) => 1,
+            (Some(completed), Some(_)) if completed < FAILED => Self::SCORED,
+            (Some(completed), None) if completed < FAILED => 3,
+            (Some(_), _) => 4,
+            (None, _) => 5,
+        };
+        let value = match (class, direction) {
+            (Self::SCORED, Direction::Higher) => value.unwrap_or_default(),
+            (Self::SCORED, Direction::Lower) => -value.unwrap_or_default(),
+            _ => 0.0,
+        };
+        Self { class, value }
+    }
+
+    fn of(row: &CaseRow, run: &RunRow) -> Self {
+        let direction =
+            run.spec.evaluators.iter().find(|e| e.id == run.spec.primary).map_or(Direction::Higher, |e| e.direction);
+        let outcome = row.outcome.as_ref().map(|outcome| match outcome {
+            Outcome::Completed { predicted: Predicted::Label(_) } => 0,
+            Outcome::Completed { predicted: Predicted::Unparseable } => 3,
+            Outcome::Failed(_) => FAILED,
+            Outcome::Skipped { .. } => FAILED + 1,
+        });
+        Self::new(outcome, row.scores.get(&run.spec.primary).and_then(Evaluation::value), direction)
+    }
+
+    const fn counts_as_low(self) -> bool {
+        self.class <= Self::SCORED
+    }
+
+    fn compare(&self, other: &Self) -> Ordering {
+        self.class.cmp(&other.class).then(self.value.total_cmp(&other.value))
+    }
+}
+
+/// A trial by its badness; the worst is the least.
+#[derive(Debug, Clone, Copy)]
+struct Ranked(Badness, i64);
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.compare(&other.0).then(self.1.cmp(&other.1))
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ranked {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Ranked {}
+
+/// The last key of the case that a key belongs to.
+const fn pack_last(id: i64) -> i64 {
+    case_of(id) + (case_of(i64::MAX) ^ i64::MAX)
+}
+
+/// Adds what the trial's row holds; gives back its texts for the scores.
+fn fill(row: &mut CaseRow, trial: &Row<'_>, reader: &Reader) -> Result<Texts<'static>, StoreError> {
+    let or = reader.or();
+    let blob = trial.get_ref(13).and_then(|b| Ok(b.as_blob_or_null()?)).map_err(&or)?;
+    let texts = reader.texts(blob)?;
+    let mut read = || {
+        row.outcome = Some(outcome_of(trial.get(1)?, &texts));
+        row.latency_ns = trial.get::<_, i64>(2)? as u64;
+        row.usage = usage_of(trial, 3)?;
+        row.cost_usd = trial.get(7)?;
+        row.attempts = trial.get(8)?;
+        row.cached = trial.get(9)?;
+        row.started_unix_nano = trial.get::<_, i64>(10)? as u64;
+        row.span_id = Some(span_id_of(trial.get(11)?));
+        row.trace_id = trial.get_ref(12)?.as_blob_or_null()?.and_then(TraceId::from_slice);
+        Ok(())
+    };
+    read().map_err(or)?;
+    let text = |text: &Option<Cow<'static, str>>| text.as_deref().map(str::to_owned);
+    row.raw_output = text(&texts.raw_output);
+    row.finish_reason = text(&texts.finish_reason);
+    row.response_model = text(&texts.response_model);
+    row.response_id = text(&texts.response_id);
+    Ok(texts)
+}
+
+fn add_score(row: &mut CaseRow, run: &RunRow, score: &Row<'_>, texts: &Texts<'_>) -> rusqlite::Result<()> {
+    let evaluator = score.get::<_, i64>(1)? as usize;
+    if let Some(spec) = run.spec.evaluators.get(evaluator) {
+        let evaluation = evaluation_of(score.get(2)?, score.get(3)?, score.get(4)?, evaluator, texts);
+        row.scores.insert(spec.id.clone(), evaluation);
+    }
+    Ok(())
+}
+
+pub(super) fn owned(value: FieldValue<'_>) -> FieldValue<'static> {
+    match value {
+        FieldValue::Missing => FieldValue::Missing,
+        FieldValue::Text(text) => FieldValue::Text(Cow::Owned(text.into_owned())),
+        FieldValue::Number(x) => FieldValue::Number(x),
+        FieldValue::Bool(x) => FieldValue::Bool(x),
+        FieldValue::Texts(texts) => {
+            FieldValue::Texts(texts.into_iter().map(|text| Cow::Owned(text.into_owned())).collect())
+        }
+    }
+}
+
+impl Texts<'_> {
+    fn into_owned(self) -> Texts<'static> {
+        let own = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Texts {
+            raw_output: own(self.raw_output),
+            error_type: own(self.error_type),
+            message: own(self.message),
+            finish_reason: own(self.finish_reason),
+            response_id: own(self.response_id),
+            response_model: own(self.response_model),
+            system_fingerprint: own(self.system_fingerprint),
+            scores: self
+                .scores
+                .into_iter()
+                .map(|score| ScoreText {
+                    evaluator: score.evaluator,
+                    error_type: own(score.error_type),
+                    text: Cow::Owned(score.text.into_owned()),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl Record for CaseRow {
+    fn field(&self, field: &Field) -> FieldValue<'_> {
+        let recorded = |value: f64| FieldValue::maybe_number(self.outcome.is_some().then_some(value));
+        let score = |id: &EvaluatorId| self.scores.get(id);
+        match field {
+            Field::Score(id) => FieldValue::maybe_number(score(id).and_then(Evaluation::value)),
+            Field::Label(id) => FieldValue::maybe_text(score(id).and_then(Evaluation::label)),
+            Field::Column(name) => FieldValue::maybe_text(
+                self.columns.iter().find(|(column, _)| column == name).map(|(_, value)| value.as_str()),
+            ),
+            Field::Expected => FieldValue::maybe_text(self.expected.map(crate::model::Label::as_str)),
+            Field::Output => {
+                FieldValue::maybe_text(self.outcome.as_ref().and_then(Outcome::predicted).map(Predicted::as_str))
+            }
+            Field::Status => FieldValue::text(self.outcome.as_ref().map_or("planned", Outcome::status)),
+            Field::Error => match &self.outcome {
+                Some(Outcome::Failed(failure)) => FieldValue::text(&failure.error_type),
+                _ => FieldValue::Missing,
+            },
+            Field::Group => FieldValue::maybe_text(self.group.as_deref()),
+            Field::Case => FieldValue::text(self.case_id.as_str()),
+            Field::Repeat => FieldValue::Number(f64::from(self.key.repeat)),
+            Field::Attempts => recorded(f64::from(self.attempts)),
+            Field::Duration => recorded(self.latency_ns as f64 / 1e9),
+            Field::Tokens => match (self.usage.input_tokens, self.usage.output_tokens) {
+                (None, None) => FieldValue::Missing,
+                (input, output) => FieldValue::Number((input.unwrap_or(0) + output.unwrap_or(0)) as f64),
+            },
+            Field::Cost => FieldValue::maybe_number(self.cost_usd),
+            Field::Cached => match self.outcome {
+                Some(_) => FieldValue::Bool(self.cached),
+                None => FieldValue::Missing,
+            },
+            Field::Finish => FieldValue::maybe_text(self.finish_reason.as_deref()),
+            Field::Text => FieldValue::Texts(
+                [Some(self.claim.as_str()), Some(&self.context), self.raw_output.as_deref()]
+                    .into_iter()
+                    .flatten()
+                    .map(Cow::Borrowed)
+                    .collect(),
+            ),
+            Field::Claim => FieldValue::text(&self.claim),
+            Field::Context => FieldValue::text(&self.context),
+            Field::Trace => {
+                self.trace_id.map_or(FieldValue::Missing, |id| FieldValue::Text(Cow::Owned(id.to_string())))
+            }
+            Field::Run => FieldValue::text(self.run_id.as_str()),
+            Field::Start => recorded(self.started_unix_nano as f64 / 1e9),
+            Field::Attribute(_) | Field::Errors | Field::Operations | Field::Root | Field::Service => {
+                FieldValue::Missing
+            }
+        }
+    }
+}
+
+/// See [`Reader::recorded_answers`].
+pub struct RecordedAnswers<'r> {
+    reader: &'r Reader,
+    next: i64,
+    last: i64,
+    read: VecDeque<RecordedAnswer>,
+}
+
+impl RecordedAnswers<'_> {
+    /// Reads some hundred more.
+    fn read_on(&mut self) -> Result<(), StoreError> {
+        let or = self.reader.or();
+        let mut find = self
+            .reader
+            .conn
+            .prepare_cached(
+                "SELECT trial.id, texts, case_id, input_tokens, output_tokens, cached_tokens, reasoning_tokens
+                 FROM trial JOIN planned ON planned.id = trial.id & ?3
+                 WHERE trial.id BETWEEN ?1 AND ?2 AND outcome < 4 ORDER BY trial.id LIMIT 256",
+            )
+            .map_err(&or)?;
+        let mut rows = find.query([self.next, self.last, case_of(i64::MAX)]).map_err(&or)?;
+        self.next = self.last + 1;
+        while let Some(row) = rows.next().map_err(&or)? {
+            let id: i64 = row.get(0).map_err(&or)?;
+            self.next = id + 1;
+            let blob = row.get_ref(1).and_then(|b| Ok(b.as_blob()?)).map_err(&or)?;
+            let texts = self.reader.texts(Some(blob))?;
+            let text = |text: Option<Cow<'static, str>>| text.map(Cow::into_owned);
+            let Some(raw_output) = text(texts.raw_output) else { continue };
+            let case_id: String = row.get(2).map_err(&or)?;
+            self.read.push_back(RecordedAnswer {
+                case_id: CaseId::parse(case_id).map_err(|e| StoreError::damaged("a case", e))?,
+                repeat: unpack(id).repeat,
+                raw_output,
+                finish_reason: text(texts.finish_reason),
+                response_id: text(texts.response_id),
+                response_model: text(texts.response_model),
+                system_fingerprint: text(texts.system_fingerprint),
+                usage: usage_of(row, 3).map_err(&or)?,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for RecordedAnswers<'_> {
+    type Item = Result<RecordedAnswer, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.read.is_empty() && self.next <= self.last {
+            if let Err(error) = self.read_on() {
+                self.next = self.last + 1;
+                return Some(Err(error));
+            }
+        }
+        self.read.pop_front().map(Ok)
+    }
+}

@@ -1,0 +1,272 @@
+//! Verification: every score of a run against the spans that explain it, decoded from what is stored.
+
+use std::collections::HashSet;
+
+use rusqlite::{OptionalExtension, params};
+use serde::Serialize;
+
+use super::bundle::{Messages, span_id_of};
+use super::error::StoreError;
+use super::reader::Reader;
+use super::rows::RunRow;
+use super::schema::{case_of, first_key, last_key, unpack};
+use crate::model::{CaseId, EvaluatorId, Span, SpanId, TraceId, Value};
+use crate::trace::semconv;
+
+/// What came of comparing a run's scores with its spans.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Verification {
+    /// Scores of trials that were not skipped.
+    pub scores: u64,
+    /// Of these, the ones whose spans are all there and carry what the score says.
+    pub linked: u64,
+    /// One entry for each span that is not in the store.
+    pub missing: Vec<MissingSpan>,
+    /// One entry for each attribute that says something else than its score.
+    pub mismatched: Vec<Mismatch>,
+}
+
+impl Verification {
+    /// Whether every score is linked.
+    pub fn is_good(&self) -> bool {
+        self.missing.is_empty() && self.mismatched.is_empty() && self.linked == self.scores
+    }
+}
+
+/// A span that a score refers to and the store does not have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MissingSpan {
+    /// Its trace; `None` where nothing in the store says it any more.
+    pub trace_id: Option<TraceId>,
+    /// Its id.
+    pub span_id: SpanId,
+    /// The first case that needs it.
+    pub case_id: CaseId,
+    /// The repeat of that case.
+    pub repeat: u32,
+    /// What it is: `assess_claim`, `chat`, `parent`, `trace` (the trace's own row) or `attributes` (the span's payload).
+    pub what: &'static str,
+    /// The evaluators whose scores of that trial need it.
+    pub scores: Vec<EvaluatorId>,
+}
+
+/// An attribute that says something else than its score.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Mismatch {
+    /// The trace.
+    pub trace_id: TraceId,
+    /// The `assess_claim` span.
+    pub span_id: SpanId,
+    /// The case.
+    pub case_id: CaseId,
+    /// The repeat.
+    pub repeat: u32,
+    /// The evaluator.
+    pub evaluator: EvaluatorId,
+    /// The attribute's name.
+    pub attribute: String,
+    /// What the score says; null where it says that there is no value or label.
+    pub stored: serde_json::Value,
+    /// What the span says; null where it has no such attribute.
+    pub on_span: serde_json::Value,
+}
+
+/// A trial that is being verified.
+struct Subject {
+    trace: i64,
+    span: i64,
+    chat: Option<i64>,
+    case_id: CaseId,
+    repeat: u32,
+    /// Evaluator, value, label; both are absent of failed and skipped evaluations.
+    scores: Vec<(usize, Option<f64>, Option<String>)>,
+}
+
+impl Reader {
+    /// Compares every score of the run's trials, skipped ones aside, with the spans in the store: that the trace and
+    /// its `assess_claim` span exist, that the chain of its parents ends at a root, that the `chat` span exists, and
+    /// that the span's attributes say what the score says.
+    pub fn verify(&self, run: &RunRow) -> Result<Verification, StoreError> {
+        let or = self.or();
+        let mut result = Verification::default();
+        // Many trials share a root: each missing span is named once. Holds only what is missing.
+        let mut named: HashSet<(i64, i64)> = HashSet::new();
+        let mut trials = self
+            .conn
+            .prepare_cached(
+                "SELECT trial.id, trace, span, chat, case_id FROM trial JOIN planned ON planned.id = trial.id & ?3
+                 WHERE trial.id BETWEEN ?1 AND ?2 AND outcome < 5 ORDER BY trial.id",
+            )
+            .map_err(&or)?;
+        let mut scores = self
+            .conn
+            .prepare_cached("SELECT evaluator, value, label FROM score WHERE trial = ?1 ORDER BY evaluator")
+            .map_err(&or)?;
+        let range = [first_key(run.number), last_key(run.number), case_of(i64::MAX)];
+        let mut rows = trials.query(range).map_err(&or)?;
+        while let Some(row) = rows.next().map_err(&or)? {
+            let mut read = || {
+                let id: i64 = row.get(0)?;
+                let found =
+                    scores.query_map([id], |row| Ok((row.get::<_, i64>(0)? as usize, row.get(1)?, row.get(2)?)))?;
+                Ok((
+                    Subject {
+                        trace: row.get(1)?,
+                        span: row.get(2)?,
+                        chat: row.get(3)?,
+                        case_id: CaseId::parse("-").expect("a case id"),
+                        repeat: unpack(id).repeat,
+                        scores: found.collect::<Result<_, _>>()?,
+                    },
+                    row.get::<_, String>(4)?,
+                ))
+            };
+            let (mut subject, case_id): (Subject, String) = read().map_err(&or)?;
+            subject.case_id = CaseId::parse(case_id).map_err(|e| StoreError::damaged("a case", e))?;
+            if !subject.scores.is_empty() {
+                self.verify_trial(run, &subject, &mut named, &mut result)?;
+            }
+        }
+        Ok(result)
+    }
+
+    fn verify_trial(
+        &self,
+        run: &RunRow,
+        subject: &Subject,
+        named: &mut HashSet<(i64, i64)>,
+        result: &mut Verification,
+    ) -> Result<(), StoreError> {
+        result.scores += subject.scores.len() as u64;
+        let trace_id = self.trace_id(subject.trace)?;
+        let (lost, payload) = self.missing_spans(subject, trace_id)?;
+        let span = match payload {
+            Some((payload, slot)) => self.stored_span(payload, slot)?,
+            None => None,
+        };
+        let unreadable = (payload.is_some() && span.is_none()).then_some((subject.span, "attributes"));
+        let mut whole = true;
+        for (span_id, what) in lost.into_iter().chain(unreadable) {
+            whole = false;
+            if named.insert((subject.trace, span_id)) {
+                result.missing.push(MissingSpan {
+                    trace_id: trace_id.or(span.as_ref().map(|span| span.trace_id)),
+                    span_id: span_id_of(span_id),
+                    case_id: subject.case_id.clone(),
+                    repeat: subject.repeat,
+                    what,
+                    scores: subject.scores.iter().filter_map(|(at, ..)| evaluator(run, *at)).collect(),
+                });
+            }
+        }
+        let (Some(span), Some(trace_id)) = (span, trace_id) else { return Ok(()) };
+        for (at, value, label) in &subject.scores {
+            let Some(id) = evaluator(run, *at) else { continue };
+            let checks = [
+                (semconv::score_key(id.as_str()), value.map(Value::Double)),
+                (semconv::label_key(id.as_str()), label.clone().map(Value::from)),
+            ];
+            let before = result.mismatched.len();
+            for (attribute, stored) in checks {
+                let on_span = span.get(&attribute);
+                if on_span != stored.as_ref() {
+                    result.mismatched.push(Mismatch {
+                        trace_id,
+                        span_id: span.span_id,
+                        case_id: subject.case_id.clone(),
+                        repeat: subject.repeat,
+                        evaluator: id.clone(),
+                        attribute,
+                        stored: json(stored.as_ref()),
+                        on_span: json(on_span),
+                    });
+                }
+            }
+            result.linked += u64::from(whole && result.mismatched.len() == before);
+        }
+        Ok(())
+    }
+
+    /// The spans that a trial needs and that are not there, and the payload and slot of its `assess_claim` span.
+    #[expect(clippy::type_complexity, reason = "two small results of one walk")]
+    fn missing_spans(
+        &self,
+        subject: &Subject,
+        trace_id: Option<TraceId>,
+    ) -> Result<(Vec<(i64, &'static str)>, Option<(i64, i64)>), StoreError> {
+        let mut missing = Vec::new();
+        if trace_id.is_none() {
+            missing.push((0, "trace"));
+        }
+        let mut find = self
+            .conn
+            .prepare_cached("SELECT parent, payload, slot FROM span WHERE trace = ?1 AND span_id = ?2")
+            .map_err(self.or())?;
+        let mut find = |span_id: i64| {
+            find.query_row([subject.trace, span_id], |row| {
+                Ok((row.get::<_, Option<i64>>(0)?, (row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
+            })
+            .optional()
+            .map_err(self.or())
+        };
+        let own = find(subject.span)?;
+        match own {
+            None => missing.push((subject.span, "assess_claim")),
+            Some((mut parent, _)) => {
+                // A cycle never reaches a root; the parent where it closes is reported.
+                let mut seen = HashSet::from([subject.span]);
+                while let Some(id) = parent {
+                    match find(id)? {
+                        Some((next, _)) if seen.insert(id) => parent = next,
+                        _ => {
+                            missing.push((id, "parent"));
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        if let Some(chat) = subject.chat
+            && find(chat)?.is_none()
+        {
+            missing.push((chat, "chat"));
+        }
+        Ok((missing, own.map(|(_, at)| at)))
+    }
+
+    fn trace_id(&self, trace: i64) -> Result<Option<TraceId>, StoreError> {
+        let id: Option<Vec<u8>> = self
+            .conn
+            .prepare_cached("SELECT trace_id FROM trace WHERE number = ?1")
+            .and_then(|mut find| find.query_row([trace], |row| row.get(0)).optional())
+            .map_err(self.or())?;
+        Ok(id.and_then(|bytes| TraceId::from_slice(&bytes)))
+    }
+
+    /// A span as stored; `None` where its payload is gone or does not read back.
+    fn stored_span(&self, payload: i64, slot: i64) -> Result<Option<Span>, StoreError> {
+        let body: Option<Vec<u8>> = self
+            .conn
+            .prepare_cached("SELECT body FROM payload WHERE id = ?1")
+            .and_then(|mut find| find.query_row(params![payload], |row| row.get(0)).optional())
+            .map_err(self.or())?;
+        let Some(body) = body else { return Ok(None) };
+        Ok(self.unpack("a payload", &body, |content| Messages::split(content)?.span(slot as usize)).ok())
+    }
+}
+
+fn evaluator(run: &RunRow, at: usize) -> Option<EvaluatorId> {
+    run.spec.evaluators.get(at).map(|spec| spec.id.clone())
+}
+
+fn json(value: Option<&Value>) -> serde_json::Value {
+    match value {
+        None | Some(Value::Empty) => serde_json::Value::Null,
+        Some(Value::Str(text)) => serde_json::Value::from(text.as_ref()),
+        Some(Value::Bool(x)) => (*x).into(),
+        Some(Value::Int(x)) => (*x).into(),
+        Some(Value::Double(x)) => (*x).into(),
+        // No score looks like this: what kind of value it is says enough.
+        Some(other) => format!("{other:?}").into(),
+    }
+}
