@@ -4,7 +4,6 @@
 //! One task for each destination and signal. What a batch's fate means is said by the [`super::destination`]; where
 //! batches come from is behind [`super::outbox`].
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::destination::{Batch, Delivery, Destination, Retry, Signal};
+use super::ledger::{Ledger, Settled};
 use super::outbox::{Acknowledgement, Outbox, OutboxBatch, OutboxError};
 use super::sampler::Sampler;
 use crate::trace::provider::Ids;
@@ -260,7 +260,7 @@ impl Courier {
             }
             let Delivery { rejection, retry, halt, ambiguous, .. } = delivery;
             if ambiguous {
-                ledger.in_doubt = batch.items.len() as u64;
+                ledger.doubt(batch.items.len() as u64);
             }
             let problem = halt.clone().or_else(|| retry.as_ref().map(|retry| retry.reason.clone()));
             {
@@ -356,87 +356,10 @@ async fn time_is_up(mut state: watch::Receiver<State>) {
     }
 }
 
-/// The books of one batch: what is settled but not yet acknowledged.
-struct Ledger {
-    /// The positions that are not acknowledged yet, in order.
-    open: VecDeque<Entry>,
-    /// Settled items that are not acknowledged yet.
-    delivered: u64,
-    rejected: u64,
-    duplicates: u64,
-    /// How many of the unsettled items at the front the destination may have got already.
-    in_doubt: u64,
-}
-
-/// The items of one position.
-struct Entry {
-    position: i64,
-    sampled: u64,
-    not_sampled: u64,
-}
-
-/// What an acknowledgement says.
-#[derive(Debug, PartialEq, Eq)]
-struct Settled {
-    cursor: i64,
-    delivered: u64,
-    rejected: u64,
-    not_sampled: u64,
-    duplicates: u64,
-}
-
-impl Ledger {
-    fn open(positions: &[i64], keep: &[bool]) -> Self {
-        let mut open: VecDeque<Entry> = VecDeque::new();
-        for (position, keep) in positions.iter().zip(keep) {
-            if open.back().is_none_or(|entry| entry.position != *position) {
-                open.push_back(Entry { position: *position, sampled: 0, not_sampled: 0 });
-            }
-            let entry = open.back_mut().expect("an entry was just made sure of");
-            if *keep {
-                entry.sampled += 1;
-            } else {
-                entry.not_sampled += 1;
-            }
-        }
-        Self { open, delivered: 0, rejected: 0, duplicates: 0, in_doubt: 0 }
-    }
-
-    fn settle(&mut self, delivery: &Delivery, settled: u64) {
-        self.rejected += delivery.rejected.min(settled);
-        self.delivered += settled - delivery.rejected.min(settled);
-        let doubtful = settled.min(self.in_doubt);
-        self.duplicates += doubtful;
-        self.in_doubt -= doubtful;
-    }
-
-    /// Takes out the positions all of whose items are settled. Items of a position that is settled in part stay in the
-    /// books: were they counted now and the process killed, they would be delivered and counted again.
-    fn close_settled(&mut self) -> Option<Settled> {
-        let mut unaccounted = self.delivered + self.rejected;
-        let mut settled: Option<Settled> = None;
-        while let Some(entry) = self.open.pop_front_if(|entry| entry.sampled <= unaccounted) {
-            unaccounted -= entry.sampled;
-            let so_far =
-                settled.get_or_insert(Settled { cursor: 0, delivered: 0, rejected: 0, not_sampled: 0, duplicates: 0 });
-            so_far.cursor = entry.position;
-            so_far.not_sampled += entry.not_sampled;
-            // Which of the items were rejected is not known, so the count is laid on the first.
-            let rejected = self.rejected.min(entry.sampled);
-            let duplicates = self.duplicates.min(entry.sampled);
-            so_far.rejected += rejected;
-            so_far.delivered += entry.sampled - rejected;
-            so_far.duplicates += duplicates;
-            self.rejected -= rejected;
-            self.delivered -= entry.sampled - rejected;
-            self.duplicates -= duplicates;
-        }
-        settled
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use async_trait::async_trait;
 
     use super::*;
@@ -508,7 +431,7 @@ mod tests {
 
     #[async_trait]
     impl Destination for Scripted {
-        fn name(&self) -> &str {
+        fn name(&self) -> &'static str {
             "scripted"
         }
         fn takes(&self, signal: Signal) -> bool {
@@ -647,43 +570,5 @@ mod tests {
         let deliveries = start(&outbox, &destination, &Sampler::default());
         let report = deliveries.finish(Duration::from_millis(100)).await.remove(0);
         assert_eq!((report.problem.as_deref(), report.complete), (Some("busy"), false));
-    }
-
-    #[test]
-    fn the_books_always_balance() {
-        use proptest::prelude::*;
-        let steps = proptest::collection::vec((0_u64..5, 0_u64..5, any::<bool>()), 0..12);
-        let items = proptest::collection::vec((0_i64..2, any::<bool>()), 1..30);
-        proptest!(|(items in items, steps in steps)| {
-            let mut position = 1;
-            let positions: Vec<i64> = items.iter().map(|(step, _)| { position += step; position }).collect();
-            let keep: Vec<bool> = items.iter().map(|(_, keep)| *keep).collect();
-            let mut ledger = Ledger::open(&positions, &keep);
-            let mut left = keep.iter().filter(|keep| **keep).count() as u64;
-            let mut books = [0; 3];
-            let mut cursor = 0;
-            for (delivered, rejected, ambiguous) in steps.into_iter().chain([(left, 0, false)]) {
-                let delivery = Delivery { delivered, rejected, ..Delivery::default() };
-                let settled = delivery.settled().min(left);
-                ledger.settle(&delivery, settled);
-                left -= settled;
-                if ambiguous {
-                    ledger.in_doubt = left;
-                }
-                if let Some(settled) = ledger.close_settled() {
-                    prop_assert!(settled.cursor > cursor);
-                    cursor = settled.cursor;
-                    books[0] += settled.delivered + settled.rejected + settled.not_sampled;
-                    books[1] += settled.not_sampled;
-                    books[2] += settled.duplicates;
-                }
-                let behind = positions.iter().filter(|position| **position <= cursor).count() as u64;
-                prop_assert_eq!(books[0], behind, "what is counted is what lies behind the cursor");
-            }
-            prop_assert_eq!(left, 0);
-            prop_assert_eq!(books[0], items.len() as u64);
-            prop_assert_eq!(books[1], keep.iter().filter(|keep| !**keep).count() as u64);
-            prop_assert!(books[2] <= books[0] - books[1]);
-        });
     }
 }

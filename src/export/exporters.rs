@@ -349,6 +349,10 @@ mod tests {
         assert_eq!(balance(&outcome), [2, 0, 2, 0]);
         assert!(outcome.messages[0].contains("x-key"), "{:?}", outcome.messages);
         let outcome = deliver_pending(&store, &env(&server, "right"), Some("latest")).await.unwrap();
-        assert_eq!((balance(&outcome), outcome.messages), ([2, 2, 0, 0], vec![]), "the killed run's root is closed too");
+        assert_eq!(
+            (balance(&outcome), outcome.messages),
+            ([2, 2, 0, 0], vec![]),
+            "the killed run's root is closed too"
+        );
     }
 }

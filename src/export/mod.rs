@@ -5,6 +5,7 @@
 //! own way. What was recorded stays in the store whatever happens here.
 
 pub mod settings;
+mod otel_env;
 pub mod endpoint;
 pub mod sampler;
 pub mod snapshot;
@@ -17,6 +18,7 @@ mod otlp_http;
 mod otlp_grpc;
 pub mod connect;
 pub mod outbox;
+mod ledger;
 pub mod delivery;
 pub mod exporters;
 pub mod metrics;

@@ -96,7 +96,8 @@ impl Destination for Otlp {
             return Delivery::halted(format!("no OTLP endpoint for {} is configured", signal.as_str()));
         };
         let mut delivery = Delivery::default();
-        let mut parts = vec![0..batch.items.len()];
+        let whole = 0..batch.items.len();
+        let mut parts = vec![whole];
         while let Some(part) = parts.pop() {
             let count = part.len();
             let next = match transport.send(Request::new(batch, part.clone()), count > 1).await {

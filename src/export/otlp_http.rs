@@ -131,11 +131,13 @@ impl HttpTransport {
     fn describe(&self, status: StatusCode, headers: &HeaderMap, answer: &[u8]) -> String {
         let mut text = format!("{} answers {status}", self.settings.address());
         if let Some(location) = headers.get(LOCATION).and_then(|value| value.to_str().ok()) {
-            text += &format!(", location {}", quote(location));
+            text.push_str(", location ");
+            text.push_str(&quote(location));
         }
         let message = error_message(headers, answer);
         if !message.is_empty() {
-            text += &format!(": {message}");
+            text.push_str(": ");
+            text.push_str(&message);
         }
         text
     }

@@ -90,21 +90,21 @@ mod tests {
     use super::*;
     use crate::trace::provider::Ids;
 
-    fn trace(low: u64) -> Option<TraceId> {
+    fn trace(low: u64) -> TraceId {
         let mut bytes = [0xff; 16];
         bytes[8..].copy_from_slice(&low.to_be_bytes());
-        Some(TraceId::from_bytes(bytes))
+        TraceId::from_bytes(bytes)
     }
 
     #[test]
     fn a_ratio_is_decided_by_the_end_of_the_trace_id() {
         let quarter = Sampler { root: Rule::Ratio(0.25), parent: None };
-        assert!(quarter.keeps(trace(0)));
-        assert!(quarter.keeps(trace(0x3fff_ffff_ffff_ffff)));
-        assert!(!quarter.keeps(trace(0x4000_0000_0000_0000)));
-        assert!(!quarter.keeps(trace(u64::MAX)));
-        assert!(Sampler { root: Rule::Ratio(1.0), parent: None }.keeps(trace(u64::MAX)));
-        assert!(!Sampler { root: Rule::Ratio(0.0), parent: None }.keeps(trace(0)));
+        assert!(quarter.keeps(Some(trace(0))));
+        assert!(quarter.keeps(Some(trace(0x3fff_ffff_ffff_ffff))));
+        assert!(!quarter.keeps(Some(trace(0x4000_0000_0000_0000))));
+        assert!(!quarter.keeps(Some(trace(u64::MAX))));
+        assert!(Sampler { root: Rule::Ratio(1.0), parent: None }.keeps(Some(trace(u64::MAX))));
+        assert!(!Sampler { root: Rule::Ratio(0.0), parent: None }.keeps(Some(trace(0))));
         let ids = Ids::seeded(7);
         let kept = (0..10_000).filter(|_| quarter.keeps(Some(ids.trace_id()))).count();
         assert!((2_300..2_700).contains(&kept), "{kept}");
@@ -115,7 +115,7 @@ mod tests {
         let parent = ParentDecision::from_traceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
         let sampler = Sampler { root: Rule::AlwaysOn, parent };
         assert!(!sampler.keeps(Some("0af7651916cd43dd8448eb211c80319c".parse().unwrap())));
-        assert!(sampler.keeps(trace(1)) && sampler.keeps(None));
+        assert!(sampler.keeps(Some(trace(1))) && sampler.keeps(None));
         assert!(!sampler.keeps_all());
         for text in ["", "00-0af7-b7ad6b7169203331-01", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"] {
             assert_eq!(ParentDecision::from_traceparent(text), None, "{text}");

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::destination::Signal;
 use super::endpoint::{Compression, OtlpSettings, Protocol};
+use super::otel_env::{OtlpSignal, Reader};
 use super::sampler::Sampler;
-use super::settings::{DestinationConfig, ExportPlan, OtlpSignal, Reader, SettingsError, SuiteOtlp};
+use super::settings::{DestinationConfig, ExportPlan, SettingsError, SuiteOtlp};
 use crate::config::env::Environment;
 
 /// A destination as the outbox remembers it.

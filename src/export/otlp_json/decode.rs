@@ -190,8 +190,8 @@ fn entity_ref(o: &Object<'_>) -> Result<EntityRef, JsonError> {
     Ok(EntityRef {
         schema_url: o.text("schemaUrl")?,
         r#type: o.text("type")?,
-        id_keys: o.list("idKeys", |at, json| at.text(json))?,
-        description_keys: o.list("descriptionKeys", |at, json| at.text(json))?,
+        id_keys: o.list("idKeys", read_text)?,
+        description_keys: o.list("descriptionKeys", read_text)?,
     })
 }
 
@@ -214,10 +214,10 @@ fn any_value(o: &Object<'_>) -> Result<AnyValue, JsonError> {
         let at = o.at.then(name);
         value = match (name.as_str(), json) {
             (_, Json::Null) => continue,
-            ("stringValue" | "string_value", _) => Some(Value::StringValue(at.text(json)?)),
+            ("stringValue" | "string_value", _) => Some(Value::StringValue(read_text(at, json)?)),
             ("boolValue" | "bool_value", Json::Bool(x)) => Some(Value::BoolValue(*x)),
             ("boolValue" | "bool_value", _) => return Err(at.expected(json, "true or false")),
-            ("intValue" | "int_value", _) => Some(Value::IntValue(at.int(json)?)),
+            ("intValue" | "int_value", _) => Some(Value::IntValue(read_int(at, json)?)),
             ("doubleValue" | "double_value", _) => Some(Value::DoubleValue(at.double(json)?)),
             ("bytesValue" | "bytes_value", _) => Some(Value::BytesValue(at.bytes(json)?)),
             ("arrayValue" | "array_value", _) => {
@@ -269,17 +269,17 @@ impl Object<'_> {
     }
 
     fn text(&self, name: &str) -> Result<String, JsonError> {
-        self.read(name, |at, json| at.text(json))
+        self.read(name, read_text)
     }
 
     fn int<T: TryFrom<i128> + Default>(&self, name: &str) -> Result<T, JsonError> {
-        self.read(name, |at, json| at.int(json))
+        self.read(name, read_int)
     }
 
     fn enumeration(&self, name: &str, number: fn(&str) -> Option<i32>) -> Result<i32, JsonError> {
         self.read(name, |at, json| match json.as_str().and_then(number) {
             Some(number) => Ok(number),
-            None => at.int(json),
+            None => read_int(at, json),
         })
     }
 
@@ -334,23 +334,6 @@ impl<'a> Place<'a> {
         Ok(Object { members, at: self })
     }
 
-    fn text(self, json: &Json) -> Result<String, JsonError> {
-        json.as_str().map(str::to_owned).ok_or_else(|| self.expected(json, "a string"))
-    }
-
-    /// An integer as a number or as a string; `12.0` and `1e3` are integers too, as in protobuf's JSON mapping.
-    fn int<T: TryFrom<i128>>(self, json: &Json) -> Result<T, JsonError> {
-        let number = match json {
-            Json::String(text) => text.trim().parse().ok().or_else(|| text.trim().parse().ok().and_then(whole)),
-            Json::Number(number) => {
-                let exact = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
-                exact.or_else(|| number.as_f64().and_then(whole))
-            }
-            _ => None,
-        };
-        number.and_then(|x| T::try_from(x).ok()).ok_or_else(|| self.expected(json, "an integer in range"))
-    }
-
     fn double(self, json: &Json) -> Result<f64, JsonError> {
         let number = match json {
             Json::Number(number) => number.as_f64(),
@@ -400,6 +383,23 @@ impl<'a> Place<'a> {
             Place::Item(parent, i) => format!("{}[{i}]", parent.path()),
         }
     }
+}
+
+fn read_text(at: Place<'_>, json: &Json) -> Result<String, JsonError> {
+    json.as_str().map(str::to_owned).ok_or_else(|| at.expected(json, "a string"))
+}
+
+/// An integer as a number or as a string; `12.0` and `1e3` are integers too, as in protobuf's JSON mapping.
+fn read_int<T: TryFrom<i128>>(at: Place<'_>, json: &Json) -> Result<T, JsonError> {
+    let number = match json {
+        Json::String(text) => text.trim().parse().ok().or_else(|| text.trim().parse().ok().and_then(whole)),
+        Json::Number(number) => {
+            let exact = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
+            exact.or_else(|| number.as_f64().and_then(whole))
+        }
+        _ => None,
+    };
+    number.and_then(|x| T::try_from(x).ok()).ok_or_else(|| at.expected(json, "an integer in range"))
 }
 
 /// The integer that a double holds, if it holds one exactly.

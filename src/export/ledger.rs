@@ -1,0 +1,136 @@
+//! The books of a batch on its way: which items are settled, which were passed over, which may arrive twice, and what of
+//! that can be acknowledged. Sending is left to [`super::delivery`].
+
+use std::collections::VecDeque;
+
+use super::destination::Delivery;
+
+/// The books of one batch: what is settled but not yet acknowledged.
+pub(super) struct Ledger {
+    /// The positions that are not acknowledged yet, in order.
+    open: VecDeque<Entry>,
+    /// Settled items that are not acknowledged yet.
+    delivered: u64,
+    rejected: u64,
+    duplicates: u64,
+    /// How many of the unsettled items at the front the destination may have got already.
+    in_doubt: u64,
+}
+
+/// The items of one position.
+struct Entry {
+    position: i64,
+    sampled: u64,
+    not_sampled: u64,
+}
+
+/// What an acknowledgement says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Settled {
+    pub(super) cursor: i64,
+    pub(super) delivered: u64,
+    pub(super) rejected: u64,
+    pub(super) not_sampled: u64,
+    pub(super) duplicates: u64,
+}
+
+impl Ledger {
+    /// The books of items at these positions, of which only some are kept by the sampler.
+    pub(super) fn open(positions: &[i64], keep: &[bool]) -> Self {
+        let mut open: VecDeque<Entry> = VecDeque::new();
+        for (position, keep) in positions.iter().zip(keep) {
+            if open.back().is_none_or(|entry| entry.position != *position) {
+                open.push_back(Entry { position: *position, sampled: 0, not_sampled: 0 });
+            }
+            let entry = open.back_mut().expect("an entry was just made sure of");
+            if *keep {
+                entry.sampled += 1;
+            } else {
+                entry.not_sampled += 1;
+            }
+        }
+        Self { open, delivered: 0, rejected: 0, duplicates: 0, in_doubt: 0 }
+    }
+
+    /// Notes that the first `settled` unsettled items are settled.
+    pub(super) fn settle(&mut self, delivery: &Delivery, settled: u64) {
+        self.rejected += delivery.rejected.min(settled);
+        self.delivered += settled - delivery.rejected.min(settled);
+        let doubtful = settled.min(self.in_doubt);
+        self.duplicates += doubtful;
+        self.in_doubt -= doubtful;
+    }
+
+    /// Notes that the destination may have got the next `count` items although it did not say so.
+    pub(super) fn doubt(&mut self, count: u64) {
+        self.in_doubt = count;
+    }
+
+    /// Takes out the positions all of whose items are settled. Items of a position that is settled in part stay in the
+    /// books: were they counted now and the process killed, they would be delivered and counted again.
+    pub(super) fn close_settled(&mut self) -> Option<Settled> {
+        let mut unaccounted = self.delivered + self.rejected;
+        let mut settled: Option<Settled> = None;
+        while let Some(entry) = self.open.pop_front_if(|entry| entry.sampled <= unaccounted) {
+            unaccounted -= entry.sampled;
+            let so_far =
+                settled.get_or_insert(Settled { cursor: 0, delivered: 0, rejected: 0, not_sampled: 0, duplicates: 0 });
+            so_far.cursor = entry.position;
+            so_far.not_sampled += entry.not_sampled;
+            // Which of the items were rejected is not known, so the count is laid on the first.
+            let rejected = self.rejected.min(entry.sampled);
+            let duplicates = self.duplicates.min(entry.sampled);
+            so_far.rejected += rejected;
+            so_far.delivered += entry.sampled - rejected;
+            so_far.duplicates += duplicates;
+            self.rejected -= rejected;
+            self.delivered -= entry.sampled - rejected;
+            self.duplicates -= duplicates;
+        }
+        settled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_books_always_balance() {
+        let steps = proptest::collection::vec((0_u64..5, 0_u64..5, any::<bool>()), 0..12);
+        let items = proptest::collection::vec((0_i64..2, any::<bool>()), 1..30);
+        proptest!(|(items in items, steps in steps)| {
+            let mut position = 1;
+            let positions: Vec<i64> = items.iter().map(|(step, _)| { position += step; position }).collect();
+            let keep: Vec<bool> = items.iter().map(|(_, keep)| *keep).collect();
+            let mut ledger = Ledger::open(&positions, &keep);
+            let mut left = keep.iter().filter(|keep| **keep).count() as u64;
+            let mut books = [0; 3];
+            let mut cursor = 0;
+            for (delivered, rejected, ambiguous) in steps.into_iter().chain([(left, 0, false)]) {
+                let delivery = Delivery { delivered, rejected, ..Delivery::default() };
+                let settled = delivery.settled().min(left);
+                ledger.settle(&delivery, settled);
+                left -= settled;
+                if ambiguous {
+                    ledger.doubt(left);
+                }
+                if let Some(settled) = ledger.close_settled() {
+                    prop_assert!(settled.cursor > cursor);
+                    cursor = settled.cursor;
+                    books[0] += settled.delivered + settled.rejected + settled.not_sampled;
+                    books[1] += settled.not_sampled;
+                    books[2] += settled.duplicates;
+                }
+                let behind = positions.iter().filter(|position| **position <= cursor).count() as u64;
+                prop_assert_eq!(books[0], behind, "what is counted is what lies behind the cursor");
+            }
+            prop_assert_eq!(left, 0);
+            prop_assert_eq!(books[0], items.len() as u64);
+            prop_assert_eq!(books[1], keep.iter().filter(|keep| !**keep).count() as u64);
+            prop_assert!(books[2] <= books[0] - books[1]);
+        });
+    }
+}
