@@ -77,7 +77,7 @@ enum Command {
     /// Convert a public dataset
     Import(import::Args),
     /// Check configuration, model endpoint, credentials, exporters and store
-    Doctor(doctor::Args),
+    Doctor(Box<doctor::Args>),
     /// Serve the built-in model to other clients
     ServeModel(serve_model::Args),
     /// Print a completion script for a shell

@@ -18,10 +18,22 @@ pub(super) struct Start {
     pub(super) spec: RunSpec,
     /// Held while the session lasts: no other process works on this run.
     pub(super) lock: RunLock,
+    pub(super) past: Past,
+}
+
+/// What is recorded already.
+pub(super) struct Past {
     pub(super) prior: Prior,
     pub(super) done: Done,
     /// Trials that need not be run again.
     pub(super) recorded: u64,
+}
+
+impl Past {
+    /// Nothing yet.
+    pub(super) fn none() -> Self {
+        Self { prior: Prior::default(), done: Arc::new(|_| false), recorded: 0 }
+    }
 }
 
 /// Goes on with a run. Refuses, with the difference, one that is not what was asked for now.
@@ -68,7 +80,8 @@ pub(super) fn resume(
         (spec.model, spec.provider, spec.model_digest) = (found.model, found.provider, found.model_digest);
         spec.evaluators = found.evaluators;
     }
-    Ok(Start { spec, lock, prior, done: Arc::new(move |key| done.contains(key)), recorded })
+    let past = Past { prior, done: Arc::new(move |key| done.contains(key)), recorded };
+    Ok(Start { spec, lock, past })
 }
 
 /// The run to resume: the one named, or the suite's newest.

@@ -12,7 +12,7 @@ use clap::Parser;
 use super::inputs::{self, Inputs};
 use super::model::{self, OpenModel};
 use super::progress::{Progress, Tally};
-use super::resume::{self, Start};
+use super::resume::{self, Past, Start};
 use super::session;
 use super::{Context, Exit, Format};
 use crate::config::{ConcurrencySetting, ModelPlan, RunFlags, RunPlan, Suite};
@@ -22,7 +22,7 @@ use crate::llm::Concurrency;
 use crate::model::{DatasetRef, Outcome, RunEvent, RunId, RunSpec, RunStatus};
 use crate::report::text::clean;
 use crate::report::{self, Report};
-use crate::runner::{Cases, Job, Limits, Prior, RunError, Stop, Summary, execute};
+use crate::runner::{Cases, Job, Limits, RunError, Stop, Summary, execute};
 use crate::store::rows::RunRow;
 use crate::store::{Reader, Store, Writer};
 use crate::trace::provider::Ambient;
@@ -166,14 +166,16 @@ impl One<'_> {
             None => {
                 let Inputs { source, selection, .. } = self.inputs;
                 let Begun { spec, lock, survey } = begin(template, source, selection, self.store, &writer)?;
-                inputs::warnings(&survey).iter().for_each(|warning| self.context.hint(warning));
-                Start { spec, lock, prior: Prior::default(), done: Arc::new(|_| false), recorded: 0 }
+                for warning in inputs::warnings(&survey) {
+                    self.context.hint(&warning);
+                }
+                Start { spec, lock, past: Past::none() }
             }
         };
-        let Start { spec, lock, prior, done, recorded } = started;
+        let Start { spec, lock, past } = started;
         let run_id = spec.run_id.clone();
         let exporters = Exporters::start(self.export, self.store, &writer, &run_id).await?;
-        let summary = self.execute(spec, workflow, &writer, &exporters, prior, done, recorded).await;
+        let summary = self.execute(spec, workflow, &writer, &exporters, past).await;
         let said = exporters.finish().await;
         writer.close().await?;
         let summary = summary?;
@@ -254,9 +256,7 @@ impl One<'_> {
         workflow: AssessClaims,
         writer: &Writer,
         exporters: &Exporters,
-        prior: Prior,
-        done: resume::Done,
-        recorded: u64,
+        past: Past,
     ) -> Result<Summary, RunError> {
         let concurrency = match self.plan.concurrency {
             ConcurrencySetting::Auto => Concurrency::auto(AUTO.0, AUTO.1),
@@ -269,7 +269,7 @@ impl One<'_> {
             Arc::clone(&tally),
             concurrency.clone(),
             spec.planned(),
-            recorded,
+            past.recorded,
             hidden,
             super::context::note,
         );
@@ -279,7 +279,9 @@ impl One<'_> {
         if let Some(metrics) = metrics.clone() {
             sink = sink.observer(Box::new(move |event| {
                 if let RunEvent::TrialFinished { spans, .. } = event {
-                    spans.iter().for_each(|span| metrics.observe(span));
+                    for span in spans {
+                        metrics.observe(span);
+                    }
                 }
             }));
         }
@@ -305,8 +307,8 @@ impl One<'_> {
             stop: self.stop.clone(),
             ambient: self.ambient.clone(),
             parent,
-            done,
-            prior,
+            done: past.done,
+            prior: past.prior,
         };
         let summary = execute(job, Cases::read(cases), sink).await;
         progress.finish().await;

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -362,7 +363,9 @@ async fn trial(
 ) -> Result<(), RunError> {
     let open = shared.bench.open(&batch, &case, repeat);
     let assessment = shared.bench.assess(&open, &case).await;
-    permit.observe(std::time::Duration::from_nanos(assessment.latency_ns), assessment.overloaded);
+    let answered = matches!(assessment.outcome, Outcome::Completed { .. });
+    let wall_time = Duration::from_nanos(assessment.latency_ns);
+    permit.observe_outcome(assessment.attempts, answered, assessment.overloaded, wall_time);
     let usage = assessment.usage;
     let tokens = usage.input_tokens.unwrap_or(0) + usage.output_tokens.unwrap_or(0);
     if !assessment.cached {

@@ -90,7 +90,7 @@ impl Ids {
 
     /// A number drawn uniformly from 0 ≤ x < 1, for jitter.
     pub fn unit(&self) -> f64 {
-        self.rng(|rng| rng.random::<f64>())
+        self.rng(Rng::random::<f64>)
     }
 
     fn fill(&self, bytes: &mut [u8]) {

@@ -2,7 +2,7 @@
 //!
 //! It is a sanity baseline that a real model must beat. Two questions decide, each a logistic model with a handful of
 //! weights: does the evidence settle the claim at all, and if so, does it contradict it? The weights were fitted on
-//! `datasets/claims.csv` alone, the word lists were made beforehand, and signs were held to what a feature means: a
+//! `datasets/claims.csv` alone (the word lists were written with that file in mind), and signs were held to what a feature means: a
 //! mismatch in negation and a word's opposite speak for a contradiction, the same direction speaks against one. In
 //! seven-fold cross-validation by group it is right in half of the cases of that file; chance would be a third.
 

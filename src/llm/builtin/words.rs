@@ -1,5 +1,5 @@
-//! What single words say: negation, direction, opposites. General English and the vocabulary of abstracts;
-//! nothing here comes from a dataset.
+//! What single words say: negation, direction, opposites. General English and the vocabulary of abstracts,
+//! written by people who had seen `datasets/claims.csv`.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
