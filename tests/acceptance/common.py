@@ -356,8 +356,7 @@ def check_traces(check, connection, what):
         "SELECT count(*) FROM (SELECT trial FROM span WHERE name = 'assess_claim' GROUP BY run, trial HAVING count(*) > 1)"
     )
     unrecorded = one(
-        "SELECT count(*) FROM span s WHERE s.name = 'assess_claim' AND NOT EXISTS"
-        " (SELECT 1 FROM trial t WHERE t.trace = s.trace AND t.span = s.span_id)"
+        "SELECT count(*) FROM (SELECT trace, span_id FROM span WHERE name = 'assess_claim' EXCEPT SELECT trace, span FROM trial)"
     )
     check(
         count > 0 and roots == orphans == still_open == twice == unrecorded == 0,

@@ -36,7 +36,7 @@ def recorded(spanscore):
         return db.execute("SELECT count(*) FROM trial").fetchone()[0]
 
 
-def once(check, binary, mockllm, folder, number, latency_ms=400, claims=600, concurrency=16):
+def once(check, binary, mockllm, folder, number, latency_ms=300, claims=320, concurrency=16):
     name = signal.Signals(number).name
     with Mock(mockllm, latency_ms=latency_ms) as mock:
         data = common.write_claims(folder / "claims.jsonl", claims)
@@ -148,17 +148,20 @@ def disk_full(check, binary, mockllm, folder, claims=20_000):
             mock.reset()
             # Planned within the space that there is, full while trials are recorded.
             subprocess.run(["mount", "-o", "remount,size=14m", mount], check=True)
+            begun = time.monotonic()
             code, out, err = spanscore.call("run", suite, "--quiet", "--format", "json")
-            lines = err.strip().splitlines()
+            lines, seconds = err.strip().splitlines(), time.monotonic() - begun
             check(code == 4 and str(spanscore.store) in err and "resume" in err,
-                  f"disk full: exit {code}: {lines[-1][:300] if lines else ''}")
+                  f"disk full: exit {code} after {seconds:.1f} s: {lines[-1][:300] if lines else ''}")
             asked = mock.stats()["requests"]
             runs = spanscore.json("runs")
             kept = sum(runs[0]["trials"][k] for k in ("completed", "failed", "skipped"))
             check(len(runs) == 2 and 0 < kept < claims and asked - kept <= 16 * 2,
                   f"disk full: the store is readable, {kept} of {asked} answers are recorded")
+            begun = time.monotonic()
             code, _, err = spanscore.call("run", suite, "--resume", "--quiet")
-            check(code == 4, f"disk full: resuming without space ends with {code}: {err.strip()[:200]}")
+            seconds = time.monotonic() - begun
+            check(code == 4, f"disk full: resuming without space ends with {code} after {seconds:.1f} s: {err.strip()[:200]}")
             kept_then = spanscore.json("runs")[0]["trials"]["completed"]
             check(kept_then >= kept, f"disk full: {kept_then} trials recorded after that")
             subprocess.run(["mount", "-o", "remount,size=500m", mount], check=True)
