@@ -5,6 +5,7 @@
 pub mod model;
 pub mod stats;
 pub mod query;
+pub mod tls;
 pub mod config;
 pub mod dataset;
 pub mod trace;

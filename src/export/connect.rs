@@ -1,7 +1,7 @@
 //! From a configuration to a destination that works, and what all clients have in common.
 
 use std::io::Write;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::console::Console;
@@ -32,13 +32,4 @@ pub(super) fn connect_timeout(request: Duration) -> Duration {
 
 pub(super) const fn user_agent() -> &'static str {
     concat!("spanscore/", env!("CARGO_PKG_VERSION"))
-}
-
-/// Clients panic unless a TLS provider is installed, even those that never use TLS. Another one may be there already,
-/// which is as good.
-pub(super) fn install_tls_provider() {
-    static INSTALLED: Once = Once::new();
-    INSTALLED.call_once(|| {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
 }

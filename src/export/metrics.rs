@@ -20,10 +20,11 @@ use opentelemetry_sdk::metrics::{SdkMeterProvider, Temporality};
 use tokio::runtime::{Handle, Runtime};
 use tonic::metadata::MetadataMap;
 
-use super::connect::{connect_timeout, install_tls_provider, user_agent};
+use super::connect::{connect_timeout, user_agent};
 use super::endpoint::{Compression, OtlpSettings, Protocol};
 use super::otlp_grpc::channel;
 use crate::model::{Key, Span, Status, Value};
+use crate::tls::install_tls_provider;
 use crate::trace::semconv;
 
 /// How long the end of a run waits for the last export.

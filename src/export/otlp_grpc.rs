@@ -15,7 +15,8 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::connect::{connect_timeout, install_tls_provider, user_agent};
+use super::connect::{connect_timeout, user_agent};
+use crate::tls::install_tls_provider;
 use super::destination::Retry;
 use super::endpoint::{Compression, OtlpSettings};
 use super::otlp::{Request, Verdict, quote};

@@ -22,8 +22,8 @@ use super::limits::Limits;
 use super::redact;
 use super::retry::{Retry, RetryPolicy};
 use super::settings::{ApiKind, HttpSettings, MaxTokensField};
-use super::tls::install_tls_provider;
 use super::wire::{Body, Reply};
+use crate::tls::install_tls_provider;
 use crate::trace::provider::Ambient;
 
 /// A model behind an HTTP endpoint; one serves all calls of a run at once.

@@ -25,7 +25,6 @@ mod call;
 mod failure;
 mod redact;
 mod retry;
-mod tls;
 mod wire;
 
 #[cfg(test)]
@@ -46,4 +45,3 @@ pub use price::{Price, cost};
 pub use replay::{RecordedAnswer, ReplayModel};
 pub use secret::Secret;
 pub use settings::{ApiKind, HttpSettings, MaxTokensField};
-pub use tls::install_tls_provider;

@@ -5,19 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of `src/` and the modules that it may use.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("model", &[]),
     ("stats", &["model"]),
     ("query", &["model"]),
+    ("tls", &[]),
     ("config", &["model"]),
     ("dataset", &["config", "query", "model"]),
     ("trace", &["stats", "model"]),
-    ("llm", &["trace", "model"]),
+    ("llm", &["trace", "tls", "model"]),
     ("workflow", &["llm", "trace", "model"]),
     ("evaluator", &["workflow", "llm", "trace", "model"]),
     ("runner", &["evaluator", "workflow", "llm", "dataset", "config", "trace", "model"]),
     ("store", &["trace", "query", "stats", "model"]),
-    ("export", &["store", "config", "trace", "model"]),
+    ("export", &["store", "config", "trace", "tls", "model"]),
     ("report", &["store", "trace", "stats", "query", "model"]),
     ("evaluation", &["report", "store", "runner", "evaluator", "workflow", "llm", "dataset", "trace", "model"]),
     ("cli", &["*"]),
