@@ -37,6 +37,13 @@ pub(super) enum Work {
     Acknowledge(Ack),
 }
 
+impl Work {
+    /// Whether it belongs to a trial or its batch: many of them come at once.
+    pub(super) const fn is_of_trial(&self) -> bool {
+        matches!(self, Self::Trial { .. } | Self::BatchStarted { .. } | Self::BatchFinished { .. })
+    }
+}
+
 /// What a step answers.
 #[derive(Debug)]
 pub(super) enum Done {

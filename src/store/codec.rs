@@ -22,10 +22,13 @@ pub(super) static DICTIONARY: LazyLock<Vec<u8>> = LazyLock::new(sample);
 static PREPARED: LazyLock<EncoderDictionary<'static>> = LazyLock::new(|| EncoderDictionary::copy(&DICTIONARY, LEVEL));
 
 /// The fastest level: the dictionary does more than effort would.
-const LEVEL: i32 = 1;
+const LEVEL: i32 = -2;
 
-/// Below this many bytes a blob stays as it is: compressing costs more time than the bytes are worth.
+/// Below this many bytes attributes stay as they are: compressing costs more time than the bytes are worth.
 const COMPRESS_FROM: usize = 256;
+
+/// The same for texts of datasets, which look like nothing in the dictionary.
+pub(super) const COMPRESS_TEXT_FROM: usize = 1024;
 
 /// No blob grows beyond this when it is decompressed; one that claims to is damaged.
 const LARGEST: usize = 1 << 30;
@@ -47,11 +50,16 @@ thread_local! {
 
 /// The blob of what `write` appends; `dictionary` is the store's number of [`DICTIONARY`].
 pub(super) fn encode(dictionary: u32, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    encode_from(COMPRESS_FROM, dictionary, write)
+}
+
+/// The same, compressed from so many bytes on.
+pub(super) fn encode_from(least: usize, dictionary: u32, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     SCRATCH.with_borrow_mut(|scratch| {
         let Scratch { compressor, compressed, plain } = scratch;
         plain.clear();
         write(plain);
-        if plain.len() >= COMPRESS_FROM {
+        if plain.len() >= least {
             compressed.clear();
             compressed.reserve(zstd::zstd_safe::compress_bound(plain.len()));
             // What zstd refuses to compress is stored as it is.

@@ -267,7 +267,7 @@ fn hash_of(digest: &Digest) -> i64 {
 
 /// The length of the claim, the claim, the context.
 fn encode_content(dictionary: u32, claim: &str, context: &str) -> Vec<u8> {
-    codec::encode(dictionary, |out| {
+    codec::encode_from(codec::COMPRESS_TEXT_FROM, dictionary, |out| {
         put_varint(out, claim.len() as u64);
         out.extend_from_slice(claim.as_bytes());
         out.extend_from_slice(context.as_bytes());

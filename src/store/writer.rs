@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -22,6 +23,13 @@ use crate::model::{EvaluatorId, RunEvent, RunId};
 
 /// The most steps that share a transaction.
 const GROUP: usize = 512;
+
+/// With fewer steps of trials than this at hand, the thread waits a moment for more.
+const ENOUGH: usize = 48;
+
+/// That moment. Each commit writes the last page of every table again, so that a few trials more per commit save much; a
+/// model call takes far longer.
+const LINGER: Duration = Duration::from_millis(1);
 
 /// How many steps may wait. More than a group, so that the next one gathers while one is committed.
 const QUEUE: usize = 2 * GROUP;
@@ -196,6 +204,15 @@ fn run(conn: &Connection, dictionary: u32, attempt: &Attempt, mut jobs: mpsc::Re
     let mut broken: Option<StoreError> = None;
     let mut waiting = Vec::with_capacity(GROUP);
     while jobs.blocking_recv_many(&mut waiting, GROUP) > 0 {
+        let trials = waiting.iter().all(|job| matches!(job, Job::Work(work, _) if work.is_of_trial()));
+        if trials && waiting.len() < ENOUGH {
+            std::thread::sleep(LINGER);
+            while waiting.len() < GROUP
+                && let Ok(job) = jobs.try_recv()
+            {
+                waiting.push(job);
+            }
+        }
         let mut group = Vec::with_capacity(waiting.len());
         for job in waiting.drain(..) {
             match job {
