@@ -86,12 +86,12 @@ fn wrong(case: &CaseEntry) -> bool {
     case.error.is_some() || (case.output.is_some() && case.expected.is_some() && case.output != case.expected)
 }
 
-/// A score in a column: its number, else its label; `!` where the evaluator broke, `–` where there is none.
+/// A score in a column: its label, which says more, else its number; `!` where the evaluator broke, `–` where there is none.
 fn score(entry: Option<&ScoreEntry>) -> String {
     match entry {
         Some(ScoreEntry { state: "failed", .. }) => "!".to_owned(),
-        Some(ScoreEntry { value: Some(value), .. }) => format::score(*value),
         Some(ScoreEntry { label: Some(label), .. }) => label.clone(),
+        Some(ScoreEntry { value: Some(value), .. }) => format::score(*value),
         _ => ABSENT.to_owned(),
     }
 }

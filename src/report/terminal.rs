@@ -277,7 +277,8 @@ fn lowest(out: &mut String, report: &Report, style: Style) {
     if report.lowest.is_empty() {
         return;
     }
-    heading(out, style, "Lowest cases");
+    let evaluators = report.evaluators.0.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>().join(" ");
+    heading(out, style, &format!("Lowest cases (scores: {})", clean(&evaluators)));
     let several = report.run.repeat > 1;
     let mut sheet = Sheet::new(style, &["case", "expected", "output", "scores", "trace", "claim"]).flexible(5);
     for case in &report.lowest {
@@ -302,7 +303,7 @@ fn lowest(out: &mut String, report: &Report, style: Style) {
     }
 }
 
-/// The scores in the suite's order; which is which stands in the table of evaluators above.
+/// The scores in the suite's order.
 fn scores(report: &Report, case: &LowCase) -> String {
     let of = |id: &String| format::maybe_score(case.scores.get(id).copied().flatten());
     report.evaluators.0.iter().map(|(id, _)| of(id)).collect::<Vec<_>>().join(" ")

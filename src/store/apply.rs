@@ -8,51 +8,17 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
-use super::bundle::{Bundle, FAILED, Messages, SKIPPED, SpanRow, TrialRow, number_of, span_id_of};
+use super::bundle::{Bundle, FAILED, SKIPPED, SpanRow, TrialRow, number_of, span_id_of};
 use super::codec::Decoder;
 use super::error::{Attempt, BUSY_SECONDS, StoreError};
-use super::outbox::{Ack, Signal};
-use super::plan::{self, PlannedCase};
+use super::outbox::Ack;
+use super::plan;
 use super::remove;
 use super::schema::pack;
 use super::statements::Statements;
-use crate::model::{RunId, RunSpec, RunStatus, Status, TraceId, Value};
+use super::work::{Done, Work};
+use crate::model::{RunId, RunSpec, RunStatus, TraceId, Value};
 use crate::trace::{otlp, semconv};
-
-/// A step for the writer.
-#[derive(Debug)]
-pub(super) enum Work {
-    SessionStarted { spec: Box<RunSpec>, root: Bundle },
-    BatchStarted { root: Bundle },
-    Trial { trial: TrialRow, bundle: Bundle },
-    BatchFinished { root: Bundle },
-    SessionFinished { status: RunStatus, root: Bundle, ended: i64 },
-    CloseInterrupted(RunId),
-    PlanCases { run_id: RunId, cases: Vec<PlannedCase> },
-    PlanFinished(Box<RunSpec>),
-    DropPlan(RunId),
-    RemoveStep(RunId),
-    SetTags { run_id: RunId, tags: BTreeMap<String, String> },
-    Register { run_id: RunId, destination: String, signal: Signal, config: String },
-    Acknowledge(Ack),
-}
-
-impl Work {
-    /// Whether it belongs to a trial or its batch: many of them come at once.
-    pub(super) const fn is_of_trial(&self) -> bool {
-        matches!(self, Self::Trial { .. } | Self::BatchStarted { .. } | Self::BatchFinished { .. })
-    }
-}
-
-/// What a step answers.
-#[derive(Debug)]
-pub(super) enum Done {
-    Nothing,
-    /// It has to be asked again.
-    More,
-    /// The run's number.
-    Run(i64),
-}
 
 /// The run that events belong to.
 #[derive(Debug, Clone)]
@@ -64,20 +30,20 @@ struct Session {
 
 /// Sums of a transaction that are written at its end.
 #[derive(Debug, Default)]
-struct Sums {
+pub(super) struct Sums {
     created_spans: i64,
     /// By outcome: completed, failed, skipped.
     trials: [i64; 3],
     /// By trace number.
-    traces: BTreeMap<i64, TraceSums>,
+    pub(super) traces: BTreeMap<i64, TraceSums>,
     /// Of the session's run, the first and last span and payload.
     spans: Option<(i64, i64)>,
     payloads: Option<(i64, i64)>,
 }
 
 #[derive(Debug, Default)]
-struct TraceSums {
-    operations: i64,
+pub(super) struct TraceSums {
+    pub(super) operations: i64,
     errors: i64,
     start: Option<i64>,
     end: i64,
@@ -85,17 +51,17 @@ struct TraceSums {
 
 /// The state of the writer's thread.
 pub(super) struct Applier<'c> {
-    conn: &'c Connection,
+    pub(super) conn: &'c Connection,
     attempt: Attempt,
-    dictionary: u32,
+    pub(super) dictionary: u32,
     statements: Option<Statements<'c>>,
-    decoder: Decoder,
+    pub(super) decoder: Decoder,
     session: Option<Session>,
     /// Numbers of the session's open traces; filled anew from the table after a rollback.
-    traces: HashMap<TraceId, i64>,
+    pub(super) traces: HashMap<TraceId, i64>,
     /// The last span and payload number given out.
     last: (i64, i64),
-    sums: Sums,
+    pub(super) sums: Sums,
 }
 
 impl<'c> Applier<'c> {
@@ -349,7 +315,7 @@ impl<'c> Applier<'c> {
         self.insert_bundle_of(session.run, Some(session.resource), bundle, trial)
     }
 
-    fn insert_bundle_of(
+    pub(super) fn insert_bundle_of(
         &mut self,
         run: i64,
         resource: Option<i64>,
@@ -389,75 +355,6 @@ impl<'c> Applier<'c> {
             sums.end = sums.end.max(span.end.unwrap_or(span.start));
         }
         Ok(())
-    }
-
-    /// Closes what an earlier session of the run left open, and counts the time that it was at work.
-    fn close_interrupted(&mut self, run: i64) -> Result<(), StoreError> {
-        let last_end = self.close_open_spans(run)?;
-        self.change(
-            "UPDATE run SET active_ns = active_ns + max(0, coalesce(?2, session_started) - session_started),
-                            session_started = NULL, status = CASE status WHEN ?3 THEN ?4 ELSE status END
-             WHERE number = ?1 AND session_started IS NOT NULL",
-            params![run, last_end, RunStatus::Running.as_str(), RunStatus::Interrupted.as_str()],
-        )
-    }
-
-    /// Ends each open span of the run where its last child ended, with status ERROR `interrupted`; one without children
-    /// in its trace (the session's own root) where the run's last span ended. Returns the latest of these ends.
-    fn close_open_spans(&mut self, run: i64) -> Result<Option<i64>, StoreError> {
-        self.flush()?;
-        let open = {
-            let mut find = self
-                .conn
-                .prepare("SELECT id, trace, payload, slot, end, name, span_id FROM span WHERE run = ?1 AND end IS NULL ORDER BY id DESC")
-                .map_err(self.or())?;
-            let rows = find.query_map([run], |row| {
-                let span = FoundSpan::from_row(row)?;
-                Ok((span, row.get::<_, String>(5)?, row.get::<_, i64>(6)?))
-            });
-            rows.and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(self.or())?
-        };
-        if open.is_empty() {
-            return Ok(None);
-        }
-        let or = self.or();
-        let mut latest = None;
-        // Newest first: batches before the session that they belong to.
-        for (found, name, span_id) in open {
-            let end: Option<i64> = if name == semconv::span::EVALUATION_RUN {
-                self.conn.query_row(
-                    "SELECT max(end) FROM span WHERE run = ?1 AND id BETWEEN
-                     (SELECT first_span FROM run WHERE number = ?1) AND (SELECT last_span FROM run WHERE number = ?1)",
-                    [run],
-                    |row| row.get(0),
-                )
-            } else {
-                let sql = "SELECT max(end) FROM span WHERE trace = ?1 AND parent = ?2";
-                self.conn.query_row(sql, [found.trace, span_id], |row| row.get(0))
-            }
-            .map_err(&or)?;
-            let (resource, body): (Option<i64>, Vec<u8>) = self
-                .conn
-                .query_row("SELECT resource, body FROM payload WHERE id = ?1", [found.payload], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })
-                .map_err(&or)?;
-            let content = self.decoder.decode(self.conn, "a span", &body)?;
-            let mut span = Messages::split(content)?.span(found.slot as usize)?;
-            span.end_unix_nano = (end.unwrap_or(0) as u64).max(span.start_unix_nano);
-            span.status = Status::Error("interrupted".to_owned());
-            latest = latest.max(Some(span.end_unix_nano as i64));
-            let trace = found.trace;
-            self.traces.insert(span.trace_id, trace);
-            let trace_id = span.trace_id;
-            let bundle = Bundle::encode(self.dictionary, vec![span], &[]);
-            self.delete_span(&found)?;
-            self.insert_bundle_of(run, resource, &bundle, None)?;
-            self.sums.traces.entry(trace).or_default().operations -= 1;
-            self.traces.remove(&trace_id);
-            self.flush_run(run)?;
-        }
-        Ok(latest)
     }
 
     fn set_tags(&self, run_id: &RunId, tags: &BTreeMap<String, String>) -> Result<(), StoreError> {
@@ -510,7 +407,7 @@ impl<'c> Applier<'c> {
     }
 
     /// Says what was attempted when SQLite refused.
-    fn or(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
+    pub(super) fn or(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
         let attempt = self.attempt.clone();
         move |error| attempt.failed(error)
     }
@@ -553,13 +450,13 @@ impl<'c> Applier<'c> {
             .map_err(self.or())
     }
 
-    fn delete_span(&self, span: &FoundSpan) -> Result<(), StoreError> {
+    pub(super) fn delete_span(&self, span: &FoundSpan) -> Result<(), StoreError> {
         self.change("DELETE FROM span WHERE id = ?1", [span.id])?;
         self.change("DELETE FROM payload WHERE id = ?1", [span.payload])
     }
 
     /// Writes the sums of this transaction.
-    fn flush(&mut self) -> Result<(), StoreError> {
+    pub(super) fn flush(&mut self) -> Result<(), StoreError> {
         if let Some(run) = self.session.as_ref().map(|session| session.run) {
             self.flush_run(run)?;
         }
@@ -569,7 +466,7 @@ impl<'c> Applier<'c> {
         Ok(())
     }
 
-    fn flush_run(&mut self, run: i64) -> Result<(), StoreError> {
+    pub(super) fn flush_run(&mut self, run: i64) -> Result<(), StoreError> {
         let sums = std::mem::take(&mut self.sums);
         let or = self.or();
         for (trace, of) in sums.traces {
@@ -601,7 +498,7 @@ impl<'c> Applier<'c> {
     }
 
     /// One change that is not worth a statement of its own.
-    fn change(&self, sql: &str, params: impl rusqlite::Params) -> Result<(), StoreError> {
+    pub(super) fn change(&self, sql: &str, params: impl rusqlite::Params) -> Result<(), StoreError> {
         self.conn.prepare_cached(sql).and_then(|mut statement| statement.execute(params)).map(drop).map_err(self.or())
     }
 
@@ -624,16 +521,16 @@ impl<'c> Applier<'c> {
 
 /// Where a recorded span stands.
 #[derive(Debug)]
-struct FoundSpan {
-    id: i64,
-    trace: i64,
-    payload: i64,
-    slot: i64,
-    end: Option<i64>,
+pub(super) struct FoundSpan {
+    pub(super) id: i64,
+    pub(super) trace: i64,
+    pub(super) payload: i64,
+    pub(super) slot: i64,
+    pub(super) end: Option<i64>,
 }
 
 impl FoundSpan {
-    fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self { id: row.get(0)?, trace: row.get(1)?, payload: row.get(2)?, slot: row.get(3)?, end: row.get(4)? })
     }
 }

@@ -7,6 +7,8 @@
 pub mod rows;
 
 mod apply;
+mod interrupted;
+mod work;
 mod bundle;
 mod cases;
 mod codec;

@@ -9,7 +9,7 @@ use std::fs::File;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
-use super::apply::{Done, Work};
+use super::work::{Done, Work};
 use super::codec::{self, put_varint};
 use super::error::{Attempt, StoreError};
 use super::lock;

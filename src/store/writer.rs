@@ -12,7 +12,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::apply::{Applier, Done, Work};
+use super::apply::Applier;
+use super::work::{Done, Work};
 use super::bundle::{Bundle, TrialRow};
 use super::error::{Attempt, StoreError};
 use super::open::Store;

@@ -80,11 +80,13 @@ impl Ids {
         SpanId::from_bytes(bytes)
     }
 
-    /// A new run id: the time to the second and six random hex digits (`20261122-154501-3f9a2c`).
+    /// A new run id: the time to the second, then three hex digits for the fraction of the second (1/4096 s each) and three
+    /// random ones (`20261122-154501-3f9a2c`).
     pub fn run_id(&self, now_unix_nano: u64) -> RunId {
         let stamp = jiff::Timestamp::from_nanosecond(i128::from(now_unix_nano)).unwrap_or_default();
-        let random = self.rng(|rng| rng.random::<u32>() & 0x00ff_ffff);
-        RunId::parse(format!("{}-{random:06x}", stamp.strftime("%Y%m%d-%H%M%S")))
+        let fraction = (now_unix_nano % 1_000_000_000) * 4096 / 1_000_000_000;
+        let random = self.rng(|rng| rng.random::<u16>() & 0x0fff);
+        RunId::parse(format!("{}-{fraction:03x}{random:03x}", stamp.strftime("%Y%m%d-%H%M%S")))
             .expect("digits, hyphens and hex digits make a run id")
     }
 
@@ -133,6 +135,7 @@ mod tests {
         let early = ids.run_id(1_700_000_000_000_000_000);
         let late = ids.run_id(1_800_000_000_000_000_000);
         assert!(early < late);
+        assert!(early < ids.run_id(1_700_000_000_001_000_000), "a millisecond later");
         assert!(early.as_str().starts_with("20231114-221320-"), "{early}");
     }
 
