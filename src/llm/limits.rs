@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(bucket.draw(16.0, Instant::now()), Duration::from_secs(10));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_cancelled_wait_gives_its_share_back() {
         let limits = Limits::new(Some(1200), None);
         for _ in 0..20 {

@@ -223,7 +223,7 @@ mod tests {
         let evaluators = ["label_match".to_owned(), "tone".to_owned()];
         insta::assert_snapshot!(cases(&documents::cases(&fixture::low_rows()), &evaluators, Style::plain(110)), @r#"
         case        expected  output       scores  latency  trace                             claim
-        claims-005  False     NEE          0 –     5.00 ms  0af7651916cd43dd8448eb211c80319c  Red ␛[31mcells� generat…
+        claims-005  False     NEE          fail –  5.00 ms  0af7651916cd43dd8448eb211c80319c  Red ␛[31mcells� generat…
         claims-029  False     failed: 429  – –     5.00 ms  0af7651916cd43dd8448eb211c80319c  A claim that nobody ans…
         scores: label_match, tone
         "#);
@@ -244,7 +244,7 @@ mod tests {
           bio-01
 
         run                     started              repeat  output       latency  trace                             scores
-        20261122-154501-3f9a2c  2026-11-22 15:45:01       0  NEE          5.00 ms  0af7651916cd43dd8448eb211c80319c  label_match 0
+        20261122-154501-3f9a2c  2026-11-22 15:45:01       0  NEE          5.00 ms  0af7651916cd43dd8448eb211c80319c  label_match fail
         20261122-154501-3f9a2c  2026-11-22 15:45:01       0  failed: 429  5.00 ms  0af7651916cd43dd8448eb211c80319c  label_match –
         20261122-154501-3f9a2c #0 label_match: expected False
         20261122-154501-3f9a2c #0 failed: rate limit reached

@@ -370,7 +370,7 @@ mod tests {
           destination  delivered  pending  rejected  not sampled  duplicates
           otlp                50       12         0            0           0
 
-        Lowest cases
+        Lowest cases (scores: label_match tone)
           case        expected  output       scores  trace                             claim
           claims-005  False     NEE          0 –     0af7651916cd43dd8448eb211c80319c  Red ␛[31mcells� generate most of their A…
           claims-029  False     failed: 429  – –     0af7651916cd43dd8448eb211c80319c  A claim that nobody answered.
