@@ -24,7 +24,7 @@ use crate::trace::{otlp, semconv};
 pub(super) enum Work {
     SessionStarted { spec: Box<RunSpec>, root: Bundle },
     BatchStarted { root: Bundle },
-    Trial { trial: TrialRow, bundle: Bundle },
+    Trial { trial: Box<TrialRow>, bundle: Bundle },
     BatchFinished { root: Bundle },
     SessionFinished { status: RunStatus, root: Bundle, ended: i64 },
     CloseInterrupted(RunId),

@@ -48,10 +48,11 @@ struct Needs {
     /// Answers, errors, explanations.
     texts: bool,
     scores: bool,
+    trace: bool,
 }
 
 impl Needs {
-    const ALL: Self = Self { content: true, columns: true, texts: true, scores: true };
+    const ALL: Self = Self { content: true, columns: true, texts: true, scores: true, trace: true };
 
     fn of(fields: &[&Field]) -> Self {
         let mut needs = Self::default();
@@ -62,6 +63,7 @@ impl Needs {
                 Field::Column(_) => needs.columns = true,
                 Field::Error | Field::Finish => needs.texts = true,
                 Field::Score(_) | Field::Label(_) => needs.scores = true,
+                Field::Trace => needs.trace = true,
                 _ => {}
             }
         }
@@ -81,6 +83,11 @@ impl Reader {
         sort: Option<&SortKey>,
         limit: Option<usize>,
     ) -> Result<Vec<CaseRow>, StoreError> {
+        if let (None, None, Some(limit)) = (filter, sort, limit)
+            && limit as u64 <= run.counts.recorded()
+        {
+            return self.worst(run, limit, |_| true);
+        }
         let mut fields = filter.map(Expr::fields).unwrap_or_default();
         fields.extend(sort.map(|sort| &sort.field));
         let mut needs = Needs::of(&fields);
@@ -118,11 +125,14 @@ impl Reader {
     /// The `n` worst trials of a run: failed ones, unparseable answers, then by the primary evaluator's value, ties in
     /// the order of the cases. A trial without that value, for it is skipped or has no expected label, is none of them.
     pub fn lowest(&self, run: &RunRow, n: usize) -> Result<Vec<CaseRow>, StoreError> {
+        self.worst(run, n, Badness::counts_as_low)
+    }
+
+    /// The `n` worst recorded trials among those whose badness is wanted.
+    fn worst(&self, run: &RunRow, n: usize, wanted: impl Fn(Badness) -> bool) -> Result<Vec<CaseRow>, StoreError> {
         let or = self.or();
-        let Some(primary) = run.spec.evaluators.iter().position(|e| e.id == run.spec.primary) else {
-            return Ok(Vec::new());
-        };
-        let direction = run.spec.evaluators[primary].direction;
+        let primary = run.spec.evaluators.iter().position(|e| e.id == run.spec.primary);
+        let direction = primary.map_or(Direction::Higher, |at| run.spec.evaluators[at].direction);
         let mut find = self
             .conn
             .prepare_cached(
@@ -131,15 +141,16 @@ impl Reader {
                  WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
             )
             .map_err(&or)?;
-        let keys = params![first_key(run.number), last_key(run.number), primary as i64];
-        let mut rows = find.query(keys).map_err(&or)?;
+        // No score has the number of an evaluator that is none.
+        let primary = primary.map_or(-1, |at| at as i64);
+        let mut rows = find.query([first_key(run.number), last_key(run.number), primary]).map_err(&or)?;
         // The largest of the heap is the best of the worst, the first to be pushed out.
-        let mut worst: BinaryHeap<Ranked> = BinaryHeap::with_capacity(n + 1);
+        let mut worst: BinaryHeap<Ranked> = BinaryHeap::new();
         while let Some(row) = rows.next().map_err(&or)? {
             let (id, outcome, value): (i64, i64, Option<f64>) =
                 (row.get(0).map_err(&or)?, row.get(1).map_err(&or)?, row.get(2).map_err(&or)?);
             let badness = Badness::new(Some(outcome), value, direction);
-            if badness.counts_as_low() {
+            if wanted(badness) {
                 worst.push(Ranked(badness, id));
                 if worst.len() > n {
                     worst.pop();
@@ -212,13 +223,13 @@ impl Reader {
             ))
             .map_err(&or)?;
         let texts = if needs.texts { "texts" } else { "NULL" };
+        let trace = if needs.trace { "(SELECT trace_id FROM trace WHERE number = trial.trace)" } else { "NULL" };
         let mut trials = self
             .conn
             .prepare_cached(&format!(
-                "SELECT trial.id, outcome, latency_ns, input_tokens, output_tokens, cached_tokens, reasoning_tokens,
-                        cost_usd, attempts, cached, started, span, trace_id, {texts} FROM trial
-                 LEFT JOIN trace ON trace.number = trial.trace
-                 WHERE trial.id BETWEEN ?1 AND ?2 ORDER BY trial.id"
+                "SELECT id, outcome, latency_ns, input_tokens, output_tokens, cached_tokens, reasoning_tokens, cost_usd,
+                        attempts, cached, started, span, {trace}, {texts} FROM trial
+                 WHERE id BETWEEN ?1 AND ?2 ORDER BY id"
             ))
             .map_err(&or)?;
         let mut scores = self
@@ -591,5 +602,103 @@ impl Iterator for RecordedAnswers<'_> {
             }
         }
         self.read.pop_front().map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Label, RunEvent};
+    use crate::query::{Schema, parse, parse_sort};
+    use crate::store::testing::{Scene, case_id, completed, failed, trial};
+
+    /// Expected labels go True, False, NEE, True, …; every answer is True.
+    async fn scene() -> Scene {
+        let scene = Scene::started(8, 1).await;
+        for seq in 0..3 {
+            scene.record(trial(seq, 0, 0, completed(Predicted::Label(Label::True)))).await;
+        }
+        scene.record(trial(3, 0, 0, completed(Predicted::Unparseable))).await;
+        scene.record(trial(4, 0, 0, failed())).await;
+        scene.record(trial(5, 0, 0, Outcome::Skipped { reason: "budget".to_owned() })).await;
+        // As the primary evaluator sees a case without an expected label.
+        let mut unscored = trial(6, 0, 0, completed(Predicted::Label(Label::True)));
+        if let RunEvent::TrialFinished { trial, .. } = &mut unscored {
+            trial.scores[0].evaluation = Evaluation::skipped("there is no expected label");
+        }
+        scene.record(unscored).await;
+        scene
+    }
+
+    fn numbers(rows: &[CaseRow]) -> Vec<u64> {
+        rows.iter().map(|row| row.key.seq).collect()
+    }
+
+    #[tokio::test]
+    async fn the_worst_come_first_and_what_has_no_score_is_not_low() {
+        let scene = scene().await;
+        let (reader, run) = (scene.reader(), scene.run());
+        assert_eq!(numbers(&reader.lowest(&run, 9).expect("rows")), [4, 3, 1, 2, 0]);
+        assert_eq!(numbers(&reader.lowest(&run, 3).expect("rows")), [4, 3, 1]);
+        let all = [4, 3, 1, 2, 0, 6, 5, 7];
+        for limit in [None, Some(8), Some(7), Some(2)] {
+            let rows = reader.cases(&run, None, None, limit).expect("rows");
+            assert_eq!(numbers(&rows), all[..limit.unwrap_or(8)], "{limit:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn queries_filter_and_sort() {
+        let scene = scene().await;
+        let (reader, run) = (scene.reader(), scene.run());
+        let check = |query: &str, sort: &str, wanted: &[u64]| {
+            let expr = parse(query, &Schema::cases()).expect(query);
+            let sort = parse_sort(sort, &Schema::cases()).expect(sort);
+            let rows = reader.cases(&run, Some(&expr), Some(&sort), Some(100)).expect("rows");
+            assert_eq!(numbers(&rows), wanted, "{query} by {sort:?}");
+        };
+        check("score.label_match < 1", "case", &[1, 2, 3]);
+        check("score.label_match", "-tokens", &[0]);
+        check("label.valid_label = fail", "case", &[3]);
+        check("error = 429", "case", &[4]);
+        check("status = planned", "case", &[7]);
+        check("status = skipped or status = failed", "-case", &[5, 4]);
+        check("col.year > 2004", "-col.year", &[7, 6, 5]);
+        check("text ~ \"claim 2 \"", "case", &[2]);
+        check("group = group-1", "duration", &[2, 3]);
+        check("expected = NEE and output = True", "case", &[2]);
+        check("duration > 6ms", "latency", &[6]);
+        check("finish = stop and attempts = 1 and not cached", "repeat", &[0, 1, 2, 3, 4, 5, 6]);
+        check(&format!("trace = {}", crate::store::testing::trace_id(2)), "-case", &[6, 5, 4, 3, 2, 1, 0]);
+    }
+
+    #[tokio::test]
+    async fn a_case_is_found_in_every_run() {
+        let scene = scene().await;
+        let second = crate::store::testing::spec("20260923-120000-00000b", 2, 1);
+        crate::store::testing::plan(&scene.writer, &second).await;
+        let rows = scene.reader().case_everywhere(&case_id(1)).expect("rows");
+        let runs: Vec<_> = rows.iter().map(|row| (row.run_id.as_str(), row.outcome.is_some())).collect();
+        assert_eq!(runs, [("20260922-120000-00000a", true), ("20260923-120000-00000b", false)]);
+        assert_eq!(scene.reader().case_everywhere(&case_id(7)).expect("rows").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn recorded_answers_are_those_of_completed_trials() {
+        let scene = scene().await;
+        let (reader, run) = (scene.reader(), scene.run());
+        let answers: Vec<_> = reader.recorded_answers(&run).collect::<Result<_, _>>().expect("answers");
+        let seen: Vec<_> = answers.iter().map(|a| (a.case_id.as_str(), a.raw_output.as_str())).collect();
+        assert_eq!(
+            seen,
+            [
+                ("case-0", "True."),
+                ("case-1", "True."),
+                ("case-2", "True."),
+                ("case-3", "unparseable."),
+                ("case-6", "True.")
+            ]
+        );
+        assert_eq!(answers[1].usage.input_tokens, Some(101));
     }
 }

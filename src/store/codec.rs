@@ -106,16 +106,15 @@ impl Decoder {
             .flatten()
             .filter(|size| *size <= LARGEST as u64)
             .ok_or_else(|| StoreError::damaged(what, "the compressed blob has no credible size"))?;
-        let at = match self.dictionaries.iter().position(|(known, _)| *known == number) {
-            Some(at) => at,
-            None => {
-                let content: Vec<u8> = conn
-                    .query_row("SELECT content FROM dictionary WHERE id = ?1", [number], |row| row.get(0))
-                    .map_err(|e| StoreError::damaged(what, format!("dictionary {number}: {e}")))?;
-                let decompressor = Decompressor::with_dictionary(&content).map_err(|e| StoreError::damaged(what, e))?;
-                self.dictionaries.push((number, decompressor));
-                self.dictionaries.len() - 1
-            }
+        let at = if let Some(at) = self.dictionaries.iter().position(|(known, _)| *known == number) {
+            at
+        } else {
+            let content: Vec<u8> = conn
+                .query_row("SELECT content FROM dictionary WHERE id = ?1", [number], |row| row.get(0))
+                .map_err(|e| StoreError::damaged(what, format!("dictionary {number}: {e}")))?;
+            let decompressor = Decompressor::with_dictionary(&content).map_err(|e| StoreError::damaged(what, e))?;
+            self.dictionaries.push((number, decompressor));
+            self.dictionaries.len() - 1
         };
         self.plain.clear();
         self.plain.reserve(size as usize);
@@ -159,6 +158,7 @@ pub(super) fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 }
 
 /// The spans and log records of a made-up trial, the most frequent shapes last, where zstd finds them cheapest.
+#[expect(clippy::wildcard_imports, reason = "it uses nearly every name that there is")]
 fn sample() -> Vec<u8> {
     use semconv::*;
     let (trace, parent, me) = (TraceId::from_bytes([0; 16]), SpanId::from_bytes([1; 8]), SpanId::from_bytes([2; 8]));

@@ -186,7 +186,7 @@ impl Writer {
                 let evaluators = Arc::clone(&self.shared.evaluators.lock().unwrap_or_else(PoisonError::into_inner));
                 Work::Trial {
                     bundle: Bundle::encode(dictionary, spans, &logs),
-                    trial: TrialRow::encode(dictionary, *trial, &evaluators)?,
+                    trial: Box::new(TrialRow::encode(dictionary, *trial, &evaluators)?),
                 }
             }
             RunEvent::BatchFinished { root: span } => Work::BatchFinished { root: root(span) },
@@ -460,7 +460,9 @@ mod tests {
             let mut event = trial(seq, 0, 0, RIGHT);
             if let RunEvent::TrialFinished { trial, spans, .. } = &mut event {
                 trial.trace_id = trace_id(102);
-                spans.iter_mut().for_each(|span| span.trace_id = trace_id(102));
+                for span in spans {
+                    span.trace_id = trace_id(102);
+                }
             }
             writer.record(event).await
         };
