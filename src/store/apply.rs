@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
-use super::bundle::{Bundle, FAILED, Messages, SKIPPED, SpanRow, TrialRow, number_of, span_id_of};
+use super::bundle::{Bundle, FAILED, SKIPPED, SpanRow, TrialRow, number_of, span_id_of};
 use super::codec::Decoder;
 use super::error::{Attempt, BUSY_SECONDS, StoreError};
+use super::interrupted::FoundSpan;
 use super::outbox::{Ack, Signal};
 use super::plan::{self, PlannedCase};
 use super::remove;
 use super::schema::pack;
 use super::statements::Statements;
-use crate::model::{RunId, RunSpec, RunStatus, Status, TraceId, Value};
+use crate::model::{RunId, RunSpec, RunStatus, TraceId, Value};
 use crate::trace::{otlp, semconv};
 
 /// A step for the writer.
@@ -64,20 +65,20 @@ struct Session {
 
 /// Sums of a transaction that are written at its end.
 #[derive(Debug, Default)]
-struct Sums {
+pub(super) struct Sums {
     created_spans: i64,
     /// By outcome: completed, failed, skipped.
     trials: [i64; 3],
     /// By trace number.
-    traces: BTreeMap<i64, TraceSums>,
+    pub(super) traces: BTreeMap<i64, TraceSums>,
     /// Of the session's run, the first and last span and payload.
     spans: Option<(i64, i64)>,
     payloads: Option<(i64, i64)>,
 }
 
 #[derive(Debug, Default)]
-struct TraceSums {
-    operations: i64,
+pub(super) struct TraceSums {
+    pub(super) operations: i64,
     errors: i64,
     start: Option<i64>,
     end: i64,
@@ -85,17 +86,17 @@ struct TraceSums {
 
 /// The state of the writer's thread.
 pub(super) struct Applier<'c> {
-    conn: &'c Connection,
-    attempt: Attempt,
-    dictionary: u32,
+    pub(super) conn: &'c Connection,
+    pub(super) attempt: Attempt,
+    pub(super) dictionary: u32,
     statements: Option<Statements<'c>>,
-    decoder: Decoder,
+    pub(super) decoder: Decoder,
     session: Option<Session>,
     /// Numbers of the session's open traces; filled anew from the table after a rollback.
-    traces: HashMap<TraceId, i64>,
+    pub(super) traces: HashMap<TraceId, i64>,
     /// The last span and payload number given out.
     last: (i64, i64),
-    sums: Sums,
+    pub(super) sums: Sums,
 }
 
 impl<'c> Applier<'c> {
@@ -188,7 +189,11 @@ impl<'c> Applier<'c> {
     fn session_started(&mut self, spec: &RunSpec, root: &Bundle) -> Result<(), StoreError> {
         self.flush()?;
         let run = match self.find_run(&spec.run_id)? {
-            Some(run) => run,
+            Some(run) => {
+                // A session may be told to go on with another prompt: the record says what is run.
+                self.store_spec(run, spec)?;
+                run
+            }
             None => self.insert_run(spec)?,
         };
         self.close_interrupted(run)?;
@@ -349,7 +354,7 @@ impl<'c> Applier<'c> {
         self.insert_bundle_of(session.run, Some(session.resource), bundle, trial)
     }
 
-    fn insert_bundle_of(
+    pub(super) fn insert_bundle_of(
         &mut self,
         run: i64,
         resource: Option<i64>,
@@ -389,75 +394,6 @@ impl<'c> Applier<'c> {
             sums.end = sums.end.max(span.end.unwrap_or(span.start));
         }
         Ok(())
-    }
-
-    /// Closes what an earlier session of the run left open, and counts the time that it was at work.
-    fn close_interrupted(&mut self, run: i64) -> Result<(), StoreError> {
-        let last_end = self.close_open_spans(run)?;
-        self.change(
-            "UPDATE run SET active_ns = active_ns + max(0, coalesce(?2, session_started) - session_started),
-                            session_started = NULL, status = CASE status WHEN ?3 THEN ?4 ELSE status END
-             WHERE number = ?1 AND session_started IS NOT NULL",
-            params![run, last_end, RunStatus::Running.as_str(), RunStatus::Interrupted.as_str()],
-        )
-    }
-
-    /// Ends each open span of the run where its last child ended, with status ERROR `interrupted`; one without children
-    /// in its trace (the session's own root) where the run's last span ended. Returns the latest of these ends.
-    fn close_open_spans(&mut self, run: i64) -> Result<Option<i64>, StoreError> {
-        self.flush()?;
-        let open = {
-            let mut find = self
-                .conn
-                .prepare("SELECT id, trace, payload, slot, end, name, span_id FROM span WHERE run = ?1 AND end IS NULL ORDER BY id DESC")
-                .map_err(self.or())?;
-            let rows = find.query_map([run], |row| {
-                let span = FoundSpan::from_row(row)?;
-                Ok((span, row.get::<_, String>(5)?, row.get::<_, i64>(6)?))
-            });
-            rows.and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(self.or())?
-        };
-        if open.is_empty() {
-            return Ok(None);
-        }
-        let or = self.or();
-        let mut latest = None;
-        // Newest first: batches before the session that they belong to.
-        for (found, name, span_id) in open {
-            let end: Option<i64> = if name == semconv::span::EVALUATION_RUN {
-                self.conn.query_row(
-                    "SELECT max(end) FROM span WHERE run = ?1 AND id BETWEEN
-                     (SELECT first_span FROM run WHERE number = ?1) AND (SELECT last_span FROM run WHERE number = ?1)",
-                    [run],
-                    |row| row.get(0),
-                )
-            } else {
-                let sql = "SELECT max(end) FROM span WHERE trace = ?1 AND parent = ?2";
-                self.conn.query_row(sql, [found.trace, span_id], |row| row.get(0))
-            }
-            .map_err(&or)?;
-            let (resource, body): (Option<i64>, Vec<u8>) = self
-                .conn
-                .query_row("SELECT resource, body FROM payload WHERE id = ?1", [found.payload], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })
-                .map_err(&or)?;
-            let content = self.decoder.decode(self.conn, "a span", &body)?;
-            let mut span = Messages::split(content)?.span(found.slot as usize)?;
-            span.end_unix_nano = (end.unwrap_or(0) as u64).max(span.start_unix_nano);
-            span.status = Status::Error("interrupted".to_owned());
-            latest = latest.max(Some(span.end_unix_nano as i64));
-            let trace = found.trace;
-            self.traces.insert(span.trace_id, trace);
-            let trace_id = span.trace_id;
-            let bundle = Bundle::encode(self.dictionary, vec![span], &[]);
-            self.delete_span(&found)?;
-            self.insert_bundle_of(run, resource, &bundle, None)?;
-            self.sums.traces.entry(trace).or_default().operations -= 1;
-            self.traces.remove(&trace_id);
-            self.flush_run(run)?;
-        }
-        Ok(latest)
     }
 
     fn set_tags(&self, run_id: &RunId, tags: &BTreeMap<String, String>) -> Result<(), StoreError> {
@@ -510,7 +446,7 @@ impl<'c> Applier<'c> {
     }
 
     /// Says what was attempted when SQLite refused.
-    fn or(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
+    pub(super) fn or(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
         let attempt = self.attempt.clone();
         move |error| attempt.failed(error)
     }
@@ -553,13 +489,13 @@ impl<'c> Applier<'c> {
             .map_err(self.or())
     }
 
-    fn delete_span(&self, span: &FoundSpan) -> Result<(), StoreError> {
+    pub(super) fn delete_span(&self, span: &FoundSpan) -> Result<(), StoreError> {
         self.change("DELETE FROM span WHERE id = ?1", [span.id])?;
         self.change("DELETE FROM payload WHERE id = ?1", [span.payload])
     }
 
     /// Writes the sums of this transaction.
-    fn flush(&mut self) -> Result<(), StoreError> {
+    pub(super) fn flush(&mut self) -> Result<(), StoreError> {
         if let Some(run) = self.session.as_ref().map(|session| session.run) {
             self.flush_run(run)?;
         }
@@ -569,7 +505,7 @@ impl<'c> Applier<'c> {
         Ok(())
     }
 
-    fn flush_run(&mut self, run: i64) -> Result<(), StoreError> {
+    pub(super) fn flush_run(&mut self, run: i64) -> Result<(), StoreError> {
         let sums = std::mem::take(&mut self.sums);
         let or = self.or();
         for (trace, of) in sums.traces {
@@ -601,7 +537,7 @@ impl<'c> Applier<'c> {
     }
 
     /// One change that is not worth a statement of its own.
-    fn change(&self, sql: &str, params: impl rusqlite::Params) -> Result<(), StoreError> {
+    pub(super) fn change(&self, sql: &str, params: impl rusqlite::Params) -> Result<(), StoreError> {
         self.conn.prepare_cached(sql).and_then(|mut statement| statement.execute(params)).map(drop).map_err(self.or())
     }
 
@@ -619,22 +555,6 @@ impl<'c> Applier<'c> {
         } else {
             self.attempt.failed(error)
         }
-    }
-}
-
-/// Where a recorded span stands.
-#[derive(Debug)]
-struct FoundSpan {
-    id: i64,
-    trace: i64,
-    payload: i64,
-    slot: i64,
-    end: Option<i64>,
-}
-
-impl FoundSpan {
-    fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self { id: row.get(0)?, trace: row.get(1)?, payload: row.get(2)?, slot: row.get(3)?, end: row.get(4)? })
     }
 }
 

@@ -378,11 +378,13 @@ mod tests {
         scene.record(RunEvent::BatchStarted { root: Box::new(batch_root(3)) }).await;
         // Killed here: another process goes on.
         let writer = scene.store.writer().expect("a second writer");
-        let spec = Box::new(scene.spec.clone());
+        let mut spec = Box::new(scene.spec.clone());
+        spec.model = "another".to_owned();
         writer
             .record(RunEvent::SessionStarted { spec, root: Box::new(session_root(4)) })
             .await
             .expect("a second session");
+        assert_eq!(scene.run().spec.model, "another");
         let (reader, run) = (scene.reader(), scene.run());
         assert_eq!((run.status, run.spans_created), (RunStatus::Running, 6));
         assert_eq!(reader.spans_stored(&run).expect("a count"), 6);
