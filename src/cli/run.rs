@@ -331,7 +331,8 @@ impl One<'_> {
 
     /// Nothing but failures is more likely a wrong address than bad luck.
     fn all_failed(&self, reader: &Reader, row: &RunRow) -> anyhow::Result<()> {
-        if let Some(Outcome::Failed(failure)) = reader.lowest(row, 1)?.into_iter().next().and_then(|case| case.outcome) {
+        if let Some(Outcome::Failed(failure)) = reader.lowest(row, 1)?.into_iter().next().and_then(|case| case.outcome)
+        {
             self.context.say(&format!(
                 "error: every trial failed, the first with {}: {}; check address, key and model with `spanscore doctor` and \
                  the same flags",

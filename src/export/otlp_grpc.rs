@@ -16,11 +16,11 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::connect::{connect_timeout, user_agent};
-use crate::tls::install_tls_provider;
 use super::destination::Retry;
 use super::endpoint::{Compression, OtlpSettings};
 use super::otlp::{Request, Verdict, quote};
 use super::otlp_http::root_cause;
+use crate::tls::install_tls_provider;
 
 /// gRPC servers take messages of 4 MiB unless told otherwise.
 const MAX_MESSAGE: usize = 4_000_000;

@@ -11,14 +11,49 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use super::bundle::{Bundle, FAILED, SKIPPED, SpanRow, TrialRow, number_of, span_id_of};
 use super::codec::Decoder;
 use super::error::{Attempt, BUSY_SECONDS, StoreError};
-use super::outbox::Ack;
-use super::plan;
+use super::interrupted::FoundSpan;
+use super::outbox::{Ack, Signal};
+use super::plan::{self, PlannedCase};
 use super::remove;
 use super::schema::pack;
 use super::statements::Statements;
-use super::work::{Done, Work};
 use crate::model::{RunId, RunSpec, RunStatus, TraceId, Value};
 use crate::trace::{otlp, semconv};
+
+/// A step for the writer.
+#[derive(Debug)]
+pub(super) enum Work {
+    SessionStarted { spec: Box<RunSpec>, root: Bundle },
+    BatchStarted { root: Bundle },
+    Trial { trial: Box<TrialRow>, bundle: Bundle },
+    BatchFinished { root: Bundle },
+    SessionFinished { status: RunStatus, root: Bundle, ended: i64 },
+    CloseInterrupted(RunId),
+    PlanCases { run_id: RunId, cases: Vec<PlannedCase> },
+    PlanFinished(Box<RunSpec>),
+    DropPlan(RunId),
+    RemoveStep(RunId),
+    SetTags { run_id: RunId, tags: BTreeMap<String, String> },
+    Register { run_id: RunId, destination: String, signal: Signal, config: String },
+    Acknowledge(Ack),
+}
+
+impl Work {
+    /// Whether it belongs to a trial or its batch: many of them come at once.
+    pub(super) const fn is_of_trial(&self) -> bool {
+        matches!(self, Self::Trial { .. } | Self::BatchStarted { .. } | Self::BatchFinished { .. })
+    }
+}
+
+/// What a step answers.
+#[derive(Debug)]
+pub(super) enum Done {
+    Nothing,
+    /// It has to be asked again.
+    More,
+    /// The run's number.
+    Run(i64),
+}
 
 /// The run that events belong to.
 #[derive(Debug, Clone)]
@@ -52,7 +87,7 @@ pub(super) struct TraceSums {
 /// The state of the writer's thread.
 pub(super) struct Applier<'c> {
     pub(super) conn: &'c Connection,
-    attempt: Attempt,
+    pub(super) attempt: Attempt,
     pub(super) dictionary: u32,
     statements: Option<Statements<'c>>,
     pub(super) decoder: Decoder,
@@ -154,7 +189,11 @@ impl<'c> Applier<'c> {
     fn session_started(&mut self, spec: &RunSpec, root: &Bundle) -> Result<(), StoreError> {
         self.flush()?;
         let run = match self.find_run(&spec.run_id)? {
-            Some(run) => run,
+            Some(run) => {
+                // A session may be told to go on with another prompt: the record says what is run.
+                self.store_spec(run, spec)?;
+                run
+            }
             None => self.insert_run(spec)?,
         };
         self.close_interrupted(run)?;
@@ -516,22 +555,6 @@ impl<'c> Applier<'c> {
         } else {
             self.attempt.failed(error)
         }
-    }
-}
-
-/// Where a recorded span stands.
-#[derive(Debug)]
-pub(super) struct FoundSpan {
-    pub(super) id: i64,
-    pub(super) trace: i64,
-    pub(super) payload: i64,
-    pub(super) slot: i64,
-    pub(super) end: Option<i64>,
-}
-
-impl FoundSpan {
-    pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self { id: row.get(0)?, trace: row.get(1)?, payload: row.get(2)?, slot: row.get(3)?, end: row.get(4)? })
     }
 }
 

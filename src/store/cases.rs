@@ -5,39 +5,19 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::BTreeMap;
 
 use rusqlite::{Row, params};
 
-use super::bundle::{FAILED, ScoreText, Texts, evaluation_of, outcome_of, span_id_of};
+use super::bundle::{ScoreText, Texts, evaluation_of, outcome_of, span_id_of};
 use super::error::StoreError;
 use super::plan::decode_content;
 use super::reader::{Reader, label_of, usage_of};
 use super::rows::{CaseRow, RunRow};
 use super::schema::{case_of, first_key, last_key, pack, run_of, unpack};
-use crate::model::{CaseId, Direction, Evaluation, EvaluatorId, Outcome, Predicted, TraceId, TrialKey, Usage};
+use super::worst::Badness;
+use crate::model::{CaseId, TraceId, TrialKey, Usage};
 use crate::query::{Expr, Field, FieldValue, Record, SortKey};
-
-/// A model's answer as recorded, for running other evaluators over it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RecordedAnswer {
-    /// The case's id.
-    pub case_id: CaseId,
-    /// The repeat.
-    pub repeat: u32,
-    /// The answer as it came.
-    pub raw_output: String,
-    /// Why the model stopped.
-    pub finish_reason: Option<String>,
-    /// The endpoint's id of the answer.
-    pub response_id: Option<String>,
-    /// The model that answered.
-    pub response_model: Option<String>,
-    /// Its fingerprint.
-    pub system_fingerprint: Option<String>,
-    /// Tokens used.
-    pub usage: Usage,
-}
 
 /// What of a trial must be read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,10 +28,11 @@ struct Needs {
     /// Answers, errors, explanations.
     texts: bool,
     scores: bool,
+    trace: bool,
 }
 
 impl Needs {
-    const ALL: Self = Self { content: true, columns: true, texts: true, scores: true };
+    const ALL: Self = Self { content: true, columns: true, texts: true, scores: true, trace: true };
 
     fn of(fields: &[&Field]) -> Self {
         let mut needs = Self::default();
@@ -62,6 +43,7 @@ impl Needs {
                 Field::Column(_) => needs.columns = true,
                 Field::Error | Field::Finish => needs.texts = true,
                 Field::Score(_) | Field::Label(_) => needs.scores = true,
+                Field::Trace => needs.trace = true,
                 _ => {}
             }
         }
@@ -81,6 +63,11 @@ impl Reader {
         sort: Option<&SortKey>,
         limit: Option<usize>,
     ) -> Result<Vec<CaseRow>, StoreError> {
+        if let (None, None, Some(limit)) = (filter, sort, limit)
+            && limit as u64 <= run.counts.recorded()
+        {
+            return self.worst(run, limit, |_| true);
+        }
         let mut fields = filter.map(Expr::fields).unwrap_or_default();
         fields.extend(sort.map(|sort| &sort.field));
         let mut needs = Needs::of(&fields);
@@ -115,40 +102,6 @@ impl Reader {
         kept.iter().map(|(_, id)| self.case_row(run, *id)).collect()
     }
 
-    /// The `n` worst trials of a run: failed ones, unparseable answers, then by the primary evaluator's value, ties in
-    /// the order of the cases. A trial without that value, for it is skipped or has no expected label, is none of them.
-    pub fn lowest(&self, run: &RunRow, n: usize) -> Result<Vec<CaseRow>, StoreError> {
-        let or = self.or();
-        let Some(primary) = run.spec.evaluators.iter().position(|e| e.id == run.spec.primary) else {
-            return Ok(Vec::new());
-        };
-        let direction = run.spec.evaluators[primary].direction;
-        let mut find = self
-            .conn
-            .prepare_cached(
-                "SELECT id, outcome, value FROM trial
-                 LEFT JOIN score ON score.trial = trial.id AND score.evaluator = ?3 AND score.state = 0
-                 WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
-            )
-            .map_err(&or)?;
-        let keys = params![first_key(run.number), last_key(run.number), primary as i64];
-        let mut rows = find.query(keys).map_err(&or)?;
-        // The largest of the heap is the best of the worst, the first to be pushed out.
-        let mut worst: BinaryHeap<Ranked> = BinaryHeap::with_capacity(n + 1);
-        while let Some(row) = rows.next().map_err(&or)? {
-            let (id, outcome, value): (i64, i64, Option<f64>) =
-                (row.get(0).map_err(&or)?, row.get(1).map_err(&or)?, row.get(2).map_err(&or)?);
-            let badness = Badness::new(Some(outcome), value, direction);
-            if badness.counts_as_low() {
-                worst.push(Ranked(badness, id));
-                if worst.len() > n {
-                    worst.pop();
-                }
-            }
-        }
-        worst.into_sorted_vec().into_iter().map(|ranked| self.case_row(run, ranked.1)).collect()
-    }
-
     /// A case in every run that plans it, oldest run first.
     pub fn case_everywhere(&self, case_id: &CaseId) -> Result<Vec<CaseRow>, StoreError> {
         let planned: Vec<i64> = self
@@ -173,14 +126,8 @@ impl Reader {
         Ok(rows)
     }
 
-    /// The answers of a run's completed trials, by case and repeat.
-    pub fn recorded_answers(&self, run: &RunRow) -> RecordedAnswers<'_> {
-        let number = run.number;
-        RecordedAnswers { reader: self, next: first_key(number), last: last_key(number), read: VecDeque::new() }
-    }
-
     /// One trial with everything.
-    fn case_row(&self, run: &RunRow, id: i64) -> Result<CaseRow, StoreError> {
+    pub(super) fn case_row(&self, run: &RunRow, id: i64) -> Result<CaseRow, StoreError> {
         let mut found = None;
         self.scan(run, (id, id), Needs::ALL, &mut |at, row| {
             if at == id {
@@ -212,13 +159,13 @@ impl Reader {
             ))
             .map_err(&or)?;
         let texts = if needs.texts { "texts" } else { "NULL" };
+        let trace = if needs.trace { "(SELECT trace_id FROM trace WHERE number = trial.trace)" } else { "NULL" };
         let mut trials = self
             .conn
             .prepare_cached(&format!(
-                "SELECT trial.id, outcome, latency_ns, input_tokens, output_tokens, cached_tokens, reasoning_tokens,
-                        cost_usd, attempts, cached, started, span, trace_id, {texts} FROM trial
-                 LEFT JOIN trace ON trace.number = trial.trace
-                 WHERE trial.id BETWEEN ?1 AND ?2 ORDER BY trial.id"
+                "SELECT id, outcome, latency_ns, input_tokens, output_tokens, cached_tokens, reasoning_tokens, cost_usd,
+                        attempts, cached, started, span, {trace}, {texts} FROM trial
+                 WHERE id BETWEEN ?1 AND ?2 ORDER BY id"
             ))
             .map_err(&or)?;
         let mut scores = self
@@ -312,7 +259,7 @@ impl Reader {
     }
 
     /// The texts of a trial's blob, where it was asked for.
-    fn texts(&self, blob: Option<&[u8]>) -> Result<Texts<'static>, StoreError> {
+    pub(super) fn texts(&self, blob: Option<&[u8]>) -> Result<Texts<'static>, StoreError> {
         match blob {
             None => Ok(Texts::default()),
             Some(blob) => self.unpack("the texts of a trial", blob, |json| {
@@ -329,79 +276,6 @@ enum SortedBy {
     Field(FieldValue<'static>),
     Badness(Badness),
 }
-
-/// How bad a trial is: first by class, then by what the primary evaluator said.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Badness {
-    class: u8,
-    /// The primary evaluator's value, negated where less is better; 0 in classes that have none.
-    value: f64,
-}
-
-impl Badness {
-    const SCORED: u8 = 2;
-
-    fn new(outcome: Option<i64>, value: Option<f64>, direction: Direction) -> Self {
-        let class = match (outcome, value) {
-            (Some(FAILED), _) => 0,
-            (Some(3), _) => 1,
-            (Some(completed), Some(_)) if completed < FAILED => Self::SCORED,
-            (Some(completed), None) if completed < FAILED => 3,
-            (Some(_), _) => 4,
-            (None, _) => 5,
-        };
-        let value = match (class, direction) {
-            (Self::SCORED, Direction::Higher) => value.unwrap_or_default(),
-            (Self::SCORED, Direction::Lower) => -value.unwrap_or_default(),
-            _ => 0.0,
-        };
-        Self { class, value }
-    }
-
-    fn of(row: &CaseRow, run: &RunRow) -> Self {
-        let direction =
-            run.spec.evaluators.iter().find(|e| e.id == run.spec.primary).map_or(Direction::Higher, |e| e.direction);
-        let outcome = row.outcome.as_ref().map(|outcome| match outcome {
-            Outcome::Completed { predicted: Predicted::Label(_) } => 0,
-            Outcome::Completed { predicted: Predicted::Unparseable } => 3,
-            Outcome::Failed(_) => FAILED,
-            Outcome::Skipped { .. } => FAILED + 1,
-        });
-        Self::new(outcome, row.scores.get(&run.spec.primary).and_then(Evaluation::value), direction)
-    }
-
-    const fn counts_as_low(self) -> bool {
-        self.class <= Self::SCORED
-    }
-
-    fn compare(&self, other: &Self) -> Ordering {
-        self.class.cmp(&other.class).then(self.value.total_cmp(&other.value))
-    }
-}
-
-/// A trial by its badness; the worst is the least.
-#[derive(Debug, Clone, Copy)]
-struct Ranked(Badness, i64);
-
-impl Ord for Ranked {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.compare(&other.0).then(self.1.cmp(&other.1))
-    }
-}
-
-impl PartialOrd for Ranked {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Ranked {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Ranked {}
 
 /// The last key of the case that a key belongs to.
 const fn pack_last(id: i64) -> i64 {
@@ -479,117 +353,100 @@ impl Texts<'_> {
     }
 }
 
-impl Record for CaseRow {
-    fn field(&self, field: &Field) -> FieldValue<'_> {
-        let recorded = |value: f64| FieldValue::maybe_number(self.outcome.is_some().then_some(value));
-        let score = |id: &EvaluatorId| self.scores.get(id);
-        match field {
-            Field::Score(id) => FieldValue::maybe_number(score(id).and_then(Evaluation::value)),
-            Field::Label(id) => FieldValue::maybe_text(score(id).and_then(Evaluation::label)),
-            Field::Column(name) => FieldValue::maybe_text(
-                self.columns.iter().find(|(column, _)| column == name).map(|(_, value)| value.as_str()),
-            ),
-            Field::Expected => FieldValue::maybe_text(self.expected.map(crate::model::Label::as_str)),
-            Field::Output => {
-                FieldValue::maybe_text(self.outcome.as_ref().and_then(Outcome::predicted).map(Predicted::as_str))
-            }
-            Field::Status => FieldValue::text(self.outcome.as_ref().map_or("planned", Outcome::status)),
-            Field::Error => match &self.outcome {
-                Some(Outcome::Failed(failure)) => FieldValue::text(&failure.error_type),
-                _ => FieldValue::Missing,
-            },
-            Field::Group => FieldValue::maybe_text(self.group.as_deref()),
-            Field::Case => FieldValue::text(self.case_id.as_str()),
-            Field::Repeat => FieldValue::Number(f64::from(self.key.repeat)),
-            Field::Attempts => recorded(f64::from(self.attempts)),
-            Field::Duration => recorded(self.latency_ns as f64 / 1e9),
-            Field::Tokens => match (self.usage.input_tokens, self.usage.output_tokens) {
-                (None, None) => FieldValue::Missing,
-                (input, output) => FieldValue::Number((input.unwrap_or(0) + output.unwrap_or(0)) as f64),
-            },
-            Field::Cost => FieldValue::maybe_number(self.cost_usd),
-            Field::Cached => match self.outcome {
-                Some(_) => FieldValue::Bool(self.cached),
-                None => FieldValue::Missing,
-            },
-            Field::Finish => FieldValue::maybe_text(self.finish_reason.as_deref()),
-            Field::Text => FieldValue::Texts(
-                [Some(self.claim.as_str()), Some(&self.context), self.raw_output.as_deref()]
-                    .into_iter()
-                    .flatten()
-                    .map(Cow::Borrowed)
-                    .collect(),
-            ),
-            Field::Claim => FieldValue::text(&self.claim),
-            Field::Context => FieldValue::text(&self.context),
-            Field::Trace => {
-                self.trace_id.map_or(FieldValue::Missing, |id| FieldValue::Text(Cow::Owned(id.to_string())))
-            }
-            Field::Run => FieldValue::text(self.run_id.as_str()),
-            Field::Start => recorded(self.started_unix_nano as f64 / 1e9),
-            Field::Attribute(_) | Field::Errors | Field::Operations | Field::Root | Field::Service => {
-                FieldValue::Missing
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Evaluation, Label, Outcome, Predicted, RunEvent};
+    use crate::query::{Schema, parse, parse_sort};
+    use crate::store::testing::{Scene, case_id, completed, failed, trial};
+
+    /// Expected labels go True, False, NEE, True, …; every answer is True.
+    async fn scene() -> Scene {
+        let scene = Scene::started(8, 1).await;
+        for seq in 0..3 {
+            scene.record(trial(seq, 0, 0, completed(Predicted::Label(Label::True)))).await;
+        }
+        scene.record(trial(3, 0, 0, completed(Predicted::Unparseable))).await;
+        scene.record(trial(4, 0, 0, failed())).await;
+        scene.record(trial(5, 0, 0, Outcome::Skipped { reason: "budget".to_owned() })).await;
+        // As the primary evaluator sees a case without an expected label.
+        let mut unscored = trial(6, 0, 0, completed(Predicted::Label(Label::True)));
+        if let RunEvent::TrialFinished { trial, .. } = &mut unscored {
+            trial.scores[0].evaluation = Evaluation::skipped("there is no expected label");
+        }
+        scene.record(unscored).await;
+        scene
+    }
+
+    fn numbers(rows: &[CaseRow]) -> Vec<u64> {
+        rows.iter().map(|row| row.key.seq).collect()
+    }
+
+    #[tokio::test]
+    async fn the_worst_come_first_and_what_has_no_score_is_not_low() {
+        let scene = scene().await;
+        let (reader, run) = (scene.reader(), scene.run());
+        assert_eq!(numbers(&reader.lowest(&run, 9).expect("rows")), [4, 3, 1, 2, 0]);
+        assert_eq!(numbers(&reader.lowest(&run, 3).expect("rows")), [4, 3, 1]);
+        let all = [4, 3, 1, 2, 0, 6, 5, 7];
+        for limit in [None, Some(8), Some(7), Some(2)] {
+            let rows = reader.cases(&run, None, None, limit).expect("rows");
+            assert_eq!(numbers(&rows), all[..limit.unwrap_or(8)], "{limit:?}");
         }
     }
-}
 
-/// See [`Reader::recorded_answers`].
-pub struct RecordedAnswers<'r> {
-    reader: &'r Reader,
-    next: i64,
-    last: i64,
-    read: VecDeque<RecordedAnswer>,
-}
-
-impl RecordedAnswers<'_> {
-    /// Reads some hundred more.
-    fn read_on(&mut self) -> Result<(), StoreError> {
-        let or = self.reader.or();
-        let mut find = self
-            .reader
-            .conn
-            .prepare_cached(
-                "SELECT trial.id, texts, case_id, input_tokens, output_tokens, cached_tokens, reasoning_tokens
-                 FROM trial JOIN planned ON planned.id = trial.id & ?3
-                 WHERE trial.id BETWEEN ?1 AND ?2 AND outcome < 4 ORDER BY trial.id LIMIT 256",
-            )
-            .map_err(&or)?;
-        let mut rows = find.query([self.next, self.last, case_of(i64::MAX)]).map_err(&or)?;
-        self.next = self.last + 1;
-        while let Some(row) = rows.next().map_err(&or)? {
-            let id: i64 = row.get(0).map_err(&or)?;
-            self.next = id + 1;
-            let blob = row.get_ref(1).and_then(|b| Ok(b.as_blob()?)).map_err(&or)?;
-            let texts = self.reader.texts(Some(blob))?;
-            let text = |text: Option<Cow<'static, str>>| text.map(Cow::into_owned);
-            let Some(raw_output) = text(texts.raw_output) else { continue };
-            let case_id: String = row.get(2).map_err(&or)?;
-            self.read.push_back(RecordedAnswer {
-                case_id: CaseId::parse(case_id).map_err(|e| StoreError::damaged("a case", e))?,
-                repeat: unpack(id).repeat,
-                raw_output,
-                finish_reason: text(texts.finish_reason),
-                response_id: text(texts.response_id),
-                response_model: text(texts.response_model),
-                system_fingerprint: text(texts.system_fingerprint),
-                usage: usage_of(row, 3).map_err(&or)?,
-            });
-        }
-        Ok(())
+    #[tokio::test]
+    async fn queries_filter_and_sort() {
+        let scene = scene().await;
+        let (reader, run) = (scene.reader(), scene.run());
+        let check = |query: &str, sort: &str, wanted: &[u64]| {
+            let expr = parse(query, &Schema::cases()).expect(query);
+            let sort = parse_sort(sort, &Schema::cases()).expect(sort);
+            let rows = reader.cases(&run, Some(&expr), Some(&sort), Some(100)).expect("rows");
+            assert_eq!(numbers(&rows), wanted, "{query} by {sort:?}");
+        };
+        check("score.label_match < 1", "case", &[1, 2, 3]);
+        check("score.label_match", "-tokens", &[0]);
+        check("label.valid_label = fail", "case", &[3]);
+        check("error = 429", "case", &[4]);
+        check("status = planned", "case", &[7]);
+        check("status = skipped or status = failed", "-case", &[5, 4]);
+        check("col.year > 2004", "-col.year", &[7, 6, 5]);
+        check("text ~ \"claim 2 \"", "case", &[2]);
+        check("group = group-1", "duration", &[2, 3]);
+        check("expected = NEE and output = True", "case", &[2]);
+        check("duration > 6ms", "latency", &[6]);
+        check("finish = stop and attempts = 1 and not cached", "repeat", &[0, 1, 2, 3, 4, 5, 6]);
+        check(&format!("trace = {}", crate::store::testing::trace_id(2)), "-case", &[6, 5, 4, 3, 2, 1, 0]);
     }
-}
 
-impl Iterator for RecordedAnswers<'_> {
-    type Item = Result<RecordedAnswer, StoreError>;
+    #[tokio::test]
+    async fn a_case_is_found_in_every_run() {
+        let scene = scene().await;
+        let second = crate::store::testing::spec("20260923-120000-00000b", 2, 1);
+        crate::store::testing::plan(&scene.writer, &second).await;
+        let rows = scene.reader().case_everywhere(&case_id(1)).expect("rows");
+        let runs: Vec<_> = rows.iter().map(|row| (row.run_id.as_str(), row.outcome.is_some())).collect();
+        assert_eq!(runs, [("20260922-120000-00000a", true), ("20260923-120000-00000b", false)]);
+        assert_eq!(scene.reader().case_everywhere(&case_id(7)).expect("rows").len(), 1);
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
-        while self.read.is_empty() && self.next <= self.last {
-            if let Err(error) = self.read_on() {
-                self.next = self.last + 1;
-                return Some(Err(error));
-            }
-        }
-        self.read.pop_front().map(Ok)
+    #[tokio::test]
+    async fn recorded_answers_are_those_of_completed_trials() {
+        let scene = scene().await;
+        let (reader, run) = (scene.reader(), scene.run());
+        let answers: Vec<_> = reader.recorded_answers(&run).collect::<Result<_, _>>().expect("answers");
+        let seen: Vec<_> = answers.iter().map(|a| (a.case_id.as_str(), a.raw_output.as_str())).collect();
+        assert_eq!(
+            seen,
+            [
+                ("case-0", "True."),
+                ("case-1", "True."),
+                ("case-2", "True."),
+                ("case-3", "unparseable."),
+                ("case-6", "True.")
+            ]
+        );
+        assert_eq!(answers[1].usage.input_tokens, Some(101));
     }
 }

@@ -106,16 +106,15 @@ impl Decoder {
             .flatten()
             .filter(|size| *size <= LARGEST as u64)
             .ok_or_else(|| StoreError::damaged(what, "the compressed blob has no credible size"))?;
-        let at = match self.dictionaries.iter().position(|(known, _)| *known == number) {
-            Some(at) => at,
-            None => {
-                let content: Vec<u8> = conn
-                    .query_row("SELECT content FROM dictionary WHERE id = ?1", [number], |row| row.get(0))
-                    .map_err(|e| StoreError::damaged(what, format!("dictionary {number}: {e}")))?;
-                let decompressor = Decompressor::with_dictionary(&content).map_err(|e| StoreError::damaged(what, e))?;
-                self.dictionaries.push((number, decompressor));
-                self.dictionaries.len() - 1
-            }
+        let at = if let Some(at) = self.dictionaries.iter().position(|(known, _)| *known == number) {
+            at
+        } else {
+            let content: Vec<u8> = conn
+                .query_row("SELECT content FROM dictionary WHERE id = ?1", [number], |row| row.get(0))
+                .map_err(|e| StoreError::damaged(what, format!("dictionary {number}: {e}")))?;
+            let decompressor = Decompressor::with_dictionary(&content).map_err(|e| StoreError::damaged(what, e))?;
+            self.dictionaries.push((number, decompressor));
+            self.dictionaries.len() - 1
         };
         self.plain.clear();
         self.plain.reserve(size as usize);
@@ -160,42 +159,46 @@ pub(super) fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 
 /// The spans and log records of a made-up trial, the most frequent shapes last, where zstd finds them cheapest.
 fn sample() -> Vec<u8> {
-    use semconv::*;
     let (trace, parent, me) = (TraceId::from_bytes([0; 16]), SpanId::from_bytes([1; 8]), SpanId::from_bytes([2; 8]));
     let time = 1_790_000_000_000_000_000;
 
     let mut out = Vec::new();
-    let mut batch = Span::open(trace, parent, None, span::ASSESS_CLAIMS_WITH_CONTEXT, time);
-    batch.set(OPERATION_CLAIMS_COUNT, 8_i64);
-    batch.set(GEN_AI_OPERATION_NAME, "invoke_workflow");
-    batch.set(GEN_AI_WORKFLOW_NAME, span::ASSESS_CLAIMS_WITH_CONTEXT);
-    batch.set(TEST_SUITE_NAME, "claims-demo");
-    batch.set(TEST_SUITE_RUN_ID, "20260101-000000-000000");
-    batch.set(OPENINFERENCE_SPAN_KIND, "CHAIN");
+    let mut batch = Span::open(trace, parent, None, semconv::span::ASSESS_CLAIMS_WITH_CONTEXT, time);
+    batch.set(semconv::OPERATION_CLAIMS_COUNT, 8_i64);
+    batch.set(semconv::GEN_AI_OPERATION_NAME, "invoke_workflow");
+    batch.set(semconv::GEN_AI_WORKFLOW_NAME, semconv::span::ASSESS_CLAIMS_WITH_CONTEXT);
+    batch.set(semconv::TEST_SUITE_NAME, "claims-demo");
+    batch.set(semconv::TEST_SUITE_RUN_ID, "20260101-000000-000000");
+    batch.set(semconv::OPENINFERENCE_SPAN_KIND, "CHAIN");
     for id in ["label_match", "valid_label", "abstention"] {
-        batch.set(mean_key(id), 1.0);
+        batch.set(semconv::mean_key(id), 1.0);
     }
     batch.add_link(trace, parent, Vec::new());
-    for name in [SPANSCORE_DATASET_NAME, SPANSCORE_DATASET_DIGEST, TEST_SUITE_RUN_STATUS, SPANSCORE_PROMPT_DIGEST] {
+    for name in [
+        semconv::SPANSCORE_DATASET_NAME,
+        semconv::SPANSCORE_DATASET_DIGEST,
+        semconv::TEST_SUITE_RUN_STATUS,
+        semconv::SPANSCORE_PROMPT_DIGEST,
+    ] {
         batch.set(name, "success");
     }
     otlp::write_span(&mut out, &batch);
 
     let mut failed = Span::open(trace, me, Some(parent), "chat gpt-4.1", time);
     failed.add_event(
-        event::ATTEMPT_FAILED,
+        semconv::event::ATTEMPT_FAILED,
         time,
         vec![
-            (SPANSCORE_ATTEMPT_NUMBER.into(), Value::Int(1)),
-            (ERROR_TYPE.into(), "429".into()),
-            (HTTP_RESPONSE_STATUS_CODE.into(), Value::Int(429)),
-            (SPANSCORE_ATTEMPT_MESSAGE.into(), "rate limit reached".into()),
-            (SPANSCORE_ATTEMPT_WAIT.into(), Value::Double(0.5)),
+            (semconv::SPANSCORE_ATTEMPT_NUMBER.into(), Value::Int(1)),
+            (semconv::ERROR_TYPE.into(), "429".into()),
+            (semconv::HTTP_RESPONSE_STATUS_CODE.into(), Value::Int(429)),
+            (semconv::SPANSCORE_ATTEMPT_MESSAGE.into(), "rate limit reached".into()),
+            (semconv::SPANSCORE_ATTEMPT_WAIT.into(), Value::Double(0.5)),
         ],
     );
-    failed.set(GEN_AI_INPUT_MESSAGES, r#"[{"role":"system","parts":[{"type":"text","content":""#);
+    failed.set(semconv::GEN_AI_INPUT_MESSAGES, r#"[{"role":"system","parts":[{"type":"text","content":""#);
     failed.set(
-        GEN_AI_OUTPUT_MESSAGES,
+        semconv::GEN_AI_OUTPUT_MESSAGES,
         r#"[{"role":"assistant","parts":[{"type":"text","content":"True"}],"finish_reason":"stop"}]"#,
     );
     failed.status = Status::Error("timeout connection content_filter invalid_response".to_owned());
@@ -204,55 +207,55 @@ fn sample() -> Vec<u8> {
     let mut chat = Span::open(trace, me, Some(parent), "chat lexical-baseline", time);
     chat.kind = SpanKind::Client;
     chat.end_unix_nano = time;
-    chat.set(GEN_AI_OPERATION_NAME, "chat");
-    chat.set(GEN_AI_PROVIDER_NAME, "openai");
-    chat.set(GEN_AI_SYSTEM, "openai");
-    chat.set(GEN_AI_REQUEST_MODEL, "lexical-baseline");
-    chat.set(SERVER_ADDRESS, "127.0.0.1");
-    chat.set(SERVER_PORT, 443_i64);
-    chat.set(GEN_AI_REQUEST_TEMPERATURE, 0.0);
-    chat.set(GEN_AI_REQUEST_TOP_P, 1.0);
-    chat.set(GEN_AI_REQUEST_MAX_TOKENS, 3_i64);
-    chat.set(GEN_AI_REQUEST_SEED, 42_i64);
-    chat.set(OPENAI_API_TYPE, "chat_completions");
-    chat.set(GEN_AI_RESPONSE_ID, "chatcmpl-");
-    chat.set(GEN_AI_RESPONSE_MODEL, "lexical-baseline");
-    chat.set(GEN_AI_RESPONSE_FINISH_REASONS, Value::Array(vec!["stop".into()]));
-    chat.set(GEN_AI_USAGE_INPUT_TOKENS, 200_i64);
-    chat.set(GEN_AI_USAGE_OUTPUT_TOKENS, 1_i64);
-    chat.set(GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS, 0_i64);
-    chat.set(GEN_AI_USAGE_REASONING_OUTPUT_TOKENS, 0_i64);
-    chat.set(OPENAI_RESPONSE_SERVICE_TIER, "default");
-    chat.set(OPENAI_RESPONSE_SYSTEM_FINGERPRINT, "fp_");
-    chat.set(OPENINFERENCE_SPAN_KIND, "LLM");
+    chat.set(semconv::GEN_AI_OPERATION_NAME, "chat");
+    chat.set(semconv::GEN_AI_PROVIDER_NAME, "openai");
+    chat.set(semconv::GEN_AI_SYSTEM, "openai");
+    chat.set(semconv::GEN_AI_REQUEST_MODEL, "lexical-baseline");
+    chat.set(semconv::SERVER_ADDRESS, "127.0.0.1");
+    chat.set(semconv::SERVER_PORT, 443_i64);
+    chat.set(semconv::GEN_AI_REQUEST_TEMPERATURE, 0.0);
+    chat.set(semconv::GEN_AI_REQUEST_TOP_P, 1.0);
+    chat.set(semconv::GEN_AI_REQUEST_MAX_TOKENS, 3_i64);
+    chat.set(semconv::GEN_AI_REQUEST_SEED, 42_i64);
+    chat.set(semconv::OPENAI_API_TYPE, "chat_completions");
+    chat.set(semconv::GEN_AI_RESPONSE_ID, "chatcmpl-");
+    chat.set(semconv::GEN_AI_RESPONSE_MODEL, "lexical-baseline");
+    chat.set(semconv::GEN_AI_RESPONSE_FINISH_REASONS, Value::Array(vec!["stop".into()]));
+    chat.set(semconv::GEN_AI_USAGE_INPUT_TOKENS, 200_i64);
+    chat.set(semconv::GEN_AI_USAGE_OUTPUT_TOKENS, 1_i64);
+    chat.set(semconv::GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS, 0_i64);
+    chat.set(semconv::GEN_AI_USAGE_REASONING_OUTPUT_TOKENS, 0_i64);
+    chat.set(semconv::OPENAI_RESPONSE_SERVICE_TIER, "default");
+    chat.set(semconv::OPENAI_RESPONSE_SYSTEM_FINGERPRINT, "fp_");
+    chat.set(semconv::OPENINFERENCE_SPAN_KIND, "LLM");
     otlp::write_span(&mut out, &chat);
 
     let verdicts = [("label_match", 1.0, "pass"), ("valid_label", 1.0, "pass"), ("abstention", 0.0, "fail")];
     let result = |(name, score, label): (&'static str, f64, &'static str)| {
         vec![
-            (GEN_AI_EVALUATION_NAME.into(), Value::from(name)),
-            (GEN_AI_EVALUATION_SCORE_VALUE.into(), Value::from(score)),
-            (GEN_AI_EVALUATION_SCORE_LABEL.into(), Value::from(label)),
-            (GEN_AI_EVALUATION_EXPLANATION.into(), Value::from("expected True, answered False")),
-            (GEN_AI_RESPONSE_ID.into(), Value::from("chatcmpl-")),
+            (semconv::GEN_AI_EVALUATION_NAME.into(), Value::from(name)),
+            (semconv::GEN_AI_EVALUATION_SCORE_VALUE.into(), Value::from(score)),
+            (semconv::GEN_AI_EVALUATION_SCORE_LABEL.into(), Value::from(label)),
+            (semconv::GEN_AI_EVALUATION_EXPLANATION.into(), Value::from("expected True, answered False")),
+            (semconv::GEN_AI_RESPONSE_ID.into(), Value::from("chatcmpl-")),
         ]
     };
-    let mut claim = Span::open(trace, me, Some(parent), span::ASSESS_CLAIM, time);
+    let mut claim = Span::open(trace, me, Some(parent), semconv::span::ASSESS_CLAIM, time);
     claim.end_unix_nano = time;
-    claim.set(TEST_CASE_ID, "row-1");
-    claim.set(TEST_CASE_NAME, "row-1");
-    claim.set(TEST_SUITE_RUN_ID, "20260101-000000-000000");
-    claim.set(SPANSCORE_CASE_GROUP, "group");
-    claim.set(SPANSCORE_TRIAL_REPEAT, 0_i64);
-    claim.set(SPANSCORE_EXPECTED, "True");
-    claim.set(SPANSCORE_OUTPUT, "False");
-    claim.set(SPANSCORE_TRIAL_ATTEMPTS, 1_i64);
-    claim.set(SPANSCORE_CACHED, true);
-    claim.set(SPANSCORE_TRIAL_SKIPPED, "budget");
-    claim.set(TEST_CASE_RESULT_STATUS, "pass");
+    claim.set(semconv::TEST_CASE_ID, "row-1");
+    claim.set(semconv::TEST_CASE_NAME, "row-1");
+    claim.set(semconv::TEST_SUITE_RUN_ID, "20260101-000000-000000");
+    claim.set(semconv::SPANSCORE_CASE_GROUP, "group");
+    claim.set(semconv::SPANSCORE_TRIAL_REPEAT, 0_i64);
+    claim.set(semconv::SPANSCORE_EXPECTED, "True");
+    claim.set(semconv::SPANSCORE_OUTPUT, "False");
+    claim.set(semconv::SPANSCORE_TRIAL_ATTEMPTS, 1_i64);
+    claim.set(semconv::SPANSCORE_CACHED, true);
+    claim.set(semconv::SPANSCORE_TRIAL_SKIPPED, "budget");
+    claim.set(semconv::TEST_CASE_RESULT_STATUS, "pass");
     for (i, (name, score, label)) in verdicts.into_iter().enumerate() {
-        claim.set(score_key(name), score);
-        claim.set(label_key(name), label);
+        claim.set(semconv::score_key(name), score);
+        claim.set(semconv::label_key(name), label);
         for (field, value) in [
             ("name", Value::from(name)),
             ("score", Value::from(score)),
@@ -261,25 +264,25 @@ fn sample() -> Vec<u8> {
             ("annotator_kind", Value::from("CODE")),
             ("identifier", Value::from("1")),
         ] {
-            claim.set(format!("{EVALUATIONS_PREFIX}{i}.evaluation.{field}"), value);
+            claim.set(format!("{}{i}.evaluation.{field}", semconv::EVALUATIONS_PREFIX), value);
         }
     }
     claim.attributes.extend(result(verdicts[0]));
     for verdict in verdicts {
-        claim.add_event(event::EVALUATION_RESULT, time, result(verdict));
+        claim.add_event(semconv::event::EVALUATION_RESULT, time, result(verdict));
     }
     otlp::write_span(&mut out, &claim);
 
     for verdict in verdicts {
         let mut attributes = result(verdict);
-        attributes.push((TEST_CASE_ID.into(), "row-1".into()));
-        attributes.push((TEST_SUITE_RUN_ID.into(), "20260101-000000-000000".into()));
+        attributes.push((semconv::TEST_CASE_ID.into(), "row-1".into()));
+        attributes.push((semconv::TEST_SUITE_RUN_ID.into(), "20260101-000000-000000".into()));
         let log = LogRecord {
             time_unix_nano: time,
             observed_unix_nano: time,
             severity_number: 9,
             severity_text: String::new(),
-            event_name: event::EVALUATION_RESULT.into(),
+            event_name: semconv::event::EVALUATION_RESULT.into(),
             body: Value::Empty,
             attributes,
             dropped_attributes_count: 0,

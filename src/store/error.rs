@@ -238,9 +238,10 @@ impl Attempt {
     pub(super) fn failed(&self, error: rusqlite::Error) -> StoreError {
         let Self { doing, path } = self.clone();
         match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => StoreError::DiskFull { doing, path, reason: error.to_string() },
             // A short write or a failed fsync is how a full disk or quota shows itself to SQLite at times.
-            Some(ErrorCode::SystemIoFailure) => StoreError::DiskFull { doing, path, reason: error.to_string() },
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => {
+                StoreError::DiskFull { doing, path, reason: error.to_string() }
+            }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 StoreError::Busy { doing, path, seconds: BUSY_SECONDS }
             }

@@ -1,8 +1,8 @@
-//! What becomes of the spans that a killed session left open.
+//! Closing what a killed session left open, so that no trace stays without the end of its root.
 
 use rusqlite::params;
 
-use super::apply::{Applier, FoundSpan};
+use super::apply::Applier;
 use super::bundle::{Bundle, Messages};
 use super::error::StoreError;
 use crate::model::{RunStatus, Status};
@@ -76,5 +76,21 @@ impl Applier<'_> {
             self.flush_run(run)?;
         }
         Ok(latest)
+    }
+}
+
+/// Where a recorded span stands.
+#[derive(Debug)]
+pub(super) struct FoundSpan {
+    pub(super) id: i64,
+    pub(super) trace: i64,
+    pub(super) payload: i64,
+    pub(super) slot: i64,
+    pub(super) end: Option<i64>,
+}
+
+impl FoundSpan {
+    pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { id: row.get(0)?, trace: row.get(1)?, payload: row.get(2)?, slot: row.get(3)?, end: row.get(4)? })
     }
 }

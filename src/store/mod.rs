@@ -6,14 +6,15 @@
 
 pub mod rows;
 
+mod answers;
 mod apply;
-mod interrupted;
-mod work;
 mod bundle;
 mod cases;
 mod codec;
 mod error;
 mod failures;
+mod fields;
+mod interrupted;
 mod lock;
 mod open;
 mod outbox;
@@ -26,9 +27,10 @@ mod statements;
 mod testing;
 mod traces;
 mod verify;
+mod worst;
 mod writer;
 
-pub use cases::{RecordedAnswer, RecordedAnswers};
+pub use answers::{RecordedAnswer, RecordedAnswers};
 pub use error::StoreError;
 pub use lock::RunLock;
 pub use open::Store;

@@ -151,3 +151,114 @@ fn make_directory(dir: &Path) -> Result<(), StoreError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::{Scene, spec};
+
+    fn failure(dir: &Path) -> String {
+        Store::open(dir).expect_err("no store").to_string()
+    }
+
+    #[test]
+    fn a_new_store_is_private_and_can_shrink() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = dir.path().join("deep").join("store");
+        let store = Store::open(&place).expect("a new store");
+        let conn = store.connect_for_reading().expect("a connection");
+        let pragma = |name: &str| -> String {
+            let value: rusqlite::types::Value = conn.pragma_query_value(None, name, |row| row.get(0)).expect(name);
+            format!("{value:?}")
+        };
+        assert_eq!((pragma("auto_vacuum"), pragma("user_version")), ("Integer(2)".to_owned(), "Integer(1)".to_owned()));
+        assert_eq!(pragma("journal_mode"), "Text(\"wal\")");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+            assert_eq!((mode(&place), mode(store.path())), (0o700, 0o600));
+        }
+        Store::open(&place).expect("the same store again");
+    }
+
+    #[test]
+    fn what_is_no_store_is_refused_with_a_reason() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let missing = Store::open_existing(dir.path()).expect_err("there is none").to_string();
+        assert!(missing.contains("`spanscore run` makes one"), "{missing}");
+
+        let path = dir.path().join(FILE);
+        std::fs::write(
+            &path,
+            "This is a letter, and a long one, for SQLite looks at the first hundred bytes. ".repeat(9),
+        )
+        .expect("written");
+        assert!(failure(dir.path()).contains("the file is no SQLite database"), "{}", failure(dir.path()));
+
+        std::fs::remove_file(&path).expect("removed");
+        let conn = Connection::open(&path).expect("a database");
+        conn.execute_batch("CREATE TABLE bookmarks (url TEXT)").expect("a table");
+        assert!(failure(dir.path()).contains("the database of another program"), "{}", failure(dir.path()));
+
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").expect("written");
+        assert!(failure(&file).starts_with("creating the store directory"), "{}", failure(&file));
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(dir.path()).expect("a new store");
+        let conn = store.connect_for_writing().expect("a connection");
+        conn.pragma_update(None, "user_version", schema::FORMAT + 1).expect("set");
+        let error = failure(dir.path());
+        assert!(error.contains("it has format 2, and this spanscore knows formats up to 1"), "{error}");
+    }
+
+    #[test]
+    fn two_openings_at_once_make_one_store() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let opened: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| Store::open(dir.path()))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        assert!(opened.iter().all(|store| store.as_ref().is_ok_and(|store| store.dictionary == 1)), "{opened:?}");
+    }
+
+    #[test]
+    fn one_process_works_on_a_run() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(dir.path()).expect("a new store");
+        let reader = store.reader().expect("a reader");
+        let run_id = spec("20260922-120000-00000a", 1, 1).run_id;
+        assert!(!reader.is_live(&run_id));
+        let lock = store.lock_run(&run_id).expect("it is free");
+        assert!(reader.is_live(&run_id));
+        let error = store.lock_run(&run_id).expect_err("it is taken").to_string();
+        let process = format!("run {run_id} is in use by another process (process {})", std::process::id());
+        assert!(error.starts_with(&process), "{error}");
+        drop(lock);
+        assert!(!reader.is_live(&run_id));
+        let _lock = store.lock_run(&run_id).expect("it is free again");
+    }
+
+    #[tokio::test]
+    async fn opening_sweeps_what_a_killed_planning_left_and_leaves_a_live_one_alone() {
+        let scene = Scene::planned(2, 1).await;
+        let half = spec("20260923-120000-00000b", 9, 1);
+        scene.tamper("INSERT INTO run (run_id, status) VALUES ('20260923-120000-00000b', 'running')");
+        scene.tamper("INSERT INTO planned SELECT id + (1 << 40), content, case_id, 0, NULL, NULL FROM planned");
+        let planned = || {
+            let conn = scene.store.connect_for_reading().expect("a connection");
+            conn.query_row("SELECT count(*) FROM planned", [], |row| row.get::<_, i64>(0)).expect("a count")
+        };
+        assert_eq!((planned(), scene.reader().runs().expect("runs").len()), (4, 1));
+        let live = lock::lock_planning(scene.store.dir(), &half.run_id).expect("a lock");
+        Store::open(scene.store.dir()).expect("opened");
+        assert_eq!(planned(), 4);
+        drop(live);
+        Store::open(scene.store.dir()).expect("opened");
+        assert_eq!(planned(), 2);
+    }
+}

@@ -362,3 +362,104 @@ impl Reader {
             .map_err(self.or())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Label, Predicted, RunEvent};
+    use crate::store::testing::{Scene, batch_root, completed, trial};
+
+    fn counts(scene: &Scene) -> OutboxCounts {
+        let counts = scene.reader().span_counts(&scene.run()).expect("counts").remove("jaeger").expect("jaeger");
+        assert_eq!(counts.stored, counts.delivered + counts.pending + counts.rejected + counts.not_sampled);
+        counts
+    }
+
+    async fn ack(scene: &Scene, signal: Signal, cursor: i64, [delivered, rejected, not_sampled]: [u64; 3]) {
+        let (run, destination) = (scene.run().number, "jaeger".to_owned());
+        let ack = Ack { run, destination, signal, cursor, delivered, rejected, not_sampled, duplicates: 0 };
+        scene.writer.acknowledge(ack).await.expect("acknowledged");
+    }
+
+    async fn register(scene: &Scene, signal: Signal) {
+        let config = serde_json::json!({ "endpoint": "http://127.0.0.1:4318" });
+        scene.writer.register_destination(&scene.spec.run_id, "jaeger", signal, &config).await.expect("registered");
+    }
+
+    #[tokio::test]
+    async fn spans_are_handed_out_in_order_and_open_ones_when_they_close() {
+        let scene = Scene::started(4, 1).await;
+        register(&scene, Signal::Traces).await;
+        for seq in 0..2 {
+            scene.record(trial(seq, 0, 0, completed(Predicted::Label(Label::True)))).await;
+        }
+        let run = scene.run().number;
+        let batch = |max| scene.reader().outbox_batch(run, "jaeger", Signal::Traces, max).expect("a batch");
+        assert_eq!((counts(&scene).stored, counts(&scene).pending), (6, 6), "two open roots among them");
+        let first = batch(3);
+        let names = |batch: &OutboxBatch| batch.spans.iter().map(|s| s.item.name.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(&first), ["chat lexical-baseline", "assess_claim", "chat lexical-baseline"]);
+        assert_eq!(format!("{:?}", first.resources), format!("{:?}", [&scene.spec.resource]));
+        ack(&scene, Signal::Traces, first.cursor, [1, 1, 1]).await;
+        assert_eq!(names(&batch(9)), ["assess_claim"]);
+        ack(&scene, Signal::Traces, batch(9).cursor, [1, 0, 0]).await;
+        assert!(batch(9).is_empty());
+        assert_eq!(counts(&scene).pending, 2);
+        scene.finish().await;
+        assert_eq!(names(&batch(9)), ["assess_claims_with_context", "evaluation_run"]);
+        assert!(batch(9).spans.iter().all(|span| !span.item.is_open()));
+        ack(&scene, Signal::Traces, batch(9).cursor, [2, 0, 0]).await;
+        let counts = counts(&scene);
+        assert_eq!((counts.delivered, counts.rejected, counts.not_sampled, counts.pending), (4, 1, 1, 0));
+    }
+
+    #[tokio::test]
+    async fn the_newest_span_is_not_lost_when_it_was_open() {
+        let scene = Scene::started(1, 1).await;
+        register(&scene, Signal::Traces).await;
+        scene.record(trial(0, 0, 0, completed(Predicted::Unparseable))).await;
+        scene.record(RunEvent::BatchStarted { root: Box::new(batch_root(3)) }).await;
+        let run = scene.run().number;
+        let batch = || scene.reader().outbox_batch(run, "jaeger", Signal::Traces, 99).expect("a batch");
+        ack(&scene, Signal::Traces, batch().cursor, [2, 0, 0]).await;
+        let ended = Box::new(crate::store::testing::ended(batch_root(3), 5));
+        scene.record(RunEvent::BatchFinished { root: ended }).await;
+        assert_eq!(batch().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_destination_registered_late_gets_everything() {
+        let scene = Scene::started(3, 1).await;
+        for seq in 0..3 {
+            scene.record(trial(seq, 0, 0, completed(Predicted::Label(Label::Nee)))).await;
+        }
+        scene.finish().await;
+        assert!(scene.reader().pending_everywhere().expect("a list").is_empty());
+        register(&scene, Signal::Traces).await;
+        register(&scene, Signal::Logs).await;
+        let pending = scene.reader().pending_everywhere().expect("a list");
+        let seen: Vec<_> = pending.iter().map(|p| (p.signal, p.counts.pending)).collect();
+        assert_eq!(seen, [(Signal::Traces, 8), (Signal::Logs, 6)]);
+        assert_eq!(pending[0].config["endpoint"], "http://127.0.0.1:4318");
+
+        // Records of one trial stay together.
+        let run = scene.run().number;
+        let batch = || scene.reader().outbox_batch(run, "jaeger", Signal::Logs, 3).expect("a batch");
+        assert_eq!(batch().logs.len(), 2);
+        let mut delivered = 0;
+        while !batch().is_empty() {
+            delivered += batch().len() as u64;
+            ack(&scene, Signal::Logs, batch().cursor, [2, 0, 0]).await;
+        }
+        assert_eq!(delivered, 6);
+        let all = scene.reader().outbox_counts(&scene.run()).expect("counts").remove("jaeger").expect("jaeger");
+        assert_eq!((all.stored, all.delivered, all.pending), (14, 6, 8));
+    }
+
+    #[tokio::test]
+    async fn a_destination_that_is_not_registered_is_an_error() {
+        let scene = Scene::started(1, 1).await;
+        let error = scene.reader().outbox_batch(1, "nowhere", Signal::Logs, 1).expect_err("unknown");
+        assert!(error.to_string().contains("`nowhere`"), "{error}");
+    }
+}

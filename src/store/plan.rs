@@ -9,7 +9,7 @@ use std::fs::File;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
-use super::work::{Done, Work};
+use super::apply::{Done, Work};
 use super::codec::{self, put_varint};
 use super::error::{Attempt, StoreError};
 use super::lock;
@@ -210,15 +210,14 @@ pub(super) fn insert(
                 Some(id)
             }
         };
-        let content = match find_content(conn, &case.digest).map_err(or)? {
-            Some(id) => id,
-            None => {
-                let body = match &case.content {
-                    Content::Encoded(blob) => Cow::Borrowed(blob),
-                    Content::Known { claim, context } => Cow::Owned(encode_content(dictionary, claim, context)),
-                };
-                insert_content.insert(params![hash_of(&case.digest), case.digest.as_bytes(), *body]).map_err(or)?
-            }
+        let content = if let Some(id) = find_content(conn, &case.digest).map_err(or)? {
+            id
+        } else {
+            let body = match &case.content {
+                Content::Encoded(blob) => Cow::Borrowed(blob),
+                Content::Known { claim, context } => Cow::Owned(encode_content(dictionary, claim, context)),
+            };
+            insert_content.insert(params![hash_of(&case.digest), case.digest.as_bytes(), *body]).map_err(or)?
         };
         let id = pack(run, TrialKey { seq: case.seq, repeat: 0 })?;
         let expected = case.expected.map(|label| label.index() as i64);

@@ -336,3 +336,83 @@ fn next_score(rows: &mut rusqlite::Rows<'_>) -> rusqlite::Result<Option<(i64, us
     };
     rows.next()?.map(read).transpose()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Outcome, Predicted};
+    use crate::store::testing::{Scene, completed, failed, plan, spec, trial};
+
+    #[tokio::test]
+    async fn facts_come_by_case_and_repeat_whatever_the_order_of_commits() {
+        let scene = Scene::started(3, 2).await;
+        for (seq, repeat) in [(2, 1), (0, 0), (1, 1), (0, 1)] {
+            scene.record(trial(seq, repeat, 0, completed(Predicted::Label(Label::Nee)))).await;
+        }
+        scene.record(trial(1, 0, 0, failed())).await;
+        let (reader, run) = (scene.reader(), scene.run());
+        let mut facts = Vec::new();
+        reader.for_each_fact(&run, |fact| facts.push(fact)).expect("facts");
+        let keys: Vec<_> = facts.iter().map(|fact| (fact.key.seq, fact.key.repeat)).collect();
+        assert_eq!(keys, [(0, 0), (0, 1), (1, 0), (1, 1), (2, 1)]);
+        assert_eq!(facts[0].group, facts[2].group, "cases 0 and 1 share a group");
+        assert_ne!(facts[0].group, facts[4].group);
+        assert_eq!(facts[4].expected, Some(Label::Nee));
+        let scored = |value, label: &str| Some(ScoreFact::Scored { value: Some(value), label: Some(label.to_owned()) });
+        assert_eq!(facts[4].scores, [scored(1.0, "pass"), scored(1.0, "pass")]);
+        assert_eq!(facts[0].scores, [scored(0.0, "fail"), scored(1.0, "pass")]);
+        assert_eq!(
+            (facts[2].outcome, &facts[2].scores),
+            (OutcomeKind::Failed, &vec![Some(ScoreFact::Skipped), Some(ScoreFact::Failed)])
+        );
+        assert_eq!((facts[4].latency_ns, facts[4].usage.input_tokens), (3_000_000, Some(102)));
+    }
+
+    #[tokio::test]
+    async fn done_trials_are_completed_or_failed_ones() {
+        let scene = Scene::started(2, 2).await;
+        scene.record(trial(0, 1, 0, completed(Predicted::Unparseable))).await;
+        scene.record(trial(1, 0, 0, failed())).await;
+        scene.record(trial(1, 1, 0, Outcome::Skipped { reason: "budget".to_owned() })).await;
+        let (reader, run) = (scene.reader(), scene.run());
+        let set = |failed_too| {
+            let done = reader.done_trials(&run, failed_too).expect("a set");
+            let keys = [(0, 0), (0, 1), (1, 0), (1, 1)];
+            let held = keys.into_iter().filter(|(seq, repeat)| done.contains(TrialKey { seq: *seq, repeat: *repeat }));
+            (held.collect::<Vec<_>>(), done.len())
+        };
+        assert_eq!(set(false), (vec![(0, 1)], 1));
+        assert_eq!(set(true), (vec![(0, 1), (1, 0)], 2));
+    }
+
+    #[tokio::test]
+    async fn runs_are_found_by_id_prefix_name_and_age() {
+        let scene = Scene::planned(0, 1).await;
+        for (id, name, later) in [("20260923-120000-00000b", "night", 1), ("20260924-120000-00000c", "night", 2)] {
+            let mut spec = spec(id, 0, 1);
+            spec.name = name.to_owned();
+            spec.started_unix_nano += later;
+            plan(&scene.writer, &spec).await;
+        }
+        let reader = scene.reader();
+        for (text, wanted) in [
+            ("latest", "20260924-120000-00000c"),
+            ("latest~2", "20260922-120000-00000a"),
+            ("night", "20260924-120000-00000c"),
+            ("demo", "20260922-120000-00000a"),
+            ("20260923", "20260923-120000-00000b"),
+            ("20260923-120000-00000b", "20260923-120000-00000b"),
+        ] {
+            assert_eq!(reader.resolve_run(text).expect(text).spec.run_id.as_str(), wanted, "{text}");
+        }
+        let ambiguous = reader.resolve_run("2026092").expect_err("three").to_string();
+        assert!(ambiguous.contains("20260923-120000-00000b (night), 20260922-120000-00000a (demo)"), "{ambiguous}");
+        for text in ["", "latest~3", "latest~x", "nightly"] {
+            let unknown = reader.resolve_run(text).expect_err("none").to_string();
+            assert!(
+                unknown.starts_with(&format!("no run `{text}` in the store; the newest are 20260924")),
+                "{unknown}"
+            );
+        }
+    }
+}

@@ -146,3 +146,73 @@ pub(super) fn vacuum(conn: &Connection) -> rusqlite::Result<()> {
     // The file shrinks when the log is moved into it; where a reader prevents that, the next checkpoint does it.
     conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::model::{Label, Predicted};
+    use crate::store::StoreError;
+    use crate::store::outbox::Signal;
+    use crate::store::testing::{Scene, case, completed, plan, spec, trial};
+
+    /// How many rows each table has.
+    fn rows(scene: &Scene) -> Vec<(String, i64)> {
+        let conn = scene.store.connect_for_reading().expect("a connection");
+        let tables: Vec<String> = conn
+            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name")
+            .and_then(|mut find| find.query_map([], |row| row.get(0))?.collect())
+            .expect("tables");
+        let count = |table: &String| conn.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0));
+        tables.iter().map(|table| (table.clone(), count(table).expect("a count"))).collect()
+    }
+
+    #[tokio::test]
+    async fn a_removed_run_leaves_nothing_that_is_its_own() {
+        let scene = Scene::planned(2, 1).await;
+        let before = rows(&scene);
+        let other = Scene { spec: spec("20260923-120000-00000b", 5000, 1), ..scene };
+        plan(&other.writer, &other.spec).await;
+        other.start_session(1).await;
+        other
+            .record(crate::model::RunEvent::BatchStarted { root: Box::new(crate::store::testing::batch_root(2)) })
+            .await;
+        for seq in 0..20 {
+            other.record(trial(seq, 0, 0, completed(Predicted::Label(Label::True)))).await;
+        }
+        other.finish().await;
+        let config = serde_json::json!({});
+        other.writer.register_destination(&other.spec.run_id, "x", Signal::Logs, &config).await.expect("registered");
+        let size = || {
+            let conn = other.store.connect_for_reading().expect("a connection");
+            conn.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0)).expect("a count")
+        };
+
+        let lock = other.store.lock_run(&other.spec.run_id).expect("a lock");
+        let refused = other.writer.remove_run(&other.spec.run_id).await.expect_err("it is live");
+        assert!(matches!(refused, StoreError::RunInUse { .. }), "{refused}");
+        drop(lock);
+        let large = size();
+        other.writer.remove_run(&other.spec.run_id).await.expect("removed");
+        assert_eq!(rows(&other), before);
+        assert!(size() * 2 < large, "{} of {large} pages", size());
+        let file = std::fs::metadata(other.store.path()).expect("the file").len();
+        assert_eq!(file, size() as u64 * 4096, "what is free was given back");
+        assert_eq!(other.reader().runs().expect("runs").len(), 1);
+        let shared = other.reader().case_everywhere(&case(1).id).expect("rows");
+        assert_eq!(shared[0].claim, case(1).claim, "content that another run shares stays");
+    }
+
+    #[tokio::test]
+    async fn a_plan_that_is_dropped_leaves_nothing() {
+        let scene = Scene::planned(2, 1).await;
+        let before = rows(&scene);
+        let (writer, spec) = (scene.writer.clone(), spec("20260923-120000-00000b", 5000, 1));
+        let error = tokio::task::spawn_blocking(move || {
+            let mut planner = writer.plan(&spec.run_id);
+            (0..4999).for_each(|seq| planner.add(&case(seq)).expect("a case"));
+            planner.finish(&spec).expect_err("a case is missing").to_string()
+        });
+        let error = error.await.expect("no panic");
+        assert!(error.ends_with("it has 4999 cases and its dataset 5000"), "{error}");
+        assert_eq!(rows(&scene), before);
+    }
+}

@@ -18,7 +18,7 @@ pub(super) const START: u64 = 1_790_000_000_000_000_000;
 
 /// A store in a directory that goes away with it.
 pub(super) struct Scene {
-    pub(super) dir: TempDir,
+    pub(super) _dir: TempDir,
     pub(super) store: Store,
     pub(super) writer: Writer,
     pub(super) spec: RunSpec,
@@ -32,7 +32,7 @@ impl Scene {
         let writer = store.writer().expect("a writer");
         let spec = spec("20260922-120000-00000a", cases, repeat);
         plan(&writer, &spec).await;
-        Self { dir, store, writer, spec }
+        Self { _dir: dir, store, writer, spec }
     }
 
     /// The same with its first session and batch open.

@@ -379,6 +379,52 @@ fn prefix_range(text: &str) -> Option<([u8; 16], [u8; 16])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Label, Predicted, TrialKey};
+    use crate::query::{Schema, parse, parse_sort};
+    use crate::store::testing::{Scene, case_id, completed, evaluator, failed, span_ids, trace_id, trial};
+
+    #[tokio::test]
+    async fn traces_are_listed_filtered_and_opened() {
+        let scene = Scene::started(3, 1).await;
+        scene.record(trial(0, 0, 0, completed(Predicted::Label(Label::True)))).await;
+        scene.record(trial(1, 0, 0, completed(Predicted::Label(Label::True)))).await;
+        scene.record(trial(2, 0, 0, failed())).await;
+        scene.finish().await;
+        let reader = scene.reader();
+        let rows = reader.traces(None, None, None).expect("traces");
+        let roots: Vec<_> = rows.iter().map(|row| (row.root.as_str(), row.operations, row.errors)).collect();
+        assert_eq!(roots, [("assess_claims_with_context", 7, 1), ("evaluation_run", 1, 0)]);
+        let batch = &rows[0];
+        assert_eq!((batch.duration_ns, batch.service.as_deref()), (899, Some("spanscore")));
+        assert_eq!(batch.case_ids, [0, 1, 2].map(case_id));
+        assert_eq!(batch.scores[&evaluator("label_match")], 0.5, "the failed trial has no score");
+
+        let check = |query: &str, wanted: usize| {
+            let expr = parse(query, &Schema::traces()).expect(query);
+            let sort = parse_sort("-operations", &Schema::traces()).expect("a key");
+            assert_eq!(reader.traces(Some(&expr), Some(&sort), Some(9)).expect("traces").len(), wanted, "{query}");
+        };
+        check("status = error", 1);
+        check("error = 429 and errors = 1", 1);
+        check("error = timeout", 0);
+        check("score.label_match < 1 and case = case-2", 1);
+        check("attr.\"gen_ai.response.model\" = lexical-baseline", 1);
+        check("text ~ \"Claim 1 mentions\"", 1);
+        check("root = evaluation_run", 1);
+        check("service = spanscore and run = 20260922-120000-00000a", 2);
+        check("operations > 1", 1);
+
+        let trace = reader.trace("0202").expect("the trace");
+        assert_eq!(&trace.row, batch);
+        assert_eq!((trace.spans.len(), trace.spans[0].parent_span_id), (7, None));
+        assert_eq!(format!("{:?}", trace.resource), format!("{:?}", scene.spec.resource));
+        let span = span_ids(TrialKey { seq: 1, repeat: 0 }, 0).0;
+        let wrong = Evaluation::assertion(false).because("answered True");
+        assert_eq!(trace.scores[&span][&evaluator("label_match")], wrong);
+        let ambiguous = reader.trace("0").expect_err("two traces begin so").to_string();
+        assert!(ambiguous.contains(&trace_id(1).to_string()), "{ambiguous}");
+        assert!(matches!(reader.trace("ff"), Err(StoreError::UnknownTrace { .. })));
+    }
 
     #[test]
     fn a_prefix_may_end_within_a_byte() {

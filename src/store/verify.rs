@@ -270,3 +270,74 @@ fn json(value: Option<&Value>) -> serde_json::Value {
         Some(other) => format!("{other:?}").into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TrialKey;
+    use crate::model::{Label, Outcome, Predicted};
+    use crate::store::bundle::number_of;
+    use crate::store::testing::{Scene, case_id, completed, failed, span_ids, trace_id, trial};
+
+    const KEY: TrialKey = TrialKey { seq: 1, repeat: 0 };
+
+    /// Four trials with two scores each, and a skipped one.
+    async fn scene() -> Scene {
+        let scene = Scene::started(5, 1).await;
+        for seq in 0..3 {
+            scene.record(trial(seq, 0, 0, completed(Predicted::Label(Label::True)))).await;
+        }
+        scene.record(trial(3, 0, 0, failed())).await;
+        scene.record(trial(4, 0, 0, Outcome::Skipped { reason: "budget".to_owned() })).await;
+        scene.finish().await;
+        scene
+    }
+
+    async fn check(tamper: &str, missing: &[(SpanId, &str)], mismatched: &[&str], linked: u64) {
+        let scene = scene().await;
+        if !tamper.is_empty() {
+            assert_eq!(scene.tamper(tamper), 1, "{tamper}");
+        }
+        let found = scene.reader().verify(&scene.run()).expect("a verification");
+        let spans: Vec<_> = found.missing.iter().map(|m| (m.span_id, m.what)).collect();
+        let attributes: Vec<_> = found.mismatched.iter().map(|m| m.attribute.as_str()).collect();
+        assert_eq!((spans.as_slice(), attributes.as_slice()), (missing, mismatched), "{tamper}");
+        assert_eq!((found.scores, found.linked), (8, linked), "{tamper}");
+        assert_eq!(found.is_good(), missing.is_empty() && mismatched.is_empty());
+        for entry in &found.missing {
+            assert!(entry.trace_id.is_none_or(|id| id == trace_id(2)) && entry.scores.len() == 2, "{entry:?}");
+        }
+        for entry in &found.mismatched {
+            assert_eq!((&entry.case_id, entry.trace_id, entry.span_id), (&case_id(1), trace_id(2), span_ids(KEY, 0).0));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_whole_run_is_linked() {
+        check("", &[], &[], 8).await;
+    }
+
+    #[tokio::test]
+    async fn each_lost_span_is_named_once() {
+        let (claim, chat) = span_ids(KEY, 0);
+        let root = SpanId::from_bytes([2; 8]);
+        let delete = |id: SpanId| format!("DELETE FROM span WHERE span_id = {}", number_of(id));
+        check(&delete(claim), &[(claim, "assess_claim")], &[], 6).await;
+        check(&delete(chat), &[(chat, "chat")], &[], 6).await;
+        check(&delete(root), &[(root, "parent")], &[], 0).await;
+        let payload = "DELETE FROM payload WHERE id = (SELECT payload FROM span WHERE span_id = ";
+        check(&format!("{payload}{})", number_of(claim)), &[(claim, "attributes")], &[], 6).await;
+        check("DELETE FROM trace WHERE root LIKE 'assess%'", &[(SpanId::from_bytes([0; 8]), "trace")], &[], 0).await;
+    }
+
+    #[tokio::test]
+    async fn each_attribute_that_differs_is_named_once() {
+        let trial = format!("trial = {}", crate::store::schema::pack(1, KEY).expect("a key"));
+        let update = |set: &str| format!("UPDATE score SET {set} WHERE evaluator = 0 AND {trial}");
+        check(&update("value = 1.0"), &[], &["spanscore.score.label_match"], 7).await;
+        check(&update("label = 'pass'"), &[], &["spanscore.label.label_match"], 7).await;
+        check(&update("value = NULL"), &[], &["spanscore.score.label_match"], 7).await;
+        let failed = update("state = 1, value = NULL, label = NULL");
+        check(&failed, &[], &["spanscore.score.label_match", "spanscore.label.label_match"], 7).await;
+    }
+}

@@ -12,8 +12,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::apply::Applier;
-use super::work::{Done, Work};
+use super::apply::{Applier, Done, Work};
 use super::bundle::{Bundle, TrialRow};
 use super::error::{Attempt, StoreError};
 use super::open::Store;
@@ -187,7 +186,7 @@ impl Writer {
                 let evaluators = Arc::clone(&self.shared.evaluators.lock().unwrap_or_else(PoisonError::into_inner));
                 Work::Trial {
                     bundle: Bundle::encode(dictionary, spans, &logs),
-                    trial: TrialRow::encode(dictionary, *trial, &evaluators)?,
+                    trial: Box::new(TrialRow::encode(dictionary, *trial, &evaluators)?),
                 }
             }
             RunEvent::BatchFinished { root: span } => Work::BatchFinished { root: root(span) },
@@ -379,11 +378,13 @@ mod tests {
         scene.record(RunEvent::BatchStarted { root: Box::new(batch_root(3)) }).await;
         // Killed here: another process goes on.
         let writer = scene.store.writer().expect("a second writer");
-        let spec = Box::new(scene.spec.clone());
+        let mut spec = Box::new(scene.spec.clone());
+        spec.model = "another".to_owned();
         writer
             .record(RunEvent::SessionStarted { spec, root: Box::new(session_root(4)) })
             .await
             .expect("a second session");
+        assert_eq!(scene.run().spec.model, "another");
         let (reader, run) = (scene.reader(), scene.run());
         assert_eq!((run.status, run.spans_created), (RunStatus::Running, 6));
         assert_eq!(reader.spans_stored(&run).expect("a count"), 6);
@@ -461,7 +462,9 @@ mod tests {
             let mut event = trial(seq, 0, 0, RIGHT);
             if let RunEvent::TrialFinished { trial, spans, .. } = &mut event {
                 trial.trace_id = trace_id(102);
-                spans.iter_mut().for_each(|span| span.trace_id = trace_id(102));
+                for span in spans {
+                    span.trace_id = trace_id(102);
+                }
             }
             writer.record(event).await
         };

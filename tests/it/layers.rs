@@ -63,7 +63,8 @@ fn each_library_has_its_place() {
         let code = before_tests(&text);
         for (needle, places) in PLACES {
             if code.lines().any(|line| !is_comment(line) && line.contains(needle))
-                && !places.iter().any(|place| shown.contains(place)) {
+                && !places.iter().any(|place| shown.contains(place))
+            {
                 wrong.push(format!("{shown}: {needle}"));
             }
         }
@@ -74,7 +75,9 @@ fn each_library_has_its_place() {
 #[test]
 fn attribute_names_are_spelled_in_one_file() {
     let mut wrong = Vec::new();
-    for (path, text) in sources().into_iter().filter(|(path, _)| !path.ends_with("trace/semconv.rs") && !path.ends_with("fixture.rs")) {
+    for (path, text) in
+        sources().into_iter().filter(|(path, _)| !path.ends_with("trace/semconv.rs") && !path.ends_with("fixture.rs"))
+    {
         // A query's example may name an attribute: that is the user's language, not ours.
         let lines = before_tests(&text).lines().enumerate();
         for (number, line) in lines.filter(|(_, line)| !is_comment(line) && !line.contains("attr.")) {

@@ -14,8 +14,9 @@ fn payload(store: &Connection) -> (i64, Vec<u8>) {
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .expect("a payload");
-    let dictionary: Vec<u8> =
-        store.query_row("SELECT content FROM dictionary WHERE id = ?1", [body[0]], |row| row.get(0)).expect("its dictionary");
+    let dictionary: Vec<u8> = store
+        .query_row("SELECT content FROM dictionary WHERE id = ?1", [body[0]], |row| row.get(0))
+        .expect("its dictionary");
     let mut reader = zstd::stream::read::Decoder::with_dictionary(&body[1..], &dictionary).expect("zstd");
     let mut plain = Vec::new();
     std::io::Read::read_to_end(&mut reader, &mut plain).expect("decompressed");
@@ -87,7 +88,8 @@ fn content_and_keys_stay_out_of_the_spans() {
     assert!(output.status.success());
     let attributes = |scratch: &Scratch| {
         let traces = scratch.json(&["traces"]);
-        let id = traces.as_array().expect("a list").iter().find(|t| t["operations"] != 1).expect("a batch")["trace_id"].clone();
+        let id = traces.as_array().expect("a list").iter().find(|t| t["operations"] != 1).expect("a batch")["trace_id"]
+            .clone();
         scratch.json(&["trace", id.as_str().expect("an id")]).to_string()
     };
     let quiet = attributes(&scratch);

@@ -116,7 +116,8 @@ fn an_identical_request_is_answered_from_the_cache() {
     let case = scratch.json(&["cases", "latest"])[0].clone();
     assert_eq!(case["attempts"], 0);
     let trace = scratch.json(&["trace", case["trace_id"].as_str().expect("an id")]);
-    let chat = trace["spans"].as_array().expect("spans").iter().find(|s| s["name"] == "chat m").expect("a call").clone();
+    let chat =
+        trace["spans"].as_array().expect("spans").iter().find(|s| s["name"] == "chat m").expect("a call").clone();
     assert_eq!(chat["attributes"]["spanscore.cached"], true);
     assert_eq!(chat["links"][0]["trace_id"], paid, "linked to the trace that paid");
 }
