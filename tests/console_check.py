@@ -32,11 +32,6 @@ SPAN_ID = re.compile(r"0x(?!0{16})[0-9a-f]{16}")
 EVALUATORS = ["label_match", "valid_label", "abstention"]
 
 
-def results(prefix, value=True):
-    keys = {"name": str, "score.value": float, "score.label": str, "explanation": str}
-    return {f"{prefix}{key}": kind for key, kind in keys.items()}
-
-
 # Attributes of each kind of span in order, with their types; those with "?" may be absent.
 CHAT = {
     "gen_ai.operation.name": str, "gen_ai.provider.name": str, "gen_ai.system": str, "gen_ai.request.model": str,

@@ -84,8 +84,6 @@ def main():
             low, high = accuracy["ci95"]
             verdict = "above" if low > majority else "below" if high < majority else "not told apart from"
             note(f"{name}: {verdict} the majority class, {majority:.3f}")
-            for term in ("lowest",):
-                note(f"{name}: {len(json.loads(out)[term])} lowest cases shown")
 
         gold = rows(data / "replay" / "wice_cases.jsonl")
         group_of = {row["id"]: row["group"] for row in gold}
