@@ -357,8 +357,8 @@ fn exit_of(summary: &Summary, completed: u64) -> Exit {
 /// The reports: one document or one text each. With the console exporter on stdout they go to stderr.
 fn print(context: &Context, reports: &[Report], stdout_taken: bool) -> anyhow::Result<()> {
     match (context.format, reports) {
-        (Format::Json, [one]) => context.print_json(one),
-        (Format::Json, many) => context.print_json(&many),
+        (Format::Json, [one]) => context.print_json(one)?,
+        (Format::Json, many) => context.print_json(&many)?,
         (Format::Text, many) => {
             for report in many {
                 let text = report::terminal::render(report, context.style);
@@ -367,11 +367,11 @@ fn print(context: &Context, reports: &[Report], stdout_taken: bool) -> anyhow::R
                 } else {
                     context.print(&text).context("printing the report")?;
                 }
-                for hint in report::terminal::hints(report) {
-                    context.hint(&hint);
-                }
             }
-            Ok(())
         }
     }
+    for hint in reports.iter().flat_map(report::terminal::hints) {
+        context.hint(&hint);
+    }
+    Ok(())
 }

@@ -16,6 +16,7 @@ mod csv;
 mod error;
 mod jsonl;
 mod label;
+mod runs;
 mod parquet;
 mod scifact;
 mod select;

@@ -8,7 +8,8 @@ use super::columns::Role;
 use super::error::{DatasetError, Problem, ProblemKind, nearest};
 use super::select::{Choice, Selection, next_case};
 use super::source::{RowReader, Source};
-use super::twins::{First, Hashes, Twins, push_tight};
+use super::runs::SortedRuns;
+use super::twins::{First, Hashes, Twins};
 use crate::model::{Case, Digest, Label};
 use crate::query::Field;
 
@@ -126,7 +127,7 @@ struct Findings {
     rows: u64,
     cases: u64,
     labels: LabelCounts,
-    digests: Vec<[u8; 32]>,
+    digests: SortedRuns<[u8; 32]>,
     errors: Problems,
     warnings: Problems,
 }
@@ -138,7 +139,7 @@ impl Findings {
             rows: 0,
             cases: 0,
             labels: LabelCounts::default(),
-            digests: Vec::new(),
+            digests: SortedRuns::default(),
             errors: Problems::default(),
             warnings: Problems::default(),
         }
@@ -152,7 +153,7 @@ impl Findings {
     fn select(&mut self, case: &Case) {
         self.cases += 1;
         self.labels.add(case.expected);
-        push_tight(&mut self.digests, *case.digest.as_bytes());
+        self.digests.push(*case.digest.as_bytes());
     }
 
     /// Warnings of one case.
@@ -219,9 +220,8 @@ impl Findings {
         }
     }
 
-    fn survey(mut self, columns: Vec<String>) -> Survey {
-        self.digests.sort_unstable();
-        let digest = self.digests.iter().fold(Sha256::new(), Sha256::chain_update).finalize();
+    fn survey(self, columns: Vec<String>) -> Survey {
+        let digest = self.digests.into_sorted().fold(Sha256::new(), Sha256::chain_update).finalize();
         let mut survey = Survey {
             cases: self.cases,
             rows: self.rows,

@@ -5,15 +5,8 @@
 
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 
+use super::runs::SortedRuns;
 use crate::model::{Case, Label};
-
-/// Grows by an eighth at a time instead of doubling, for there may be millions.
-pub(super) fn push_tight<T>(list: &mut Vec<T>, item: T) {
-    if list.len() == list.capacity() {
-        list.reserve_exact((list.len() / 8).max(1024));
-    }
-    list.push(item);
-}
 
 fn id_hash(case: &Case) -> u64 {
     BuildHasherDefault::<DefaultHasher>::new().hash_one(case.id.as_str())
@@ -26,19 +19,20 @@ fn pair_hash(case: &Case) -> u64 {
 /// The hashes of all cases.
 #[derive(Debug, Default)]
 pub(super) struct Hashes {
-    ids: Vec<u64>,
-    pairs: Vec<u64>,
+    ids: SortedRuns<u64>,
+    pairs: SortedRuns<u64>,
 }
 
 impl Hashes {
     pub(super) fn add(&mut self, case: &Case) {
-        push_tight(&mut self.ids, id_hash(case));
-        push_tight(&mut self.pairs, pair_hash(case));
+        self.ids.push(id_hash(case));
+        self.pairs.push(pair_hash(case));
     }
 
     /// What occurs more than once; nothing if all cases differ.
     pub(super) fn twins(self) -> Option<Twins> {
-        let twins = Twins { ids: Repeated::new(self.ids), pairs: Repeated::new(self.pairs) };
+        let twins =
+            Twins { ids: Repeated::new(self.ids.into_sorted()), pairs: Repeated::new(self.pairs.into_sorted()) };
         (!twins.ids.hashes.is_empty() || !twins.pairs.hashes.is_empty()).then_some(twins)
     }
 }
@@ -76,18 +70,14 @@ struct Repeated {
 }
 
 impl Repeated {
-    fn new(mut hashes: Vec<u64>) -> Self {
-        hashes.sort_unstable();
-        let mut kept = 0;
-        for index in 1..hashes.len() {
-            let hash = hashes[index];
-            if hash == hashes[index - 1] && (kept == 0 || hashes[kept - 1] != hash) {
-                hashes[kept] = hash;
-                kept += 1;
+    fn new(sorted: impl Iterator<Item = u64>) -> Self {
+        let (mut hashes, mut before) = (Vec::new(), None);
+        for hash in sorted {
+            if before == Some(hash) && hashes.last() != Some(&hash) {
+                hashes.push(hash);
             }
+            before = Some(hash);
         }
-        hashes.truncate(kept);
-        hashes.shrink_to_fit();
         let firsts = vec![None; hashes.len()];
         Self { hashes, firsts }
     }
@@ -114,7 +104,9 @@ mod tests {
         fn repeated_hashes_are_those_that_occur_twice(hashes in proptest::collection::vec(0u64..12, 0..40)) {
             let wanted: Vec<u64> =
                 (0..12).filter(|hash| hashes.iter().filter(|other| *other == hash).count() > 1).collect();
-            prop_assert_eq!(Repeated::new(hashes).hashes, wanted);
+            let mut sorted = hashes;
+            sorted.sort_unstable();
+            prop_assert_eq!(Repeated::new(sorted.into_iter()).hashes, wanted);
         }
     }
 }

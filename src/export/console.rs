@@ -1,5 +1,5 @@
 //! Spans and log records as the console exporters of OpenTelemetry's Python SDK print them, so that what reads the one
-//! reads the other. JSON as such is left to [`super::python_json`].
+//! reads the other. JSON as such is left to `python_json`.
 //!
 //! Where Python would not print at all (bytes on a span make it raise), bytes appear as base64, as they do on its log
 //! records; in a resource they appear as hex, as there.

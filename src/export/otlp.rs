@@ -1,5 +1,5 @@
 //! The OTLP destination: turns batches into requests, sends them by HTTP or gRPC, and splits what is too large. What a
-//! single answer means is decided in [`super::otlp_http`] and [`super::otlp_grpc`].
+//! single answer means is decided in `otlp_http` and `otlp_grpc`.
 
 use std::ops::Range;
 

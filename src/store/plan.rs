@@ -80,7 +80,9 @@ impl Planner {
     /// Adds a case. Cases come in the order of their `seq`.
     pub fn add(&mut self, case: &Case) -> Result<(), StoreError> {
         let known = self.connect()?;
-        let content = if find_content(known, &case.digest).is_ok_and(|id| id.is_some()) {
+        // Only compressing is worth a look whether the store has the texts already.
+        let large = case.claim.len() + case.context.len() >= codec::COMPRESS_TEXT_FROM;
+        let content = if large && find_content(known, &case.digest).is_ok_and(|id| id.is_some()) {
             Content::Known { claim: case.claim.clone(), context: case.context.clone() }
         } else {
             Content::Encoded(encode_content(self.store.dictionary(), &case.claim, &case.context))

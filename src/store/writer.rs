@@ -25,11 +25,11 @@ use crate::model::{EvaluatorId, RunEvent, RunId};
 const GROUP: usize = 512;
 
 /// With fewer steps of trials than this at hand, the thread waits a moment for more.
-const ENOUGH: usize = 48;
+const ENOUGH: usize = 24;
 
 /// That moment. Each commit writes the last page of every table again, so that a few trials more per commit save much; a
 /// model call takes far longer.
-const LINGER: Duration = Duration::from_millis(1);
+const LINGER: Duration = Duration::from_micros(250);
 
 /// How many steps may wait. More than a group, so that the next one gathers while one is committed.
 const QUEUE: usize = 2 * GROUP;

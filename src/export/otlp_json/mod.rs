@@ -1,8 +1,8 @@
-//! OTLP's JSON form: [`encode`] writes it strictly, [`decode`] reads what real SDKs send.
+//! OTLP's JSON form: `encode` writes it strictly, `decode` reads what real SDKs send.
 //!
 //! Source: OTLP 1.11, "JSON Protobuf Encoding". Ids are hex, not base64; 64-bit integers are decimal strings;
 //! enumerations are numbers; names are in lowerCamelCase. The `serde` support of opentelemetry-proto is not used, because
-//! it writes NaN as null and refuses forms that SDKs send. Transport is left to [`super::otlp_http`].
+//! it writes NaN as null and refuses forms that SDKs send. Transport is left to `otlp_http`.
 
 mod decode;
 mod encode;
