@@ -235,27 +235,41 @@ impl Courier {
         read.map_err(|error| problem(Box::new(error)))?.map_err(problem)
     }
 
-    /// Hands over a batch until all of it is settled.
+    /// Hands over a batch until all of it is settled. What stays unsettled although the destination may have got it will be
+    /// handed over again by whoever goes on: it is counted now, for nobody will know then.
     async fn settle(&mut self, mut batch: Batch, positions: &[i64]) -> Result<(), Stop> {
         let mut ledger = self.sample(&mut batch, positions);
+        let ended = self.hand_over(&mut batch, &mut ledger).await;
+        let duplicates = if ended.is_err() { ledger.take_doubts() } else { 0 };
+        if duplicates > 0 {
+            self.write_down(Settled { duplicates, ..Settled::default() }).await?;
+        }
+        ended
+    }
+
+    async fn hand_over(&mut self, batch: &mut Batch, ledger: &mut Ledger) -> Result<(), Stop> {
         let mut failures = 0;
         let mut failures_since_over = 0;
         loop {
             if batch.items.is_empty() {
-                return self.acknowledge(&mut ledger).await;
+                return self.acknowledge(ledger).await;
             }
             let over = self.state.borrow().until.is_some();
             // Only this and the waits are cut off when time is up: an acknowledgement, once due, is always written.
             let delivery = tokio::select! {
                 biased;
-                delivery = self.destination.deliver(&batch) => delivery,
-                () = time_is_up(self.state.clone()) => return Err(Stop::Time),
+                delivery = self.destination.deliver(batch) => delivery,
+                () = time_is_up(self.state.clone()) => {
+                    // The request is on its way, and its answer will find nobody.
+                    ledger.doubt(batch.items.len() as u64);
+                    return Err(Stop::Time);
+                }
             };
             let settled = delivery.settled().min(batch.items.len() as u64);
             ledger.settle(&delivery, settled);
             if settled > 0 {
                 batch.items.drop_front(settled as usize);
-                self.acknowledge(&mut ledger).await?;
+                self.acknowledge(ledger).await?;
                 (failures, failures_since_over) = (0, 0);
             }
             let Delivery { rejection, retry, halt, ambiguous, .. } = delivery;
@@ -298,7 +312,13 @@ impl Courier {
 
     /// Writes down what is settled, as far as a cursor can say it.
     async fn acknowledge(&self, ledger: &mut Ledger) -> Result<(), Stop> {
-        let Some(settled) = ledger.close_settled() else { return Ok(()) };
+        match ledger.close_settled() {
+            Some(settled) => self.write_down(settled).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn write_down(&self, settled: Settled) -> Result<(), Stop> {
         let Settled { cursor, delivered, rejected, not_sampled, duplicates } = settled;
         let acknowledgement = Acknowledgement {
             destination: self.destination.name().to_owned(),
@@ -357,218 +377,5 @@ async fn time_is_up(mut state: watch::Receiver<State>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-
-    use async_trait::async_trait;
-
-    use super::*;
-    use crate::export::destination::{Items, Scope};
-    use crate::export::sampler::Rule;
-    use crate::model::{Span, SpanId, TraceId};
-
-    /// Spans in memory, at the positions 10, 20, …, or two spans at each.
-    #[derive(Default)]
-    struct Memory {
-        spans: Mutex<Vec<(i64, Span)>>,
-        acknowledged: Mutex<Vec<Acknowledgement>>,
-    }
-
-    impl Memory {
-        fn with(count: u64) -> Arc<Self> {
-            let memory = Arc::new(Self::default());
-            memory.add(count, 1);
-            memory
-        }
-
-        fn add(&self, count: u64, at_each: u64) {
-            let mut spans = self.spans.lock().unwrap();
-            let before = spans.len() as u64;
-            for i in before..before + count {
-                let mut id = [0; 16];
-                id[8..].copy_from_slice(&(i << 60 | 1).to_be_bytes());
-                let position = (i / at_each + 1) as i64 * 10;
-                spans.push((position, Span::open(TraceId::from_bytes(id), SpanId::from_bytes([1; 8]), None, "s", i)));
-            }
-        }
-
-        fn total(&self) -> (i64, [u64; 4]) {
-            let all = self.acknowledged.lock().unwrap();
-            let sum = |pick: fn(&Acknowledgement) -> u64| all.iter().map(pick).sum();
-            let counts = [sum(|a| a.delivered), sum(|a| a.rejected), sum(|a| a.not_sampled), sum(|a| a.duplicates)];
-            (all.last().map_or(0, |a| a.cursor), counts)
-        }
-    }
-
-    #[async_trait]
-    impl Outbox for Memory {
-        fn read(&self, _: &str, _: Signal, limit: usize) -> Result<Option<OutboxBatch>, OutboxError> {
-            let cursor = self.total().0;
-            let all = self.spans.lock().unwrap();
-            let (positions, spans): (Vec<_>, Vec<_>) =
-                all.iter().filter(|(position, _)| *position > cursor).take(limit).cloned().unzip();
-            let batch = Batch { resource: vec![], scope: Scope::own(), items: Items::Spans(spans) };
-            Ok((!positions.is_empty()).then_some(OutboxBatch { batch, positions }))
-        }
-
-        async fn acknowledge(&self, acknowledgement: Acknowledgement) -> Result<(), OutboxError> {
-            self.acknowledged.lock().unwrap().push(acknowledgement);
-            Ok(())
-        }
-    }
-
-    /// Answers by a script, then takes everything; remembers what came.
-    struct Scripted {
-        script: Mutex<VecDeque<Delivery>>,
-        seen: Mutex<Vec<Vec<u64>>>,
-    }
-
-    impl Scripted {
-        fn new(script: impl IntoIterator<Item = Delivery>) -> Arc<Self> {
-            Arc::new(Self { script: Mutex::new(script.into_iter().collect()), seen: Mutex::default() })
-        }
-    }
-
-    #[async_trait]
-    impl Destination for Scripted {
-        fn name(&self) -> &'static str {
-            "scripted"
-        }
-        fn takes(&self, signal: Signal) -> bool {
-            signal == Signal::Traces
-        }
-        async fn deliver(&self, batch: &Batch) -> Delivery {
-            let Items::Spans(spans) = &batch.items else { panic!("only spans were recorded") };
-            self.seen.lock().unwrap().push(spans.iter().map(|span| span.start_unix_nano).collect());
-            let next = self.script.lock().unwrap().pop_front();
-            next.unwrap_or_else(|| Delivery::complete(spans.len()))
-        }
-    }
-
-    const FAST: Pace = Pace {
-        linger: Duration::from_millis(1),
-        first_wait: Duration::from_millis(1),
-        longest_wait: Duration::from_millis(4),
-    };
-
-    fn start(outbox: &Arc<Memory>, destination: &Arc<Scripted>, sampler: &Sampler) -> Deliveries {
-        let outbox: Arc<dyn Outbox> = Arc::clone(outbox) as _;
-        Deliveries::start(&outbox, &[Arc::clone(destination) as _], sampler, &Ids::seeded(1), FAST)
-    }
-
-    async fn deliver(outbox: &Arc<Memory>, destination: &Arc<Scripted>) -> DeliveryReport {
-        let deliveries = start(outbox, destination, &Sampler::default());
-        let mut reports = deliveries.finish(Duration::from_secs(5)).await;
-        assert_eq!(reports.len(), 1);
-        reports.remove(0)
-    }
-
-    fn busy(after: Option<Duration>) -> Retry {
-        Retry { after, reason: "busy".into(), unreachable: false }
-    }
-
-    #[tokio::test]
-    async fn everything_arrives_in_order_and_is_acknowledged() {
-        let (outbox, destination) = (Memory::with(1100), Scripted::new([]));
-        let deliveries = start(&outbox, &destination, &Sampler::default());
-        let wake = deliveries.wake();
-        tokio::task::yield_now().await;
-        outbox.add(3, 1);
-        wake.now();
-        let report = deliveries.finish(Duration::from_secs(5)).await.remove(0);
-        assert!(report.complete && report.hint().is_none());
-        assert_eq!(report.delivered, 1103);
-        assert_eq!(outbox.total(), (11_030, [1103, 0, 0, 0]));
-        assert_eq!(destination.seen.lock().unwrap().concat(), (0..1103).collect::<Vec<_>>());
-    }
-
-    #[tokio::test]
-    async fn what_is_recorded_later_is_delivered_while_the_run_goes_on() {
-        let (outbox, destination) = (Memory::with(0), Scripted::new([]));
-        let deliveries = start(&outbox, &destination, &Sampler::default());
-        outbox.add(2, 1);
-        deliveries.wake().now();
-        for _ in 0..500 {
-            if outbox.total().0 == 20 {
-                return;
-            }
-            sleep(Duration::from_millis(2)).await;
-        }
-        panic!("{:?}", outbox.total());
-    }
-
-    #[tokio::test]
-    async fn a_failure_is_retried_and_a_lost_acknowledgement_counts_as_duplicates() {
-        let outbox = Memory::with(5);
-        let destination = Scripted::new([Delivery::later(busy(None), false), Delivery::later(busy(None), true)]);
-        let report = deliver(&outbox, &destination).await;
-        assert_eq!(outbox.total(), (50, [5, 0, 0, 5]));
-        assert_eq!((report.duplicates, report.problem, report.complete), (5, None, true));
-        assert_eq!(destination.seen.lock().unwrap().len(), 3);
-    }
-
-    #[tokio::test]
-    async fn what_was_taken_of_a_batch_is_not_sent_again() {
-        let outbox = Memory::with(6);
-        let first = Delivery { delivered: 2, rejected: 1, rejection: Some("bad".into()), ..Delivery::default() };
-        let destination = Scripted::new([first.and_then(Delivery::later(busy(None), false))]);
-        let report = deliver(&outbox, &destination).await;
-        assert_eq!(destination.seen.lock().unwrap()[1], [3, 4, 5]);
-        assert_eq!(outbox.total(), (60, [5, 1, 0, 0]));
-        assert_eq!(outbox.acknowledged.lock().unwrap()[0].cursor, 30);
-        assert_eq!(report.rejection.as_deref(), Some("bad"));
-    }
-
-    #[tokio::test]
-    async fn a_cursor_never_stands_between_items_recorded_together() {
-        let outbox = Memory::with(0);
-        outbox.add(6, 2);
-        let destination = Scripted::new([
-            Delivery { delivered: 3, retry: Some(busy(None)), ..Delivery::default() },
-            Delivery::halted("the key is wrong"),
-        ]);
-        let report = deliver(&outbox, &destination).await;
-        assert_eq!(outbox.total(), (10, [2, 0, 0, 0]), "the third span shares its position with the fourth");
-        assert!(!report.complete);
-        assert_eq!(
-            report.hint().unwrap(),
-            "scripted traces are left pending: the key is wrong; `spanscore export --pending` delivers them later"
-        );
-        let report = deliver(&outbox, &Scripted::new([])).await;
-        assert_eq!((outbox.total(), report.complete), ((30, [6, 0, 0, 0]), true));
-    }
-
-    #[tokio::test]
-    async fn what_is_not_sampled_is_passed_over_and_counted() {
-        let (outbox, destination) = (Memory::with(16), Scripted::new([]));
-        let sampler = Sampler { root: Rule::Ratio(0.25), parent: None };
-        let report = start(&outbox, &destination, &sampler).finish(Duration::from_secs(5)).await.remove(0);
-        assert_eq!(outbox.total(), (160, [4, 0, 12, 0]));
-        assert_eq!((report.delivered, report.not_sampled), (4, 12));
-        let nothing = Sampler { root: Rule::AlwaysOff, parent: None };
-        let (outbox, destination) = (Memory::with(16), Scripted::new([]));
-        start(&outbox, &destination, &nothing).finish(Duration::from_secs(5)).await;
-        assert_eq!(outbox.total(), (160, [0, 0, 16, 0]));
-        assert!(destination.seen.lock().unwrap().is_empty(), "an empty batch is not sent");
-    }
-
-    #[tokio::test]
-    async fn nobody_listening_is_given_up_early() {
-        let refused = || Delivery::later(Retry { after: None, reason: "refused".into(), unreachable: true }, false);
-        let (outbox, destination) = (Memory::with(3), Scripted::new((0..9).map(|_| refused())));
-        let deliveries = start(&outbox, &destination, &Sampler::default());
-        let report = deliveries.finish(Duration::from_hours(1)).await.remove(0);
-        assert_eq!(destination.seen.lock().unwrap().len(), 2);
-        assert_eq!((report.problem.as_deref(), report.complete), (Some("refused"), false));
-        assert_eq!(outbox.total(), (0, [0; 4]));
-    }
-
-    #[tokio::test]
-    async fn a_wait_beyond_the_deadline_is_not_begun() {
-        let later = Delivery::later(busy(Some(Duration::from_mins(5))), false);
-        let (outbox, destination) = (Memory::with(3), Scripted::new([later]));
-        let deliveries = start(&outbox, &destination, &Sampler::default());
-        let report = deliveries.finish(Duration::from_millis(100)).await.remove(0);
-        assert_eq!((report.problem.as_deref(), report.complete), (Some("busy"), false));
-    }
-}
+#[path = "delivery_tests.rs"]
+mod tests;

@@ -25,7 +25,7 @@ struct Entry {
 }
 
 /// What an acknowledgement says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Settled {
     pub(super) cursor: i64,
     pub(super) delivered: u64,
@@ -66,6 +66,14 @@ impl Ledger {
         self.in_doubt = count;
     }
 
+    /// How many of the items that are still in the books the destination has got, or may have got: those in doubt, and
+    /// those settled at a position that is settled in part. Each is told once.
+    pub(super) fn take_doubts(&mut self) -> u64 {
+        let doubts = self.in_doubt + std::mem::take(&mut self.delivered);
+        self.in_doubt = 0;
+        doubts
+    }
+
     /// Takes out the positions all of whose items are settled. Items of a position that is settled in part stay in the
     /// books: were they counted now and the process killed, they would be delivered and counted again.
     pub(super) fn close_settled(&mut self) -> Option<Settled> {
@@ -73,8 +81,7 @@ impl Ledger {
         let mut settled: Option<Settled> = None;
         while let Some(entry) = self.open.pop_front_if(|entry| entry.sampled <= unaccounted) {
             unaccounted -= entry.sampled;
-            let so_far =
-                settled.get_or_insert(Settled { cursor: 0, delivered: 0, rejected: 0, not_sampled: 0, duplicates: 0 });
+            let so_far = settled.get_or_insert_default();
             so_far.cursor = entry.position;
             so_far.not_sampled += entry.not_sampled;
             // Which of the items were rejected is not known, so the count is laid on the first.

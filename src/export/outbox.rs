@@ -35,7 +35,7 @@ pub struct Acknowledgement {
     pub destination: String,
     /// Of which signal.
     pub signal: Signal,
-    /// The new position.
+    /// The new position; 0 leaves the cursor where it is.
     pub cursor: i64,
     /// Taken.
     pub delivered: u64,
