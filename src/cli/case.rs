@@ -34,6 +34,14 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
     let known: BTreeSet<String> = rows.iter().map(|row| of(&row.run_id)).collect();
     let dataset = args.dataset.clone().unwrap_or_else(|| of(&rows[0].run_id));
     rows.retain(|row| of(&row.run_id) == dataset);
+    // Two files may share a name and an id: only what has the newest one's texts is the same case.
+    let all = rows.len();
+    if let Some(first) = rows.first().map(|row| (row.claim.clone(), row.context.clone(), row.expected)) {
+        rows.retain(|row| (&row.claim, &row.context, row.expected) == (&first.0, &first.1, first.2));
+    }
+    if all > rows.len() {
+        ctx.say(&format!("{} trials of another case of that id (other texts or label) are left out", all - rows.len()));
+    }
     let names = known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     let history = documents::case_history(&dataset, &rows)
         .ok_or_else(|| anyhow!("no run of a dataset `{dataset}` has a case `{}`; it is known in {names}", args.case))?;
@@ -45,7 +53,7 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
                 ctx.hint(&format!("several datasets have a case of that id: {names}; choose with --dataset NAME"));
             }
             if let Some(trace_id) = history.runs.iter().find_map(|trial| trial.trace_id) {
-                ctx.hint(&format!("spanscore trace {trace_id}"));
+                ctx.next([format!("spanscore trace {trace_id}")]);
             }
         }
     }

@@ -1,8 +1,9 @@
 //! `spanscore cases`: the trials of a run, worst first.
 
 use super::{Context, Exit, Format};
-use crate::query::{self, Schema};
+use crate::query::{self, Field, Schema};
 use crate::report::{documents, lists};
+use crate::store::rows::RunRow;
 
 /// List the cases of a run, worst first, with their trace ids
 #[derive(Debug, clap::Args)]
@@ -30,6 +31,7 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
     let sort = args.sort.as_deref().map(|text| query::parse_sort(text, &schema)).transpose()?;
     let reader = ctx.store()?.reader()?;
     let run = reader.resolve_run(&args.run)?;
+    known_evaluators(&run, filter.iter().flat_map(query::Expr::fields).chain(sort.as_ref().map(|key| &key.field)))?;
     match ctx.format {
         Format::Json => {
             let rows = reader.cases(&run, filter.as_ref(), sort.as_ref(), args.limit)?;
@@ -51,4 +53,17 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Success)
+}
+
+/// A score of an evaluator that the run does not have is a slip, and no case has it.
+fn known_evaluators<'f>(run: &RunRow, fields: impl Iterator<Item = &'f Field>) -> anyhow::Result<()> {
+    for field in fields {
+        if let Field::Score(id) | Field::Label(id) = field
+            && !run.spec.evaluators.iter().any(|spec| spec.id == *id)
+        {
+            let known: Vec<&str> = run.spec.evaluators.iter().map(|spec| spec.id.as_str()).collect();
+            anyhow::bail!("run {} has no evaluator `{id}`; it has {}", run.spec.run_id, known.join(", "));
+        }
+    }
+    Ok(())
 }

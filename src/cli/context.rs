@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::config::Environment;
 use crate::report::Style;
+use crate::report::terminal::shell_word;
 use crate::store::{Store, StoreError};
 
 /// How results are printed.
@@ -32,16 +33,23 @@ enum Color {
 #[derive(Debug, Clone, Args)]
 pub(super) struct Globals {
     /// Folder of the store
-    #[arg(long, global = true, env = "SPANSCORE_STORE", default_value = ".spanscore", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        env = "SPANSCORE_STORE",
+        default_value = ".spanscore",
+        value_name = "DIR"
+    )]
     store: PathBuf,
     /// How results are printed
-    #[arg(long, global = true, value_enum, default_value_t)]
+    #[arg(long, global = true, help_heading = "Global options", value_enum, default_value_t)]
     format: Format,
     /// Colour in text output
-    #[arg(long, global = true, value_enum, default_value_t)]
+    #[arg(long, global = true, help_heading = "Global options", value_enum, default_value_t)]
     color: Color,
     /// Print results only: no progress, no hints
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = "Global options")]
     quiet: bool,
 }
 
@@ -58,6 +66,8 @@ pub struct Context {
     pub quiet: bool,
     /// The process's environment.
     pub env: Environment,
+    /// The command line, without the program's name.
+    pub args: Vec<String>,
 }
 
 impl Context {
@@ -72,7 +82,14 @@ impl Context {
         let columns = env.get("COLUMNS").and_then(|text| text.parse().ok());
         let width = columns.or_else(|| terminal_size::terminal_size().map(|(w, _)| usize::from(w.0))).unwrap_or(120);
         let style = Style { color, width: width.clamp(60, 200) };
-        Self { store_dir: globals.store, format: globals.format, style, quiet: globals.quiet, env }
+        Self {
+            store_dir: globals.store,
+            format: globals.format,
+            style,
+            quiet: globals.quiet,
+            env,
+            args: std::env::args().skip(1).collect(),
+        }
     }
 
     /// Starts the program's own log: warnings to stderr unless SPANSCORE_LOG says otherwise.
@@ -108,6 +125,22 @@ impl Context {
     pub fn hint(&self, text: &str) {
         if !self.quiet {
             self.say(text);
+        }
+    }
+
+    /// Says what to run next: commands, made to find this store again.
+    pub fn next(&self, commands: impl IntoIterator<Item = String>) {
+        let store = match self.store_dir.to_str() {
+            // The default, or where the environment points anyway.
+            Some(dir) if dir == ".spanscore" || self.env.get("SPANSCORE_STORE") == Some(dir) => String::new(),
+            _ => format!(" --store {}", shell_word(&self.store_dir.display().to_string())),
+        };
+        for (i, command) in commands.into_iter().enumerate() {
+            let command = match command.strip_prefix("spanscore ") {
+                Some(rest) if !rest.contains("--store") => format!("spanscore{store} {rest}"),
+                _ => command,
+            };
+            self.hint(&format!("{} {command}", if i == 0 { "next:" } else { "     " }));
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Parser;
 
-use super::{Context, Exit};
+use super::{Context, Exit, Format};
 use crate::config::REFERENCE;
 
 const CLAIMS: &str = include_str!("../../datasets/starter.csv");
@@ -32,10 +32,16 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     }
     for (path, text) in &paths {
         write(path, text).with_context(|| format!("writing `{}`", path.display()))?;
-        context.print(&format!("wrote {}", path.display()))?;
+        if context.format == Format::Text {
+            context.print(&format!("wrote {}", path.display()))?;
+        }
+    }
+    if context.format == Format::Json {
+        context
+            .print_json(&serde_json::json!({ "written": paths.iter().map(|(path, _)| path).collect::<Vec<_>>() }))?;
     }
     let suite = args.folder.join("spanscore.toml");
-    context.hint(&format!("next: spanscore run {}", suite.display()));
+    context.next([format!("spanscore run {}", suite.display())]);
     Ok(Exit::Success)
 }
 

@@ -142,7 +142,13 @@ fn replay(model: &ModelPlan, store: &Path) -> anyhow::Result<ReplayModel> {
             response_id: a.response_id,
         })
     });
-    Ok(ReplayModel::from_answers(answers.collect::<Result<Vec<_>, _>>()?, name))
+    let answers = answers.collect::<Result<Vec<_>, _>>()?;
+    anyhow::ensure!(
+        !answers.is_empty(),
+        "run {} has no answers to replay; name another run, or a file",
+        run.spec.run_id
+    );
+    Ok(ReplayModel::from_answers(answers, name))
 }
 
 fn parameters(model: &ModelPlan) -> Parameters {

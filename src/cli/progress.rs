@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::llm::concurrency::Concurrency;
 use crate::model::{Outcome, RunEvent};
@@ -26,11 +26,13 @@ pub(super) struct Tally {
     cost: AtomicU64,
     /// The primary evaluator's place among a trial's scores.
     primary: usize,
+    /// Whether nothing is said of the first failure.
+    quiet: bool,
 }
 
 impl Tally {
-    pub(super) fn new(primary: usize) -> Self {
-        Self { primary, ..Self::default() }
+    pub(super) fn new(primary: usize, quiet: bool) -> Self {
+        Self { primary, quiet, ..Self::default() }
     }
 
     /// Takes note of an event.
@@ -39,7 +41,15 @@ impl Tally {
         let add = |counter: &AtomicU64, n: u64| _ = counter.fetch_add(n, Ordering::Relaxed);
         add(&self.done, 1);
         match trial.outcome {
-            Outcome::Failed(_) => add(&self.failed, 1),
+            Outcome::Failed(ref failure) => {
+                if self.failed.fetch_add(1, Ordering::Relaxed) == 0 && !self.quiet {
+                    super::context::note(&format!(
+                        "the first failed trial: {}: {}",
+                        failure.error_type,
+                        crate::report::text::clean(&failure.message)
+                    ));
+                }
+            }
             Outcome::Skipped { .. } => add(&self.skipped, 1),
             Outcome::Completed { .. } => {}
         }
@@ -53,12 +63,12 @@ impl Tally {
 
     fn line(&self, concurrency: &Concurrency) -> String {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let mut parts = Vec::new();
+        // The count of errors first: what a narrow terminal cuts off is at the end.
+        let mut parts = vec![format!("errors {}", get(&self.failed))];
         let judged = get(&self.judged);
         if judged > 0 {
             parts.push(format!("passing {:.1} %", 100.0 * get(&self.passed) as f64 / judged as f64));
         }
-        parts.push(format!("errors {}", get(&self.failed)));
         if get(&self.skipped) > 0 {
             parts.push(format!("skipped {}", get(&self.skipped)));
         }
@@ -106,11 +116,12 @@ impl Progress {
                 }
                 let done = before + tally.done.load(Ordering::Relaxed);
                 let line = tally.line(&concurrency);
+                let line = whole(done, planned, before, started.elapsed(), &line);
                 if terminal {
                     bar.set_position(done);
                     bar.set_message(line);
                 } else {
-                    write(&plain(done, planned, before, started.elapsed(), &line));
+                    write(&line);
                 }
             }
             bar.finish_and_clear();
@@ -131,14 +142,17 @@ impl Progress {
 fn bar(planned: u64, terminal: bool) -> ProgressBar {
     let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(planned), target);
-    let template = "{bar:24} {pos}/{len} · {per_sec} · ETA {eta} · {wide_msg}";
+    let template = "{bar:16} {wide_msg}";
     bar.with_style(ProgressStyle::with_template(template).expect("a valid template").progress_chars("━╸─"))
 }
 
-fn plain(done: u64, planned: u64, before: u64, elapsed: Duration, line: &str) -> String {
+fn whole(done: u64, planned: u64, before: u64, elapsed: Duration, line: &str) -> String {
     let rate = done.saturating_sub(before) as f64 / elapsed.as_secs_f64().max(1e-3);
     let left = planned.saturating_sub(done) as f64 / rate.max(1e-9);
-    let eta =
-        if rate > 0.0 { HumanDuration(Duration::from_secs_f64(left.min(1e7))).to_string() } else { "?".to_owned() };
-    format!("{done}/{planned} trials · {rate:.1}/s · ETA {eta} · {line}")
+    let eta = if rate > 0.0 {
+        humantime::format_duration(Duration::from_secs(left.min(1e7) as u64)).to_string()
+    } else {
+        "?".to_owned()
+    };
+    format!("{done}/{planned} · {rate:.1}/s · ETA {eta} · {line}")
 }

@@ -102,13 +102,17 @@ async fn run_all(
     let (mut reports, mut exit) = (Vec::new(), Exit::Success);
     // Runs of one call share a tag, so that they can be found together.
     let together = (plan.models.len() > 1).then(|| ambient.ids.run_id(ambient.now()).to_string());
-    for model in &plan.models {
+    for (started, model) in (1..).zip(&plan.models) {
         let one = One { args, context, plan, export, inputs, store, stop: &stop, ambient: &ambient };
         let (report, ended) = one.run(model, together.as_deref()).await?;
         exit = worse(exit, ended);
         reports.extend(report);
         if stop.requested() {
             exit = Exit::Signal(*signal.borrow());
+            let left: Vec<_> = plan.models.iter().skip(started).filter_map(|m| m.name.as_deref()).collect();
+            if !left.is_empty() {
+                context.say(&format!("not started: {}", left.join(", ")));
+            }
             break;
         }
     }
@@ -167,7 +171,7 @@ impl One<'_> {
                 let Inputs { source, selection, .. } = self.inputs;
                 let Begun { spec, lock, survey } = begin(template, source, selection, self.store, &writer)?;
                 for warning in inputs::warnings(&survey) {
-                    self.context.hint(&warning);
+                    self.context.say(&warning);
                 }
                 Start { spec, lock, past: Past::none() }
             }
@@ -181,7 +185,7 @@ impl One<'_> {
         let summary = summary?;
         drop(lock);
         for line in said {
-            self.context.hint(&line);
+            self.context.say(&line);
         }
         let reader = self.store.reader()?;
         let row = reader.resolve_run(run_id.as_str())?;
@@ -263,7 +267,7 @@ impl One<'_> {
             ConcurrencySetting::Fixed(n) => Concurrency::fixed(n),
         };
         let primary = spec.evaluators.iter().position(|e| e.id == spec.primary).unwrap_or(0);
-        let tally = Arc::new(Tally::new(primary));
+        let tally = Arc::new(Tally::new(primary, self.context.quiet));
         let hidden = self.context.quiet || self.args.no_progress;
         let progress = Progress::start(
             Arc::clone(&tally),
@@ -322,11 +326,29 @@ impl One<'_> {
     fn explain(&self, summary: &Summary, run_id: &RunId) {
         if let Some(refusal) = &summary.refusal {
             self.context.say(&format!("error: the endpoint refused the first call: {}", clean(refusal)));
-            self.context.hint(&format!("then go on: spanscore run --resume {run_id} (with the same flags)"));
         }
         if let Some(reason) = &summary.skip_reason {
-            self.context.hint(&format!("{} trials skipped: {reason}", summary.skipped));
+            self.context.say(&format!("{} trials skipped: {reason}", summary.skipped));
         }
+        if summary.status != RunStatus::Completed {
+            self.context.hint(&format!("to go on: {}", self.resume_command(run_id)));
+        }
+    }
+
+    /// The command line of this run, resuming it.
+    fn resume_command(&self, run_id: &RunId) -> String {
+        let mut words: Vec<String> = vec!["spanscore".to_owned()];
+        let mut args = self.context.args.iter().peekable();
+        while let Some(arg) = args.next() {
+            if arg == "--resume" {
+                // Its value, if it has one, is a run and not a flag.
+                args.next_if(|next| !next.starts_with('-'));
+            } else if !arg.starts_with("--resume=") {
+                words.push(report::terminal::shell_word(arg));
+            }
+        }
+        words.extend(["--resume".to_owned(), run_id.to_string()]);
+        words.join(" ")
     }
 
     /// Nothing but failures is more likely a wrong address than bad luck.
@@ -370,8 +392,8 @@ fn print(context: &Context, reports: &[Report], stdout_taken: bool) -> anyhow::R
             }
         }
     }
-    for hint in reports.iter().flat_map(report::terminal::hints) {
-        context.hint(&hint);
-    }
+    // How to go on with a run depends on its flags: `explain` has said it.
+    let hints = reports.iter().flat_map(report::terminal::hints);
+    context.next(hints.filter(|hint| !hint.contains("--resume")));
     Ok(())
 }

@@ -19,9 +19,7 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
         Format::Json => ctx.print_json(&report)?,
         Format::Text => {
             ctx.print(&terminal::render(&report, ctx.style))?;
-            for hint in terminal::hints(&report) {
-                ctx.hint(&hint);
-            }
+            ctx.next(terminal::hints(&report));
         }
     }
     Ok(Exit::Success)

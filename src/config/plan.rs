@@ -219,6 +219,14 @@ impl RunPlan {
         if batch_size == 0 {
             return Err(value("[workflow] batch_size", "0", "at least 1"));
         }
+        if let Some(bad) = flags.name.as_deref().filter(|name| {
+            name.trim().is_empty()
+                || *name == "latest"
+                || name.starts_with("latest~")
+                || name.chars().any(char::is_control)
+        }) {
+            return Err(value("--name", bad, "a name other than `latest`, of at least one visible character"));
+        }
         let max_cost = flags.max_cost.or(run.max_cost);
         if let Some(usd) = max_cost.filter(|usd| !(usd.is_finite() && *usd >= 0.0)) {
             return Err(value("--max-cost", &usd.to_string(), "an amount of US dollars, 0 or more"));

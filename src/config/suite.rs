@@ -192,7 +192,12 @@ impl Suite {
         toml::from_str(text).map_err(|e| SuiteError::Shape {
             path: shown.to_owned(),
             place: e.span().map_or_else(|| "unknown place".to_owned(), |span| place(text, span.start)),
-            message: with_nearest(e.message()),
+            message: match Path::new(shown).extension().and_then(|extension| extension.to_str()) {
+                Some("csv" | "tsv" | "json" | "jsonl" | "ndjson" | "parquet" | "gz" | "zst") => {
+                    format!("this is no suite but a dataset; run it with `spanscore run --dataset {shown}`")
+                }
+                _ => with_nearest(e.message()),
+            },
         })
     }
 

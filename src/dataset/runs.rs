@@ -56,7 +56,9 @@ mod tests {
         for n in [0, 1, RUN, RUN + 1, 3 * RUN + 17] {
             let items: Vec<u64> = (0..n as u64).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15) % 1000).collect();
             let mut runs = SortedRuns::default();
-            items.iter().for_each(|item| runs.push(*item));
+            for item in &items {
+                runs.push(*item);
+            }
             let mut wanted = items;
             wanted.sort_unstable();
             assert_eq!(runs.into_sorted().collect::<Vec<_>>(), wanted, "{n} items");

@@ -1,5 +1,7 @@
 //! Numbers, times and durations as people read them. What is unknown is shown as `–`, never as 0.
 
+use super::style::Style;
+use crate::model::TraceId;
 use crate::stats::Estimate;
 
 /// What stands for a value that is not there.
@@ -59,6 +61,15 @@ pub fn count(n: u64) -> String {
         shown.push(digit);
     }
     shown
+}
+
+/// A trace id, cut to a prefix that commands still understand where the terminal is narrow.
+pub fn trace_id(id: TraceId, style: Style) -> String {
+    let mut text = id.to_string();
+    if style.width < 110 {
+        text.truncate(12);
+    }
+    text
 }
 
 /// A score with as many digits as help: `1`, `0.75`, `0.8235`, `12.4`, `1234`.

@@ -58,7 +58,7 @@ pub fn cases(entries: &[CaseEntry], evaluators: &[String], style: Style) -> Stri
             (output(case), wrong(case).then_some(Tone::Bad)),
             (scores, None),
             (format::milliseconds(case.latency_ms), None),
-            (case.trace_id.map_or_else(|| ABSENT.to_owned(), |id| id.to_string()), Some(Tone::Faint)),
+            (case.trace_id.map_or_else(|| ABSENT.to_owned(), |id| format::trace_id(id, style)), Some(Tone::Faint)),
             (case.claim.clone(), None),
         ]);
     }
@@ -114,10 +114,13 @@ pub fn case(history: &CaseHistory, style: Style) -> String {
         }
     }
     out.push('\n');
-    let mut sheet =
-        Sheet::new(style, &["run", "started", ">repeat", "output", ">latency", "trace", "scores"]).flexible(6);
+    let mut sheet = Sheet::new(style, &["run", "started", ">repeat", "output", "scores", ">latency", "trace"]);
+    let mut evaluators: Vec<&str> =
+        history.runs.iter().flat_map(|trial| trial.scores.keys()).map(String::as_str).collect();
+    evaluators.sort_unstable();
+    evaluators.dedup();
     for trial in &history.runs {
-        let scores = trial.scores.iter().map(|(id, entry)| format!("{id} {}", score(Some(entry))));
+        let scores = evaluators.iter().map(|id| score(trial.scores.get(*id)));
         sheet.toned([
             (trial.run_id.as_ref().map_or_else(String::new, ToString::to_string), None),
             (
@@ -133,14 +136,17 @@ pub fn case(history: &CaseHistory, style: Style) -> String {
             ),
             (trial.repeat.to_string(), None),
             (output(trial), wrong(trial).then_some(Tone::Bad)),
+            (scores.collect::<Vec<_>>().join(" "), None),
             (format::milliseconds(trial.latency_ms), None),
-            (trial.trace_id.map_or_else(|| ABSENT.to_owned(), |id| id.to_string()), Some(Tone::Faint)),
-            (scores.collect::<Vec<_>>().join("  "), None),
+            (trial.trace_id.map_or_else(|| ABSENT.to_owned(), |id| format::trace_id(id, style)), Some(Tone::Faint)),
         ]);
     }
     out.push_str(&sheet.render(0));
+    put!(out, "scores: {}\n", clean(&evaluators.join(", ")));
     for trial in &history.runs {
-        let why = trial.scores.iter().filter_map(|(id, entry)| Some((id, entry.explanation.as_deref()?)));
+        // What passed needs no explanation.
+        let lost = trial.scores.iter().filter(|(_, entry)| entry.value.is_none_or(|value| value < 1.0));
+        let why = lost.filter_map(|(id, entry)| Some((id, entry.explanation.as_deref()?)));
         let reason = trial.reason.as_deref().map(|reason| (trial.status, reason));
         for (about, text) in reason.into_iter().chain(why.map(|(id, text)| (id.as_str(), text))) {
             let run = trial.run_id.as_ref().map_or("", |id| id.as_str());
@@ -163,7 +169,7 @@ pub fn traces(entries: &[TraceEntry], style: Style) -> String {
         };
         let scores: Vec<String> = trace.scores.iter().map(|(id, mean)| format!("{id} {mean:.3}")).collect();
         sheet.toned([
-            (trace.trace_id.to_string(), None),
+            (format::trace_id(trace.trace_id, style), None),
             (trace.start_time.replace('T', " ").get(..23).unwrap_or(ABSENT).to_owned(), None),
             (format::milliseconds(Some(trace.duration_ms)), None),
             (status, failed.then_some(Tone::Bad)),
@@ -243,9 +249,10 @@ mod tests {
         group
           bio-01
 
-        run                     started              repeat  output       latency  trace                             scores
-        20261122-154501-3f9a2c  2026-11-22 15:45:01       0  NEE          5.00 ms  0af7651916cd43dd8448eb211c80319c  label_match fail
-        20261122-154501-3f9a2c  2026-11-22 15:45:01       0  failed: 429  5.00 ms  0af7651916cd43dd8448eb211c80319c  label_match –
+        run                     started              repeat  output       scores  latency  trace
+        20261122-154501-3f9a2c  2026-11-22 15:45:01       0  NEE          fail    5.00 ms  0af7651916cd43dd8448eb211c80319c
+        20261122-154501-3f9a2c  2026-11-22 15:45:01       0  failed: 429  –       5.00 ms  0af7651916cd43dd8448eb211c80319c
+        scores: label_match
         20261122-154501-3f9a2c #0 label_match: expected False
         20261122-154501-3f9a2c #0 failed: rate limit reached
         20261122-154501-3f9a2c #0 label_match: no answer

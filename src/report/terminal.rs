@@ -274,14 +274,16 @@ fn spans(out: &mut String, spans: &Spans, style: Style) {
 }
 
 fn lowest(out: &mut String, report: &Report, style: Style) {
-    if report.lowest.is_empty() {
+    // The document lists the lowest whatever they are; a person looks for what went wrong.
+    let lowest: Vec<&LowCase> = report.lowest.iter().filter(|case| !passes(report, case)).collect();
+    if lowest.is_empty() {
         return;
     }
     let evaluators = report.evaluators.0.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>().join(" ");
     heading(out, style, &format!("Lowest cases (scores: {})", clean(&evaluators)));
     let several = report.run.repeat > 1;
     let mut sheet = Sheet::new(style, &["case", "expected", "output", "scores", "trace", "claim"]).flexible(5);
-    for case in &report.lowest {
+    for case in lowest {
         let id = if several { format!("{} #{}", case.case_id, case.repeat) } else { case.case_id.clone() };
         let output = case.output.map_or_else(
             || case.error.as_ref().map_or_else(|| ABSENT.to_owned(), |error| format!("failed: {error}")),
@@ -293,7 +295,7 @@ fn lowest(out: &mut String, report: &Report, style: Style) {
             (case.expected.unwrap_or(ABSENT).to_owned(), None),
             (output, wrong.then_some(Tone::Bad)),
             (scores(report, case), None),
-            (case.trace_id.map_or_else(|| ABSENT.to_owned(), |id| id.to_string()), Some(Tone::Faint)),
+            (case.trace_id.map_or_else(|| ABSENT.to_owned(), |id| format::trace_id(id, style)), Some(Tone::Faint)),
             (case.claim.clone(), None),
         ]);
     }
@@ -301,6 +303,11 @@ fn lowest(out: &mut String, report: &Report, style: Style) {
     if let Some(url) = report.lowest.first().and_then(|case| case.trace_url.as_deref()) {
         put!(out, "  trace of the first: {}\n", clean(url));
     }
+}
+
+/// Whether the primary evaluator found nothing wrong with a case.
+fn passes(report: &Report, case: &LowCase) -> bool {
+    case.scores.get(&report.run.primary).copied().flatten().is_some_and(|value| value >= 1.0)
 }
 
 /// The scores in the suite's order.
