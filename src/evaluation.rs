@@ -22,7 +22,7 @@ use crate::evaluator::{Evaluator, Registry, RegistryError};
 use crate::llm::Concurrency;
 use crate::model::{Case, DatasetRef, Digest, RunEvent, RunSpec};
 use crate::report::{self, Report};
-use crate::runner::{Cases, Job, Limits, Prior, Recorded, RunError, RunSink, SinkError, Stop, execute};
+use crate::runner::{Cases, Job, Limits, PlanDigest, Prior, Recorded, RunError, RunSink, SinkError, Stop, execute};
 use crate::store::{RunLock, Store, StoreError, Writer};
 use crate::trace::provider::Ambient;
 use crate::trace::semconv;
@@ -145,10 +145,11 @@ impl Evaluation {
 
     /// Runs it to its end and reads the report back from the store. Needs a multi-threaded tokio runtime.
     pub async fn run(self) -> Result<Report, EvaluationError> {
+        crate::evaluator::registry::distinct(self.evaluators.iter().map(|e| e.spec().id.as_str()))?;
         let store = Store::open(&self.store)?;
         let writer = store.writer()?;
         let Begun { spec, lock, .. } = begin(self.spec(), &self.source, &self.selection, &store, &writer)?;
-        let run_id = spec.run_id.clone();
+        let (run_id, plan_digest) = (spec.run_id.clone(), plan_digest(&spec));
         let cases = select(&self.source, &self.selection)?;
         let job = Job {
             spec,
@@ -162,6 +163,7 @@ impl Evaluation {
             parent: None,
             done: Arc::new(|_| false),
             prior: Prior::default(),
+            plan_digest,
         };
         let sink = Arc::new(StoreSink::new(writer.clone()));
         let summary = execute(job, Cases::read(cases), sink).await;
@@ -227,11 +229,30 @@ pub fn begin(
     let lock = store.lock_run(&spec.run_id)?;
     tokio::task::block_in_place(|| {
         let mut planner = writer.plan(&spec.run_id);
-        let survey = checked_survey(source, selection, |case| planner.add(case))?;
+        let mut digest = PlanDigest::default();
+        let survey = checked_survey(source, selection, |case| {
+            digest.add(case);
+            planner.add(case)
+        })?;
+        set_plan_digest(&mut spec, digest.digest());
         spec.dataset = DatasetRef { name: spec.dataset.name.clone(), digest: survey.digest, cases: survey.cases };
         planner.finish(&spec)?;
         Ok(Begun { spec, lock, survey })
     })
+}
+
+const PLAN_DIGEST: &str = "plan_digest";
+
+fn set_plan_digest(spec: &mut RunSpec, digest: Digest) {
+    if !spec.config.is_object() {
+        spec.config = serde_json::json!({});
+    }
+    spec.config[PLAN_DIGEST] = serde_json::json!(digest);
+}
+
+/// The digest of a run's cases in their planned order.
+pub fn plan_digest(spec: &RunSpec) -> Option<Digest> {
+    serde_json::from_value(spec.config.get(PLAN_DIGEST)?.clone()).ok()
 }
 
 /// A survey whose errors are an error.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::config::Environment;
 use crate::report::Style;
 use crate::report::terminal::shell_word;
+use crate::report::text::clean;
 use crate::store::{Store, StoreError};
 
 /// How results are printed.
@@ -144,27 +145,43 @@ impl Context {
         }
     }
 
-    /// Prints to stderr whatever is asked for.
+    /// Prints a rendered result to stderr, for stdout is taken.
+    pub fn show_aside(&self, text: &str) {
+        show(text);
+    }
+
+    /// Prints to stderr whatever is asked for, control bytes made visible.
     pub fn say(&self, text: &str) {
         note(text);
     }
 
     pub(super) fn error(&self, error: &anyhow::Error) {
-        let mut text = String::new();
-        for cause in error.chain() {
-            let cause = cause.to_string();
-            // Wrappers that print their source would say it twice.
-            if !text.contains(&cause) {
-                text.push_str(if text.is_empty() { "" } else { ": " });
-                text.push_str(&cause);
-            }
-        }
-        self.say(&format!("error: {text}"));
+        self.say(&format!("error: {}", in_words(error)));
     }
+}
+
+/// An error with its causes, each said once.
+pub(super) fn in_words(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        // Wrappers that print their source would say it twice.
+        if !text.contains(&cause) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// A line on stderr from a task that has no context at hand.
 pub(super) fn note(text: &str) {
+    // What an error quotes may hold control bytes of a file or a server.
+    let lines: Vec<_> = text.split('\n').map(clean).collect();
+    show(&lines.join("\n"));
+}
+
+fn show(text: &str) {
     // There is nowhere left to report that stderr is closed.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

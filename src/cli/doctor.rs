@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use serde::Serialize;
 
+use super::context::in_words;
 use super::inputs::{self, Inputs};
 use super::run::{export_plan, load_suite};
 use super::{Context, Exit, Format, model};
@@ -79,7 +80,7 @@ impl Checks {
         match result {
             Ok(value) => Some(value),
             Err(error) => {
-                let text = format!("{error:#}");
+                let text = in_words(&error);
                 let (message, hint) = match text.split_once("; ") {
                     Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
                     None => (text, None),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::json;
 
+use super::context::note;
 use super::{Context, Exit, Format};
 use crate::config::suite::TraceSection;
 use crate::config::{Environment, ModelPlan, RunPlan};
@@ -51,7 +52,7 @@ impl Inputs {
             parser_source: json!([plan.answer_pattern, plan.answer_labels]).to_string(),
             evaluators,
             primary: EvaluatorId::parse(plan.primary.clone())?,
-            capture: capture(plan.capture_content, env),
+            capture: capture(plan.capture_flag, plan.capture_suite, env),
         })
     }
 }
@@ -101,14 +102,24 @@ pub(super) fn suite_otlp(trace: &TraceSection) -> anyhow::Result<SuiteOtlp> {
 }
 
 /// `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` beats the suite; the flag beats both and means spans.
-fn capture(asked: Option<bool>, env: &Environment) -> Capture {
-    let spans = Capture { spans: true, events: false };
-    let variable = env.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT").map(str::to_ascii_uppercase);
-    match (asked, variable.as_deref()) {
-        (Some(true), _) | (None | Some(false), Some("TRUE" | "SPAN_ONLY")) => spans,
-        (_, Some("EVENT_ONLY")) => Capture { spans: false, events: true },
-        (_, Some("SPAN_AND_EVENT")) => Capture { spans: true, events: true },
-        _ => Capture::default(),
+fn capture(flag: bool, suite: bool, env: &Environment) -> Capture {
+    let none = Capture::default();
+    let spans = Capture { spans: true, ..none };
+    let asked = if suite { spans } else { none };
+    let name = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT";
+    match env.get(name).map(str::to_ascii_uppercase).as_deref() {
+        _ if flag => spans,
+        None => asked,
+        Some("TRUE" | "SPAN_ONLY") => spans,
+        Some("EVENT_ONLY") => Capture { events: true, ..none },
+        Some("SPAN_AND_EVENT") => Capture { spans: true, events: true },
+        Some("FALSE" | "NO_CONTENT") => none,
+        Some(other) => {
+            note(&format!(
+                "warning: {name} is `{other}`, expected true, SPAN_ONLY, EVENT_ONLY, SPAN_AND_EVENT, NO_CONTENT or false; ignored"
+            ));
+            asked
+        }
     }
 }
 
@@ -120,7 +131,7 @@ pub(super) fn describe(plan: &RunPlan, model: &ModelPlan, parameters: &Parameter
         "sample": plan.sample,
         "limit": plan.limit,
         "seed": plan.seed,
-        "base_url": model.base_url,
+        "base_url": model.base_url.as_deref().map(without_secrets),
         "deployment": model.deployment,
         "replay": model.replay,
         "parameters": parameters,
@@ -128,6 +139,17 @@ pub(super) fn describe(plan: &RunPlan, model: &ModelPlan, parameters: &Parameter
         "answer_pattern": plan.answer_pattern,
         "prompt": plan.prompt,
     })
+}
+
+/// Scheme, host, port and path of an address: user names, passwords and queries may be keys.
+fn without_secrets(url: &str) -> String {
+    let Ok(mut url) = reqwest::Url::parse(url) else { return "unreadable".to_owned() };
+    // These fail for addresses that can hold neither.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.set_fragment(None);
+    url.to_string()
 }
 
 /// What a survey found that is worth a word.

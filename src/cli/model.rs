@@ -27,6 +27,8 @@ pub(super) struct OpenModel {
     pub(super) name: String,
     pub(super) parameters: Parameters,
     pub(super) price: Option<Price>,
+    /// Closed when the run is to stop.
+    pub(super) limits: Arc<Limits>,
     /// SHA-256 of what decides its answers besides the prompt.
     pub(super) digest: Digest,
     /// Kept alive as long as the model is asked.
@@ -47,6 +49,7 @@ pub(super) async fn open(
         cached_input_per_million: p.cached_input_per_million,
     });
     let mut server = None;
+    let limits = Arc::new(Limits::new(plan.rpm, plan.tpm));
     let (inner, endpoint): (Box<dyn ChatModel>, String) = match model.provider {
         Provider::Replay => (Box::new(replay(model, store)?), model.replay.clone().unwrap_or_default()),
         Provider::Builtin => {
@@ -59,12 +62,12 @@ pub(super) async fn open(
             let started = BuiltinServer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
             let settings = HttpSettings::new(format!("http://{}/v1", started.address()), MODEL);
             server = Some(started);
-            (http(plan, settings, ambient)?, "builtin".to_owned())
+            (http(plan, settings, &limits, ambient)?, "builtin".to_owned())
         }
         Provider::OpenAi => {
             let url = model.base_url.clone().unwrap_or_else(|| OPENAI_URL.to_owned());
             let settings = HttpSettings::new(url.clone(), model.name.clone().unwrap_or_default());
-            (http(plan, with_key(settings, model)?, ambient)?, url)
+            (http(plan, with_key(settings, model)?, &limits, ambient)?, url)
         }
         Provider::Azure => {
             let url = model.base_url.clone().unwrap_or_default();
@@ -74,7 +77,7 @@ pub(super) async fn open(
                 api_version: model.api_version.clone().unwrap_or_else(|| AZURE_API_VERSION.to_owned()),
                 deployment: model.deployment.clone(),
             };
-            (http(plan, with_key(settings, model)?, ambient)?, url)
+            (http(plan, with_key(settings, model)?, &limits, ambient)?, url)
         }
     };
     let name = inner.endpoint().model.clone();
@@ -84,14 +87,18 @@ pub(super) async fn open(
         Some(folder) => Arc::new(CachedModel::new(inner, folder, &endpoint, ambient.ids.clone())?),
         None => Arc::from(inner),
     };
-    Ok(OpenModel { model, name, parameters, price, digest, _server: server })
+    Ok(OpenModel { model, name, parameters, price, limits, digest, _server: server })
 }
 
-fn http(plan: &RunPlan, mut settings: HttpSettings, ambient: &Ambient) -> anyhow::Result<Box<dyn ChatModel>> {
+fn http(
+    plan: &RunPlan,
+    mut settings: HttpSettings,
+    limits: &Arc<Limits>,
+    ambient: &Ambient,
+) -> anyhow::Result<Box<dyn ChatModel>> {
     settings.timeout_per_attempt = plan.timeout;
     settings.max_retries = plan.max_retries;
-    let limits = Arc::new(Limits::new(plan.rpm, plan.tpm));
-    Ok(Box::new(HttpModel::new(settings, limits, ambient.clone())?))
+    Ok(Box::new(HttpModel::new(settings, Arc::clone(limits), ambient.clone())?))
 }
 
 /// Adds the key; an endpoint that is not on this machine needs one.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::inputs::Inputs;
 use crate::config::RunFlags;
-use crate::evaluation::checked_survey;
+use crate::evaluation::{checked_survey, plan_digest};
 use crate::model::{DatasetRef, RunSpec, TrialKey};
-use crate::runner::Prior;
+use crate::runner::{PlanDigest, Prior};
 use crate::store::rows::{OutcomeKind, RunRow, ScoreFact};
 use crate::store::{Reader, RunLock, Store, StoreError};
 
@@ -43,23 +43,35 @@ pub(super) fn resume(
     inputs: &Inputs,
     store: &Store,
     flags: &RunFlags,
+    models: usize,
 ) -> anyhow::Result<Start> {
     let reader = store.reader()?;
-    let row = find(&reader, which, &template)?;
+    anyhow::ensure!(
+        which.is_empty() || models == 1,
+        "--resume {which} goes on with one run, and {models} models are asked for; leave the run's id out, or name one model"
+    );
+    let row = find(&reader, which, &template, models)?;
     let lock = store.lock_run(&row.spec.run_id)?;
     // Read again under the lock: another process may have gone on with it in between.
     let row = reader.resolve_run(row.spec.run_id.as_str())?;
+    let mut order = PlanDigest::default();
     let survey = tokio::task::block_in_place(|| {
-        checked_survey(&inputs.source, &inputs.selection, |_| Ok::<(), StoreError>(()))
+        checked_survey(&inputs.source, &inputs.selection, |case| {
+            order.add(case);
+            Ok::<(), StoreError>(())
+        })
     })?;
     let found = RunSpec {
         dataset: DatasetRef { name: template.dataset.name.clone(), digest: survey.digest, cases: survey.cases },
         ..template
     };
-    let (hard, soft) = differences(&row.spec, &found);
+    let (mut hard, soft) = differences(&row.spec, &found);
+    if hard.is_empty() && plan_digest(&row.spec).is_some_and(|planned| planned != order.digest()) {
+        hard.push("its cases stood in another order or had other ids".to_owned());
+    }
     anyhow::ensure!(
         hard.is_empty(),
-        "run {} cannot be resumed: {}; start a new run instead",
+        "run {} cannot be resumed: {}; --force does not help with that: start a new run",
         row.spec.run_id,
         hard.join("; ")
     );
@@ -85,11 +97,14 @@ pub(super) fn resume(
 }
 
 /// The run to resume: the one named, or the suite's newest.
-fn find(reader: &Reader, which: &str, template: &RunSpec) -> anyhow::Result<RunRow> {
+fn find(reader: &Reader, which: &str, template: &RunSpec, models: usize) -> anyhow::Result<RunRow> {
     if !which.is_empty() {
         return Ok(reader.resolve_run(which)?);
     }
-    let newest = reader.runs()?.into_iter().filter(|row| row.spec.suite == template.suite);
+    let newest = reader.runs()?.into_iter().filter(|row| {
+        // With several models the newest run may be another's.
+        row.spec.suite == template.suite && (models == 1 || row.spec.model_digest == template.model_digest)
+    });
     let newest = newest.max_by(|a, b| a.spec.started_unix_nano.cmp(&b.spec.started_unix_nano));
     newest.ok_or_else(|| anyhow::anyhow!("there is no run of suite `{}` to resume; leave --resume out", template.suite))
 }
@@ -136,8 +151,11 @@ fn differences(old: &RunSpec, new: &RunSpec) -> (Vec<String>, Vec<String>) {
 fn prior(reader: &Reader, row: &RunRow, retry_failed: bool) -> Result<Prior, StoreError> {
     let mut prior = Prior { sums: vec![(0.0, 0); row.spec.evaluators.len()], ..Prior::default() };
     reader.for_each_fact(row, |fact| {
-        prior.tokens += fact.usage.input_tokens.unwrap_or(0) + fact.usage.output_tokens.unwrap_or(0);
-        prior.cost_usd += fact.cost_usd.unwrap_or(0.0);
+        // Cached and recorded answers were paid elsewhere.
+        if fact.attempts > 0 {
+            prior.tokens += fact.usage.input_tokens.unwrap_or(0) + fact.usage.output_tokens.unwrap_or(0);
+            prior.cost_usd += fact.cost_usd.unwrap_or(0.0);
+        }
         let again = match fact.outcome {
             OutcomeKind::Completed(_) => false,
             OutcomeKind::Failed => retry_failed,

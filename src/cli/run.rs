@@ -62,7 +62,7 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     let store = Store::open(&context.store_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (reports, exit) = runtime.block_on(run_all(args, context, &plan, &export, &inputs, &store))?;
-    print(context, &reports, export.uses_console())?;
+    print(context, &reports, plan.models.len() > 1, export.uses_console())?;
     Ok(exit)
 }
 
@@ -104,7 +104,14 @@ async fn run_all(
     let together = (plan.models.len() > 1).then(|| ambient.ids.run_id(ambient.now()).to_string());
     for (started, model) in (1..).zip(&plan.models) {
         let one = One { args, context, plan, export, inputs, store, stop: &stop, ambient: &ambient };
-        let (report, ended) = one.run(model, together.as_deref()).await?;
+        let (report, ended) = match one.run(model, together.as_deref()).await {
+            // A signal beats what it brings about.
+            Err(error) if stop.requested() => {
+                context.error(&error);
+                (None, Exit::Success)
+            }
+            ended => ended?,
+        };
         exit = worse(exit, ended);
         reports.extend(report);
         if stop.requested() {
@@ -163,10 +170,17 @@ impl One<'_> {
             open.name
         );
         let workflow = self.workflow(&open);
+        let (stop, limits) = (self.stop.clone(), Arc::clone(&open.limits));
+        let closing = tokio::spawn(async move {
+            stop.wait().await;
+            limits.close();
+        });
         let writer = self.store.writer()?;
         let template = self.spec_template(model, &open, &workflow, together);
         let started = match &self.args.flags.resume {
-            Some(which) => resume::resume(which, template, self.inputs, self.store, &self.args.flags)?,
+            Some(which) => {
+                resume::resume(which, template, self.inputs, self.store, &self.args.flags, self.plan.models.len())?
+            }
             None => {
                 let Inputs { source, selection, .. } = self.inputs;
                 let Begun { spec, lock, survey } = begin(template, source, selection, self.store, &writer)?;
@@ -180,6 +194,7 @@ impl One<'_> {
         let run_id = spec.run_id.clone();
         let exporters = Exporters::start(self.export, self.store, &writer, &run_id).await?;
         let summary = self.execute(spec, workflow, &writer, &exporters, past).await;
+        closing.abort();
         let said = exporters.finish().await;
         writer.close().await?;
         let summary = summary?;
@@ -297,6 +312,7 @@ impl One<'_> {
         });
         let cases = crate::dataset::select(&self.inputs.source, &self.inputs.selection)
             .map_err(|e| RunError::Cases(Box::new(e)))?;
+        let plan_digest = crate::evaluation::plan_digest(&spec);
         let job = Job {
             spec,
             workflow: Arc::new(workflow),
@@ -313,6 +329,7 @@ impl One<'_> {
             parent,
             done: past.done,
             prior: past.prior,
+            plan_digest,
         };
         let summary = execute(job, Cases::read(cases), sink).await;
         progress.finish().await;
@@ -344,7 +361,10 @@ impl One<'_> {
                 // Its value, if it has one, is a run and not a flag.
                 args.next_if(|next| !next.starts_with('-'));
             } else if !arg.starts_with("--resume=") {
-                words.push(report::terminal::shell_word(arg));
+                // A flag is a word as it is; what follows its dashes may need quotes.
+                let name = arg.trim_start_matches('-');
+                let dashes = "-".repeat(arg.len() - name.len());
+                words.push(if name.is_empty() { dashes } else { dashes + &report::terminal::shell_word(name) });
             }
         }
         words.extend(["--resume".to_owned(), run_id.to_string()]);
@@ -377,15 +397,15 @@ fn exit_of(summary: &Summary, completed: u64) -> Exit {
 }
 
 /// The reports: one document or one text each. With the console exporter on stdout they go to stderr.
-fn print(context: &Context, reports: &[Report], stdout_taken: bool) -> anyhow::Result<()> {
+fn print(context: &Context, reports: &[Report], several: bool, stdout_taken: bool) -> anyhow::Result<()> {
     match (context.format, reports) {
-        (Format::Json, [one]) => context.print_json(one)?,
+        (Format::Json, [one]) if !several => context.print_json(one)?,
         (Format::Json, many) => context.print_json(&many)?,
         (Format::Text, many) => {
             for report in many {
                 let text = report::terminal::render(report, context.style);
                 if stdout_taken {
-                    context.say(&text);
+                    context.show_aside(&text);
                 } else {
                     context.print(&text).context("printing the report")?;
                 }

@@ -82,7 +82,7 @@ pub struct RunFlags {
     /// Continue a run that was stopped or killed (default: the suite's newest)
     #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "", help_heading = "Resume")]
     pub resume: Option<String>,
-    /// Resume although dataset, prompt, model or evaluators differ
+    /// Resume although prompt, model or evaluator versions differ (another dataset makes another run)
     #[arg(long, requires = "resume", help_heading = "Resume")]
     pub force: bool,
     /// On resume, try failed trials again

@@ -165,8 +165,10 @@ pub struct RunPlan {
     pub seed: u64,
     /// Folder of cached answers.
     pub cache: Option<PathBuf>,
-    /// Prompts and answers on spans; `None` leaves it to the environment.
-    pub capture_content: Option<bool>,
+    /// Whether a flag asks for prompts and answers on spans.
+    pub capture_flag: bool,
+    /// Whether the suite does; the environment stands between the two.
+    pub capture_suite: bool,
     /// Whether spans carry the latest names only.
     pub semconv_latest: bool,
     /// Where traces go besides the store; empty leaves it to the environment.
@@ -212,13 +214,11 @@ impl RunPlan {
             Some(other) => return Err(value("[trace] semconv", other, "dual or latest")),
         };
         let repeat = flags.repeat.or(run.repeat).unwrap_or(1);
-        if repeat == 0 {
-            return Err(value("[run] repeat", "0", "at least 1"));
-        }
+        within("[run] repeat", u64::from(repeat), 1, 1000)?;
         let batch_size = flags.batch_size.or(suite.workflow.batch_size).unwrap_or(8);
-        if batch_size == 0 {
-            return Err(value("[workflow] batch_size", "0", "at least 1"));
-        }
+        within("[workflow] batch_size", u64::from(batch_size), 1, 10_000)?;
+        within("[run] rpm", run.rpm.unwrap_or(1).into(), 1, u64::MAX)?;
+        within("[run] tpm", run.tpm.unwrap_or(1), 1, u64::MAX)?;
         if let Some(bad) = flags.name.as_deref().filter(|name| {
             name.trim().is_empty()
                 || *name == "latest"
@@ -260,16 +260,23 @@ impl RunPlan {
             max_duration: duration("--max-duration", flags.max_duration.as_ref().or(run.max_duration.as_ref()))?,
             seed: flags.seed.or(run.seed).unwrap_or(0),
             cache: flags.cache.clone().or_else(|| run.cache.as_deref().map(|path| suite.resolve(path))),
-            capture_content: if flags.capture_content { Some(true) } else { suite.trace.capture_content },
+            capture_flag: flags.capture_content,
+            capture_suite: suite.trace.capture_content.unwrap_or(false),
             semconv_latest,
-            trace_to: if flags.trace_to.is_empty() {
-                suite.trace.to.clone().unwrap_or_default()
-            } else {
-                flags.trace_to.clone()
-            },
+            trace_to: trace_to(flags, env, &suite),
             trace: suite.trace,
             tags,
         })
+    }
+}
+
+/// The flag's list, else the suite's where the environment says nothing.
+fn trace_to(flags: &RunFlags, env: &Environment, suite: &Suite) -> Vec<String> {
+    let said = env.get("OTEL_TRACES_EXPORTER").is_some() || env.get("OTEL_SDK_DISABLED") == Some("true");
+    match &suite.trace.to {
+        _ if !flags.trace_to.is_empty() => flags.trace_to.clone(),
+        Some(list) if !said => list.clone(),
+        _ => Vec::new(),
     }
 }
 
@@ -405,6 +412,11 @@ fn duration(place: &str, text: Option<&String>) -> Result<Option<Duration>, Plan
 
 fn missing(what: &str, hint: &str) -> PlanError {
     PlanError::Missing { what: what.to_owned(), hint: hint.to_owned() }
+}
+
+fn within(place: &str, n: u64, least: u64, most: u64) -> Result<(), PlanError> {
+    let expected = if most == u64::MAX { format!("at least {least}") } else { format!("{least} to {most}") };
+    if (least..=most).contains(&n) { Ok(()) } else { Err(value(place, &n.to_string(), &expected)) }
 }
 
 fn value(place: &str, found: &str, expected: &str) -> PlanError {

@@ -1,6 +1,6 @@
 //! Evaluator definitions as data: embedded ones, and those in `evaluators/` beside the suite, which replace them by id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,6 +50,12 @@ pub enum RegistryError {
         path: String,
         /// What is wrong.
         message: String,
+    },
+    /// An evaluator is named twice.
+    #[error("evaluator `{id}` is named twice; name it once")]
+    Twice {
+        /// Its id.
+        id: String,
     },
     /// A suite or flag names an evaluator that nobody defines.
     #[error("unknown evaluator `{id}`{hint}; known evaluators: {known}")]
@@ -121,6 +127,7 @@ impl Registry {
 
     /// The evaluators of these ids, in this order.
     pub fn select(&self, ids: &[String]) -> Result<Vec<Arc<dyn Evaluator>>, RegistryError> {
+        distinct(ids.iter().map(String::as_str))?;
         ids.iter().map(|id| self.get(id)).collect()
     }
 
@@ -159,6 +166,17 @@ impl Registry {
         self.add(Arc::new(CodeEvaluator { spec: spec_of(definition), code }));
         Ok(())
     }
+}
+
+/// Refuses an id that comes twice: a trial has one score of each evaluator.
+pub(crate) fn distinct<'i>(ids: impl Iterator<Item = &'i str>) -> Result<(), RegistryError> {
+    let mut seen = BTreeSet::new();
+    for id in ids {
+        if !seen.insert(id) {
+            return Err(RegistryError::Twice { id: id.to_owned() });
+        }
+    }
+    Ok(())
 }
 
 /// What decides a score goes into the digest; the description does not.

@@ -69,13 +69,16 @@ impl ScoreWriter {
             }
         }
         let primary = scores.get(self.primary);
-        if let Some(score) = primary.filter(|s| !matches!(s.evaluation, Evaluation::Skipped { .. })) {
+        if let Some(score) = primary.filter(|s| matches!(s.evaluation, Evaluation::Scored { .. })) {
             for (key, value) in result_attributes(&self.names[self.primary], score) {
                 span.attributes.push((key, value));
             }
         }
-        for ((score, names), identifier) in scores.iter().zip(&self.names).zip(&self.identifiers) {
-            inline(span, names, score, identifier);
+        // A list without gaps: readers take the numbers for places.
+        let scored = scores.iter().zip(&self.names).zip(&self.identifiers);
+        let scored = scored.filter(|((score, _), _)| matches!(score.evaluation, Evaluation::Scored { .. }));
+        for (((score, names), identifier), place) in scored.zip(&self.names) {
+            inline(span, names, place.inline, score, identifier);
         }
         let mut logs = Vec::with_capacity(scores.len());
         for (score, names) in scores.iter().zip(&self.names) {
@@ -140,9 +143,9 @@ fn result_attributes(names: &Names, score: &Score) -> Vec<(Key, Value)> {
     attributes
 }
 
-fn inline(span: &mut Span, names: &Names, score: &Score, identifier: &'static str) {
+fn inline(span: &mut Span, names: &Names, keys: [&'static str; 6], score: &Score, identifier: &'static str) {
     let Evaluation::Scored { value, label, explanation } = &score.evaluation else { return };
-    let [name_key, score_key, label_key, explanation_key, annotator_key, identifier_key] = names.inline;
+    let [name_key, score_key, label_key, explanation_key, annotator_key, identifier_key] = keys;
     span.set(name_key, names.id.to_string());
     if let Some(value) = value {
         span.set(score_key, value.get());

@@ -140,7 +140,9 @@ impl<M: ChatModel> ChatModel for CachedModel<M> {
             return ChatCall { result: Ok(reply), attempts: 0, failed_attempts: Vec::new() };
         }
         let call = self.inner.chat(request).await;
-        if let Ok(reply) = &call.result {
+        // A filtered answer is none: asked again, it may come.
+        let kept = call.result.as_ref().ok().filter(|reply| reply.finish_reason.as_deref() != Some("content_filter"));
+        if let Some(reply) = kept {
             let (trace_id, span_id) = request.span;
             let kept = Kept { reply: reply.clone(), trace_id, span_id };
             let token = self.ids.span_id();

@@ -68,6 +68,16 @@ impl AttemptFailure {
         }
     }
 
+    /// Nothing was sent, for the run was stopped before.
+    pub(super) fn not_started() -> Self {
+        Self {
+            error_type: super::NOT_STARTED.to_owned(),
+            status: None,
+            message: "the run was stopped before the first request was sent".to_owned(),
+            verdict: Verdict::Final,
+        }
+    }
+
     /// A request that could not even be built.
     pub(super) fn unsendable(message: &str) -> Self {
         Self {

@@ -20,6 +20,8 @@ pub struct Limits {
     tokens: Option<Bucket>,
     /// Before this moment no call may start, for the endpoint has said that nothing remains.
     blocked_until: Mutex<Option<Instant>>,
+    /// Set once no new call shall start.
+    closed: tokio::sync::watch::Sender<bool>,
 }
 
 impl Limits {
@@ -30,7 +32,19 @@ impl Limits {
             requests: requests_per_minute.map(|n| Bucket::new(f64::from(n.max(1)), 1.0)),
             tokens: tokens_per_minute.map(|n| Bucket::new(n.max(1) as f64, 6.0)),
             blocked_until: Mutex::new(None),
+            closed: tokio::sync::watch::Sender::new(false),
         }
+    }
+
+    /// Lets no new call start: those that wait to send their first request give up.
+    pub fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    /// Returns once no new call shall start.
+    pub(super) async fn closed(&self) {
+        // The sender lives as long as `self`, so that waiting cannot fail.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
     /// No limits but the endpoint's.

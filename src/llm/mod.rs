@@ -32,6 +32,9 @@ mod client_tests;
 #[cfg(test)]
 mod testserver;
 
+/// The class of a call that was given up before anything was sent: no failure, for nothing was tried.
+pub const NOT_STARTED: &str = "not_started";
+
 pub use builtin::BuiltinServer;
 pub use cache::CachedModel;
 pub use chat::{

@@ -115,7 +115,15 @@ where
         let mut this = self.clone();
         Box::pin(async move {
             loop {
-                this.limits.acquire(notes(|call| call.estimated_tokens)).await;
+                let (tokens, sent) = notes(|call| (call.estimated_tokens, call.attempts > 0));
+                tokio::select! {
+                    biased;
+                    () = this.limits.acquire(tokens) => {}
+                    () = this.limits.closed(), if !sent => {
+                        notes(|call| call.last = Some(AttemptFailure::not_started()));
+                        return Err(OpenAIError::Boxed("nothing was sent".into()));
+                    }
+                }
                 notes(|call| call.attempts += 1);
                 let result = match this.inner.ready().await {
                     Ok(inner) => inner.call(factory.clone()).await,

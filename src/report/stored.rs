@@ -33,6 +33,8 @@ fn trial(facts: &TrialFacts, spec: &crate::model::RunSpec, batch: &Span) -> (Tri
     let mut assess = Span::open(batch.trace_id, ids[0], Some(batch.span_id), "assess_claim", fixture::START);
     let mut chat = Span::open(batch.trace_id, ids[1], Some(ids[0]), "chat", fixture::START);
     (assess.end_unix_nano, chat.end_unix_nano) = (end, end);
+    assess.set(semconv::TEST_CASE_ID, case(facts.key.seq).id.as_str().to_owned());
+    assess.set(semconv::SPANSCORE_TRIAL_REPEAT, i64::from(facts.key.repeat));
     let mut scores = Vec::new();
     for (evaluator, fact) in spec.evaluators.iter().zip(&facts.scores) {
         let id: &EvaluatorId = &evaluator.id;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -17,8 +18,9 @@ use super::stop::Stop;
 use super::trial::Bench;
 use crate::evaluator::Evaluator;
 use crate::evaluator::span::ScoreWriter;
+use crate::llm::NOT_STARTED;
 use crate::llm::concurrency::{Concurrency, Permit};
-use crate::model::{Case, Outcome, RunEvent, RunSpec, RunStatus, Span, SpanId, Status, TraceId, TrialKey};
+use crate::model::{Case, Digest, Outcome, RunEvent, RunSpec, RunStatus, Span, SpanId, Status, TraceId, TrialKey};
 use crate::trace::provider::Ambient;
 use crate::trace::semconv::{self as sc, span};
 use crate::workflow::Workflow;
@@ -37,6 +39,11 @@ pub enum RunError {
     /// The dataset could not be read to its end.
     #[error("reading the dataset: {0}")]
     Cases(Box<dyn std::error::Error + Send + Sync>),
+    /// The dataset that was run is not the one that was planned.
+    #[error(
+        "the dataset changed while the run read it: answers may stand under the wrong case; remove this run and start it again"
+    )]
+    Changed,
     /// A trial's task panicked.
     #[error("a trial's task ended without a result: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -77,6 +84,26 @@ pub struct Job {
     pub done: Arc<dyn Fn(TrialKey) -> bool + Send + Sync>,
     /// What they add to means and budgets.
     pub prior: Prior,
+    /// What [`PlanDigest`] gave when the cases were planned, to notice a dataset that changes under way.
+    pub plan_digest: Option<Digest>,
+}
+
+/// Digest of a run's cases as planned: ids and content in their order, for a trial is known by its case's place.
+#[derive(Debug, Clone, Default)]
+pub struct PlanDigest(Sha256);
+
+impl PlanDigest {
+    /// Adds the next case.
+    pub fn add(&mut self, case: &Case) {
+        self.0.update((case.id.as_str().len() as u64).to_le_bytes());
+        self.0.update(case.id.as_str());
+        self.0.update(case.digest.as_bytes());
+    }
+
+    /// SHA-256 of all of them.
+    pub fn digest(self) -> Digest {
+        Digest::from_bytes(self.0.finalize().into())
+    }
 }
 
 /// How a session ended.
@@ -139,7 +166,7 @@ pub async fn execute(job: Job, cases: Cases, sink: Arc<dyn RunSink>) -> Result<S
     let session = Session::start(&job, sink).await?;
     let mut tasks = JoinSet::new();
     let outcome = dispatch(&session, &job, cases, &mut tasks).await;
-    if outcome.is_err() || session.shared.refused() {
+    if outcome.is_err() {
         tasks.abort_all();
     }
     let joined = join_all(&mut tasks).await;
@@ -226,8 +253,12 @@ impl Session {
         let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
         let skipped = count(&self.shared.skipped);
         let refusal = self.shared.refusal.lock().expect("no holder panics").clone();
+        // A refusal after all, for some of those in flight were answered: then it is a failure like others.
+        let refusal = refusal.filter(|_| !self.shared.answered.load(Ordering::Relaxed));
+        let halted = self.shared.refused() && refusal.is_none();
         let status = match (&refusal, job.stop.requested(), skipped) {
             (Some(_), ..) => RunStatus::Refused,
+            (None, false, _) if halted => RunStatus::Incomplete,
             (None, true, _) => RunStatus::Interrupted,
             (None, false, 0) => RunStatus::Completed,
             (None, false, _) => RunStatus::Incomplete,
@@ -254,8 +285,10 @@ type Tasks = JoinSet<Result<(), RunError>>;
 async fn dispatch(session: &Session, job: &Job, mut cases: Cases, tasks: &mut Tasks) -> Result<(), RunError> {
     let mut group: Vec<(Arc<Case>, u32)> = Vec::with_capacity(job.batch_size as usize);
     let mut skips = VecDeque::new();
+    let mut seen = PlanDigest::default();
     while let Some(chunk) = cases.0.recv().await {
         for case in chunk.map_err(RunError::Cases)? {
+            seen.add(&case);
             let case = Arc::new(case);
             for repeat in 0..job.spec.repeat {
                 if (job.done)(TrialKey { seq: case.seq, repeat }) {
@@ -275,6 +308,9 @@ async fn dispatch(session: &Session, job: &Job, mut cases: Cases, tasks: &mut Ta
     run_batch(session, job, &mut group, tasks, &mut skips).await?;
     for recorded in skips {
         recorded.await?;
+    }
+    if !session.shared.stopping() && job.plan_digest.is_some_and(|planned| planned != seen.digest()) {
+        return Err(RunError::Changed);
     }
     Ok(())
 }
@@ -376,6 +412,8 @@ async fn trial(
             shared.refuse(&failure.message);
             return Ok(());
         }
+        // Given up before anything was sent: not a failure, and not recorded, so that a resumed run begins it anew.
+        Outcome::Failed(failure) if failure.error_type == NOT_STARTED => return Ok(()),
         Outcome::Failed(_) => _ = shared.failed.fetch_add(1, Ordering::Relaxed),
         Outcome::Completed { .. } => {
             shared.answered.store(true, Ordering::Relaxed);

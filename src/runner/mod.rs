@@ -14,6 +14,6 @@ pub mod trial;
 pub mod executor;
 
 pub use budget::{Budget, Limits};
-pub use executor::{Cases, Job, Prior, RunError, Summary, execute};
+pub use executor::{Cases, Job, PlanDigest, Prior, RunError, Summary, execute};
 pub use sink::{Recorded, RunSink, SinkError};
 pub use stop::Stop;

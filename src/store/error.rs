@@ -65,7 +65,7 @@ pub enum StoreError {
     /// The disk is full, or the file cannot grow for another reason.
     #[error(
         "{doing} the store `{}`: {reason}; nothing of this step was written and everything before it is safe: \
-         free some space and continue with `spanscore run --resume`",
+         free some space, then continue with `spanscore run --resume`, or start again a run that had recorded nothing",
         path.display()
     )]
     DiskFull {

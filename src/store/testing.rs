@@ -227,6 +227,7 @@ pub(super) fn trial(seq: u64, repeat: u32, attempt: u8, outcome: Outcome) -> Run
     let mut claim = Span::open(trace_id(2), span_id, Some(batch_root(2).span_id), semconv::span::ASSESS_CLAIM, at);
     claim.end_unix_nano = at + 6;
     claim.set(semconv::TEST_CASE_ID, case.id.as_str().to_owned());
+    claim.set(semconv::SPANSCORE_TRIAL_REPEAT, i64::from(key.repeat));
     for score in &scores {
         if let Some(value) = score.evaluation.value() {
             claim.set(semconv::score_key(score.evaluator.as_str()), value);

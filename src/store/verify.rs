@@ -160,12 +160,19 @@ impl Reader {
             }
         }
         let (Some(span), Some(trace_id)) = (span, trace_id) else { return Ok(()) };
+        // A span that carries the right numbers for another case is no link.
+        let mut whose = vec![
+            (semconv::TEST_CASE_ID.to_owned(), Some(Value::from(subject.case_id.as_str().to_owned()))),
+            (semconv::SPANSCORE_TRIAL_REPEAT.to_owned(), Some(Value::Int(i64::from(subject.repeat)))),
+        ];
         for (at, value, label) in &subject.scores {
             let Some(id) = evaluator(run, *at) else { continue };
-            let checks = [
+            let mut checks = vec![
                 (semconv::score_key(id.as_str()), value.map(Value::Double)),
                 (semconv::label_key(id.as_str()), label.clone().map(Value::from)),
             ];
+            // Once for the trial, with its first score.
+            checks.append(&mut whose);
             let before = result.mismatched.len();
             for (attribute, stored) in checks {
                 let on_span = span.get(&attribute);

@@ -172,7 +172,7 @@ fn strip(text: &str) -> &str {
     text.trim_matches(around)
 }
 
-/// Lower case, with blanks, underscores and hyphens inside words taken as one blank; newlines stay.
+/// Lower case, with runs of blanks and underscores taken as one blank; newlines stay.
 fn fold(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
     for c in strip(text).chars().flat_map(char::to_lowercase) {

@@ -144,3 +144,16 @@ fn no_store_yet() {
 fn a_filter_with_an_unknown_field() {
     insta::assert_snapshot!(check(&Scratch::new(), &["run", "--filter", "fild = biology"], 2));
 }
+
+#[test]
+fn an_evaluator_named_twice() {
+    insta::assert_snapshot!(check(&Scratch::new(), &["run", "--evaluator", "label_match,label_match"], 2));
+}
+
+#[test]
+fn control_bytes_of_a_dataset_never_reach_the_terminal() {
+    let scratch = Scratch::new();
+    scratch.write("claims.csv", CLAIMS.replace(",NEE,", ",\u{1b}]0;pwn\u{7}bad,"));
+    let said = check(&scratch, &["run"], 2);
+    assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said:?}");
+}

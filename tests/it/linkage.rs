@@ -58,6 +58,20 @@ fn verify_finds_exactly_what_was_deleted_and_what_was_edited() {
 }
 
 #[test]
+fn verify_notices_a_span_of_another_case() {
+    let scratch = Scratch::new();
+    scratch.json(&["run", "--evaluator", "label_match"]);
+    let store = Connection::open(scratch.path().join(".spanscore/spanscore.db")).expect("the store");
+    // The ids are of one length, so that only the letters have to change.
+    assert_eq!(store.execute("UPDATE planned SET case_id = 'cX' WHERE case_id = 'c1'", []).expect("written"), 1);
+    drop(store);
+    let ran = scratch.run(&["verify", "latest", "--format", "json"]);
+    assert_eq!(ran.code, 4, "{}", ran.stdout);
+    let found: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!(found["mismatched"][0]["attribute"], "test.case.id", "{found:#}");
+}
+
+#[test]
 fn a_score_says_the_same_in_every_document() {
     let scratch = Scratch::new();
     scratch.json(&["run"]);
@@ -83,7 +97,8 @@ fn a_score_says_the_same_in_every_document() {
 fn content_and_keys_stay_out_of_the_spans() {
     let scratch = Scratch::new();
     let endpoint = crate::support::Endpoint::answering("True, for the canary sings.");
-    let args = ["run", "--base-url", &endpoint.url(), "--model", "m", "--format", "json"];
+    let url = endpoint.url().replace("http://", "http://me:sk-canary-url@");
+    let args = ["run", "--base-url", &url, "--model", "m", "--format", "json"];
     let output = scratch.command(&args).env("OPENAI_API_KEY", "sk-canary-key").output().expect("starts");
     assert!(output.status.success());
     let attributes = |scratch: &Scratch| {
@@ -101,7 +116,9 @@ fn content_and_keys_stay_out_of_the_spans() {
         let path = entry.expect("an entry").path();
         if path.is_file() {
             let bytes = std::fs::read(&path).expect("readable");
-            assert!(!bytes.windows(13).any(|w| w == b"sk-canary-key"), "{} holds the key", path.display());
+            for secret in [b"sk-canary-key", b"sk-canary-url"] {
+                assert!(!bytes.windows(secret.len()).any(|w| w == secret), "{} holds a key", path.display());
+            }
         }
     }
 }

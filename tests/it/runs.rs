@@ -65,6 +65,41 @@ fn a_resumed_run_must_be_the_same_unless_forced() {
 }
 
 #[test]
+fn a_reordered_dataset_is_another_run_for_trials_are_known_by_their_place() {
+    let scratch = Scratch::new();
+    let endpoint = Endpoint::answering("True");
+    let url = endpoint.url();
+    let base = ["run", "--base-url", &url, "--model", "m", "--concurrency", "1"];
+    assert_eq!(scratch.run(&[&base[..], &["--max-tokens-total", "80"]].concat()).code, 4);
+    let (head, rows) = CLAIMS.split_once('\n').expect("a header");
+    let mut rows: Vec<_> = rows.lines().collect();
+    rows.reverse();
+    scratch.write("claims.csv", format!("{head}\n{}\n", rows.join("\n")));
+    let ran = scratch.run(&[&base[..], &["--resume"]].concat());
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("another order"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_wait_for_the_rate_limit_ends_when_the_run_is_stopped() {
+    let scratch = Scratch::new();
+    let endpoint = Endpoint::answering("True");
+    let args = ["run", "--base-url", &endpoint.url(), "--model", "m", "--rpm", "1", "--concurrency", "4"];
+    let child = scratch.command(&args).stderr(std::process::Stdio::piped()).spawn().expect("starts");
+    let begun = std::time::Instant::now();
+    while endpoint.requests() == 0 && begun.elapsed().as_secs() < 20 {
+        std::thread::yield_now();
+    }
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    assert!(kill.success());
+    let ran = crate::support::Ran::of(child.wait_with_output().expect("it ends"));
+    assert_eq!(ran.code, 130, "{}", ran.stderr);
+    assert!(begun.elapsed().as_secs() < 30, "the next request would be due in a minute");
+    let report = scratch.json(&["show", "latest"]);
+    assert_eq!(report["trials"]["failed"], 0, "what was not sent did not fail");
+}
+
+#[test]
 fn failed_trials_are_data_and_can_be_tried_again() {
     let scratch = Scratch::new();
     let body = json!({"error": {"message": "overloaded", "type": "server_error", "code": null, "param": null}});
