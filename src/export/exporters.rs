@@ -113,13 +113,7 @@ pub async fn deliver_pending(
     }
     for run in &runs {
         for (name, counts) in reader.outbox_counts(run)? {
-            let sum = outcome.destinations.entry(name).or_default();
-            sum.stored += counts.stored;
-            sum.delivered += counts.delivered;
-            sum.pending += counts.pending;
-            sum.rejected += counts.rejected;
-            sum.not_sampled += counts.not_sampled;
-            sum.duplicates += counts.duplicates;
+            *outcome.destinations.entry(name).or_default() += counts;
         }
     }
     Ok(outcome)

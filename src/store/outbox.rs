@@ -122,6 +122,17 @@ pub struct OutboxCounts {
     pub duplicates: u64,
 }
 
+impl std::ops::AddAssign for OutboxCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.stored += other.stored;
+        self.delivered += other.delivered;
+        self.pending += other.pending;
+        self.rejected += other.rejected;
+        self.not_sampled += other.not_sampled;
+        self.duplicates += other.duplicates;
+    }
+}
+
 /// A run's destination with something pending.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pending {
@@ -230,13 +241,7 @@ impl Reader {
         let mut by_name: BTreeMap<String, OutboxCounts> = BTreeMap::new();
         for row in self.outbox_rows(run.number)? {
             let counts = self.count(run.number, &row)?;
-            let sum = by_name.entry(row.destination).or_default();
-            sum.stored += counts.stored;
-            sum.delivered += counts.delivered;
-            sum.pending += counts.pending;
-            sum.rejected += counts.rejected;
-            sum.not_sampled += counts.not_sampled;
-            sum.duplicates += counts.duplicates;
+            *by_name.entry(row.destination).or_default() += counts;
         }
         Ok(by_name)
     }
