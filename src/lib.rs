@@ -16,5 +16,6 @@ pub mod runner;
 pub mod store;
 pub mod export;
 pub mod report;
+pub mod serve;
 pub mod evaluation;
 pub mod cli;

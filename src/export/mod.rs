@@ -12,7 +12,6 @@ pub mod snapshot;
 pub mod destination;
 mod python_json;
 pub mod console;
-pub mod otlp_json;
 pub mod otlp;
 mod otlp_http;
 mod otlp_grpc;

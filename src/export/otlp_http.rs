@@ -17,8 +17,8 @@ use super::connect::{connect_timeout, user_agent};
 use super::destination::Retry;
 use super::endpoint::{Compression, OtlpSettings, Protocol};
 use super::otlp::{Request, Verdict, quote};
-use super::otlp_json;
 use crate::tls::install_tls_provider;
+use crate::trace::otlp_json;
 use crate::trace::provider::Clock;
 
 /// Collectors refuse bodies beyond about 20 MiB; half of that leaves room for those that count differently.

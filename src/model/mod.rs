@@ -1,12 +1,13 @@
 //! The values that everything else passes around: no I/O, no clock, no async.
 //!
-//! Reading order: [`id`] (what names a thing), [`label`], [`case`], [`score`], [`trial`], [`span`], [`run`], [`event`]
+//! Reading order: [`id`] (what names a thing), [`label`], [`case`], [`score`], [`trial`], [`span`], [`origin`], [`run`], [`event`]
 //! (what the runner says while it works).
 
 pub mod case;
 pub mod event;
 pub mod id;
 pub mod label;
+pub mod origin;
 pub mod run;
 pub mod score;
 pub mod span;
@@ -16,6 +17,7 @@ pub use case::Case;
 pub use event::RunEvent;
 pub use id::{CaseId, Digest, EvaluatorId, IdError, RunId, SpanId, TraceId};
 pub use label::{Label, Predicted};
+pub use origin::{Entity, Origin, Telemetry};
 pub use run::{DatasetRef, EvaluatorKind, EvaluatorSpec, GitRevision, RunSpec, RunStatus};
 pub use score::{Direction, Evaluation, Finite, Score};
 pub use span::{Event, Key, Link, LogRecord, Span, SpanKind, Status, Value};

@@ -5,4 +5,6 @@
 pub mod semconv;
 pub mod provider;
 pub mod otlp;
+pub mod otlp_json;
+pub mod requests;
 pub mod tree;

@@ -1,0 +1,1 @@
+//! The OTLP receiver: HTTP and gRPC in, durable telemetry out.

@@ -1,0 +1,1 @@
+//! Who may talk to the ports: Host and Origin checks, and the headers that every answer carries.
