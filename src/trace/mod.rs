@@ -7,4 +7,5 @@ pub mod provider;
 pub mod otlp;
 pub mod otlp_json;
 pub mod requests;
+pub mod traceparent;
 pub mod tree;
