@@ -8,3 +8,5 @@ pub mod otlp;
 pub mod otlp_json;
 pub mod requests;
 pub mod tree;
+pub mod critical_path;
+pub mod conversation;
