@@ -9,3 +9,5 @@ pub mod otlp_json;
 pub mod requests;
 pub mod traceparent;
 pub mod tree;
+pub mod critical_path;
+pub mod conversation;
