@@ -33,6 +33,6 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 /// Equal as bytes on the wire, for NaN is not equal to itself.
-fn same<M: Message>(found: &M, expected: &M) {
+fn same<M: Message + std::fmt::Debug>(found: &M, expected: &M) {
     assert!(found.encode_to_vec() == expected.encode_to_vec(), "found {found:#?}\nexpected {expected:#?}");
 }
