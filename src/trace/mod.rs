@@ -8,4 +8,7 @@ pub mod otlp;
 pub mod otlp_json;
 pub mod metrics;
 pub mod requests;
+pub mod traceparent;
 pub mod tree;
+pub mod critical_path;
+pub mod conversation;
