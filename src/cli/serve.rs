@@ -127,8 +127,16 @@ async fn retain(writer: Writer, max_bytes: Option<u64>, max_age: Option<Duration
 
 /// A size in bytes: `500MB`, `2GB`, `1.5GiB`.
 fn size(text: &str) -> Result<u64, String> {
-    const UNITS: [(&str, u32, u32); 8] =
-        [("KIB", 2, 10), ("MIB", 2, 20), ("GIB", 2, 30), ("TIB", 2, 40), ("KB", 10, 3), ("MB", 10, 6), ("GB", 10, 9), ("TB", 10, 12)];
+    const UNITS: [(&str, u32, u32); 8] = [
+        ("KIB", 2, 10),
+        ("MIB", 2, 20),
+        ("GIB", 2, 30),
+        ("TIB", 2, 40),
+        ("KB", 10, 3),
+        ("MB", 10, 6),
+        ("GB", 10, 9),
+        ("TB", 10, 12),
+    ];
     let expected = || format!("found `{text}`, expected a size such as 500MB, 2GB or 1.5GiB");
     let upper = text.trim().to_ascii_uppercase();
     let (digits, factor) = UNITS

@@ -191,9 +191,11 @@ impl Guard {
         let headers = request.headers();
         self.check_host(request)?;
         for origin in headers.get_all(header::ORIGIN) {
-            let own = origin.to_str().ok().and_then(|text| text.split_once("://")).is_some_and(|(scheme, host)| {
-                matches!(scheme, "http" | "https") && self.hosts.allows(host)
-            });
+            let own = origin
+                .to_str()
+                .ok()
+                .and_then(|text| text.split_once("://"))
+                .is_some_and(|(scheme, host)| matches!(scheme, "http" | "https") && self.hosts.allows(host));
             if !own {
                 return Err(Refused::Origin);
             }

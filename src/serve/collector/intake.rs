@@ -47,10 +47,8 @@ pub(super) struct Taken {
 
 impl Taken {
     pub(super) fn trace_response(self) -> ExportTraceServiceResponse {
-        let partial_success = (self.rejected > 0).then(|| ExportTracePartialSuccess {
-            rejected_spans: self.rejected as i64,
-            error_message: self.reason,
-        });
+        let partial_success = (self.rejected > 0)
+            .then(|| ExportTracePartialSuccess { rejected_spans: self.rejected as i64, error_message: self.reason });
         ExportTraceServiceResponse { partial_success }
     }
 
@@ -155,8 +153,7 @@ impl Intake {
 
     /// Counts a refusal on its way out.
     pub(super) fn count(&self, refusal: Refusal) -> Refusal {
-        let count =
-            if refusal.is_for_now() { &self.traffic.overloads } else { &self.traffic.refused_requests };
+        let count = if refusal.is_for_now() { &self.traffic.overloads } else { &self.traffic.refused_requests };
         Traffic::add(count, 1);
         refusal
     }

@@ -304,7 +304,11 @@ impl Object<'_> {
         self.read(name, |at, json| Ok(Some(read(&at.object(json)?)?)))
     }
 
-    pub(super) fn messages<T>(&self, name: &str, read: fn(&Object<'_>) -> Result<T, JsonError>) -> Result<Vec<T>, JsonError> {
+    pub(super) fn messages<T>(
+        &self,
+        name: &str,
+        read: fn(&Object<'_>) -> Result<T, JsonError>,
+    ) -> Result<Vec<T>, JsonError> {
         self.list(name, |at, json| match json {
             // In a list of values, null is what some SDKs write for a value that is not set.
             Json::Null => read(&Object { members: &serde_json::Map::new(), at }),

@@ -12,7 +12,9 @@ use super::decode::{JsonError, Object, document, key_value, resource, scope};
 
 /// The metrics request in this text.
 pub fn decode_metrics_request(text: &[u8]) -> Result<ExportMetricsServiceRequest, JsonError> {
-    document(text, |o| Ok(ExportMetricsServiceRequest { resource_metrics: o.messages("resourceMetrics", resource_metrics)? }))
+    document(text, |o| {
+        Ok(ExportMetricsServiceRequest { resource_metrics: o.messages("resourceMetrics", resource_metrics)? })
+    })
 }
 
 fn resource_metrics(o: &Object<'_>) -> Result<ResourceMetrics, JsonError> {
@@ -37,9 +39,8 @@ fn metric(o: &Object<'_>) -> Result<Metric, JsonError> {
         data = o.message("gauge", |o| Ok(Data::Gauge(Gauge { data_points: counted::<NumberDataPoint>(o)? })))?;
     }
     if data.is_none() {
-        data = o.message("sum", |o| {
-            Ok(Data::Sum(Sum { data_points: counted::<NumberDataPoint>(o)?, ..Sum::default() }))
-        })?;
+        data =
+            o.message("sum", |o| Ok(Data::Sum(Sum { data_points: counted::<NumberDataPoint>(o)?, ..Sum::default() })))?;
     }
     if data.is_none() {
         data = o.message("exponentialHistogram", |o| {
@@ -56,9 +57,8 @@ fn metric(o: &Object<'_>) -> Result<Metric, JsonError> {
 fn histogram(o: &Object<'_>) -> Result<Histogram, JsonError> {
     Ok(Histogram {
         data_points: o.messages("dataPoints", histogram_point)?,
-        aggregation_temporality: o.enumeration("aggregationTemporality", |name| {
-            AggregationTemporality::from_str_name(name).map(i32::from)
-        })?,
+        aggregation_temporality: o
+            .enumeration("aggregationTemporality", |name| AggregationTemporality::from_str_name(name).map(i32::from))?,
     })
 }
 

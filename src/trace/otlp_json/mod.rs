@@ -12,10 +12,10 @@ pub use decode::{
     JsonError, decode_logs_request, decode_logs_response, decode_status_message, decode_trace_request,
     decode_trace_response,
 };
-pub use metrics::decode_metrics_request;
 pub use encode::{
     encode_logs_request, encode_logs_response, encode_status, encode_trace_request, encode_trace_response,
 };
+pub use metrics::decode_metrics_request;
 
 #[cfg(test)]
 mod tests {
