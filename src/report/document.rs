@@ -314,6 +314,17 @@ pub struct Rest {
 pub fn build(reader: &Reader, run: &RunRow, live: bool) -> Result<Report, StoreError> {
     let mut collector = Collector::new(&run.spec);
     reader.for_each_fact(run, |facts| collector.add(&facts))?;
+    // The intervals take as long as the rest of the reading, and need none of it.
+    let (collected, rest) = std::thread::scope(|scope| {
+        let collected = scope.spawn(|| collector.finish());
+        let rest = rest(reader, run, live);
+        (collected.join(), rest)
+    });
+    let collected = collected.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked));
+    Ok(assemble(run, collected, rest?))
+}
+
+fn rest(reader: &Reader, run: &RunRow, live: bool) -> Result<Rest, StoreError> {
     let exported = reader.span_counts(run)?.into_iter().map(|(destination, counts)| {
         let exported = Exported {
             delivered: counts.delivered,
@@ -324,14 +335,13 @@ pub fn build(reader: &Reader, run: &RunRow, live: bool) -> Result<Report, StoreE
         };
         (destination, exported)
     });
-    let rest = Rest {
+    Ok(Rest {
         live,
         lowest: reader.lowest(run, LOWEST)?,
         errors: reader.error_counts(run)?,
         spans_stored: reader.spans_stored(run)?,
         exported: exported.collect(),
-    };
-    Ok(assemble(run, collector.finish(), rest))
+    })
 }
 
 /// The report of what was read.

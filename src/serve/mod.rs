@@ -4,6 +4,7 @@
 //! what the store holds. Loading a suite or asking a model is no business of this module.
 
 pub mod app;
+pub mod assets;
 pub mod collector;
 pub mod pages;
 pub mod security;

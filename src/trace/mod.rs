@@ -7,4 +7,7 @@ pub mod provider;
 pub mod otlp;
 pub mod otlp_json;
 pub mod requests;
+pub mod traceparent;
 pub mod tree;
+pub mod critical_path;
+pub mod conversation;

@@ -1,1 +1,27 @@
 //! The pages: one view model each for HTML, `?format=json` and the terminal command.
+//!
+//! [`layout`] is what all pages share, [`errors`] are pages too, [`link`] writes addresses. Each other module is one screen
+//! with its own `routes()`; all of them read the store through [`App::read`] and none writes to it. Pages work without
+//! scripts, and the address is the whole state of a page.
+
+pub mod errors;
+pub mod layout;
+pub mod link;
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use super::App;
+use super::assets;
+
+pub use errors::PageError;
+pub use layout::{Nav, PageContext, page};
+
+/// What a handler of a page gives back.
+pub type PageResult = Result<axum::response::Response, PageError>;
+
+/// All pages and the files that they load.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new().merge(assets::routes()).fallback(errors::nothing_here).layer(axum::middleware::from_fn(errors::show))
+}
