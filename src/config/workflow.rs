@@ -214,11 +214,13 @@ fn no_model(kind: &str, suite: &Suite, flags: &RunFlags) -> Result<(), PlanError
         ("--replay", flags.replay.is_some()),
         ("--cache", flags.cache.is_some()),
     ];
-    let meaningless = |place: String, hint: &str| {
-        Err(PlanError::Meaningless { place, kind: kind.to_owned(), hint: hint.to_owned() })
-    };
+    let meaningless =
+        |place: String, hint: &str| Err(PlanError::Meaningless { place, kind: kind.to_owned(), hint: hint.to_owned() });
     if let Some((flag, _)) = flags.into_iter().find(|(_, given)| *given) {
-        return meaningless(flag.to_owned(), "the application asks its own model; tell it in [workflow] env or its own settings");
+        return meaningless(
+            flag.to_owned(),
+            "the application asks its own model; tell it in [workflow] env or its own settings",
+        );
     }
     if suite.run.cache.is_some() {
         return meaningless("[run] cache".to_owned(), "the application's answers are not cached; take it out");
@@ -226,7 +228,10 @@ fn no_model(kind: &str, suite: &Suite, flags: &RunFlags) -> Result<(), PlanError
     let [section] = suite.model.0.as_slice() else {
         return match suite.model.0.len() {
             0 => Ok(()),
-            _ => meaningless("a second [[model]]".to_owned(), "the application asks its own model; keep one, for its name"),
+            _ => meaningless(
+                "a second [[model]]".to_owned(),
+                "the application asks its own model; keep one, for its name",
+            ),
         };
     };
     // Only these two say something about an application's model: what lists call it, and what its tokens cost.

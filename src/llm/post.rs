@@ -103,8 +103,7 @@ impl JsonEndpoint {
         if HttpSettings::is_loopback(&url) {
             builder = builder.no_proxy();
         }
-        let client =
-            builder.build().map_err(|error| LlmError::Client { message: error.without_url().to_string() })?;
+        let client = builder.build().map_err(|error| LlmError::Client { message: error.without_url().to_string() })?;
         let policy = RetryPolicy {
             max_retries: settings.max_retries,
             backoff: Duration::from_millis(500),
@@ -192,7 +191,8 @@ impl JsonEndpoint {
 
     fn refusal(&self, status: StatusCode, wait: Option<Duration>, body: &[u8]) -> AttemptFailure {
         let said = redact::clean(&ApiMessage::read(body).message, self.settings.token.as_ref());
-        let said = if said.is_empty() { status.canonical_reason().unwrap_or("no reason given").to_owned() } else { said };
+        let said =
+            if said.is_empty() { status.canonical_reason().unwrap_or("no reason given").to_owned() } else { said };
         let code = status.as_u16();
         let url = self.shown_url();
         let (verdict, message) = match code {

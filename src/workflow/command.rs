@@ -14,13 +14,14 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
-use super::line::{failed, question, traceparent};
+use super::line::{failed, question};
 use super::process::{Asked, Enlisted, Leash, Listener, Process, Program};
 use super::{AnswerParser, Assessment, TrialContext, Workflow};
 use crate::llm::{Limits, NOT_STARTED, Price};
 use crate::model::{Case, Digest, SpanId, TraceId};
 use crate::trace::provider::Ambient;
 use crate::trace::semconv::span;
+use crate::trace::traceparent::TraceParent;
 
 /// The class of a trial whose program died over it.
 const CRASHED: &str = "crashed";
@@ -57,7 +58,9 @@ const DIVERTING: [&str; 21] = [
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// There is none of this name.
-    #[error("the workflow's program `{program}` is not found {place}; set [workflow] command to a program that is there")]
+    #[error(
+        "the workflow's program `{program}` is not found {place}; set [workflow] command to a program that is there"
+    )]
     NotFound {
         /// As the suite names it.
         program: String,
@@ -71,7 +74,9 @@ pub enum CommandError {
         folder: String,
     },
     /// It cannot be started.
-    #[error("starting the workflow's program `{program}`: {source}; set [workflow] command to a program that can be run")]
+    #[error(
+        "starting the workflow's program `{program}`: {source}; set [workflow] command to a program that can be run"
+    )]
     Start {
         /// As the suite names it.
         program: String,
@@ -284,7 +289,7 @@ impl Workflow for CommandWorkflow {
     }
 
     async fn assess(&self, case: &Case, trial: TrialContext) -> Assessment {
-        let parent = traceparent(trial.trace_id, trial.parent_span_id);
+        let parent = TraceParent::sampled(trial.trace_id, trial.parent_span_id).to_string();
         let line = question(case, trial.repeat, &parent, self.settings.otlp_endpoint.as_deref());
         let estimate = Limits::estimate_tokens(case.claim.len() + case.context.len());
         tokio::select! {
@@ -328,7 +333,9 @@ impl Workflow for CommandWorkflow {
                             process.withdraw(enlisted);
                             failed(CRASHED, message, case, attempts, self.ambient.now().saturating_sub(start))
                         }
-                        Picked::Busy => failed(CRASHED, message, case, attempts, self.ambient.now().saturating_sub(start)),
+                        Picked::Busy => {
+                            failed(CRASHED, message, case, attempts, self.ambient.now().saturating_sub(start))
+                        }
                     };
                 }
                 Asked::Died(_) => {}
@@ -401,7 +408,7 @@ fn environment(settings: &CommandSettings) -> BTreeMap<String, String> {
         env.insert("OTEL_EXPORTER_OTLP_PROTOCOL".to_owned(), "http/protobuf".to_owned());
     }
     if let Some((trace_id, span_id)) = settings.run {
-        env.insert("TRACEPARENT".to_owned(), traceparent(trace_id, span_id));
+        env.insert("TRACEPARENT".to_owned(), TraceParent::sampled(trace_id, span_id).to_string());
     }
     env.extend(settings.env.clone());
     env

@@ -9,12 +9,13 @@ use async_trait::async_trait;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::line::{Answer, INVALID, failed, question, traceparent};
+use super::line::{Answer, INVALID, failed, question};
 use super::{AnswerParser, Assessment, TrialContext, Workflow};
 use crate::llm::{JsonEndpoint, Limits, LlmError, NOT_STARTED, PostSettings, Price};
 use crate::model::{Case, Digest};
 use crate::trace::provider::Ambient;
 use crate::trace::semconv::span;
+use crate::trace::traceparent::TraceParent;
 
 /// What to ask, and how.
 #[derive(Debug, Clone)]
@@ -65,7 +66,7 @@ impl Workflow for HttpWorkflow {
     }
 
     async fn assess(&self, case: &Case, trial: TrialContext) -> Assessment {
-        let parent = traceparent(trial.trace_id, trial.parent_span_id);
+        let parent = TraceParent::sampled(trial.trace_id, trial.parent_span_id).to_string();
         let body = question(case, trial.repeat, &parent, self.settings.otlp_endpoint.as_deref());
         let estimate = Limits::estimate_tokens(case.claim.len() + case.context.len());
         let start = self.ambient.now();
@@ -83,9 +84,7 @@ impl Workflow for HttpWorkflow {
                     }
                     answer.into_assessment(case, &self.parser, price, attempts, latency)
                 }
-                Err(problem) => {
-                    failed(INVALID, format!("the answer is none: {problem}"), case, attempts, latency)
-                }
+                Err(problem) => failed(INVALID, format!("the answer is none: {problem}"), case, attempts, latency),
             },
             Err(error) => {
                 let mut assessment = failed(&error.error_type, error.message, case, attempts, latency);

@@ -10,7 +10,7 @@ use super::{AnswerParser, Assessment};
 use crate::llm::redact;
 use crate::llm::replay::UsageLine;
 use crate::llm::{Price, cost};
-use crate::model::{Case, Failure, Outcome, SpanId, TraceId, Usage};
+use crate::model::{Case, Failure, Outcome, Usage};
 
 /// The largest answer accepted, in bytes.
 pub const MAX_ANSWER: usize = 32 << 20;
@@ -20,11 +20,6 @@ const WORKFLOW_ERROR: &str = "workflow_error";
 
 /// The class of an answer that is none.
 pub(super) const INVALID: &str = "invalid_response";
-
-/// W3C Trace Context, level 1: this span of this trace as the parent, sampled.
-pub fn traceparent(trace_id: TraceId, span_id: SpanId) -> String {
-    format!("00-{trace_id}-{span_id}-01")
-}
 
 /// What the application is told of a case.
 #[derive(Debug, Serialize)]
@@ -48,8 +43,6 @@ pub(super) fn question(case: &Case, repeat: u32, traceparent: &str, otlp_endpoin
 /// An answer as it came.
 #[derive(Debug, Default, Deserialize)]
 struct Line {
-    id: Option<Value>,
-    repeat: Option<u32>,
     output: Option<Value>,
     error: Option<Value>,
     usage: Option<UsageLine>,
@@ -191,13 +184,18 @@ fn failure(error: &Value) -> Failure {
     let message = redact::clean(&message, None);
     Failure {
         error_type: error_type.unwrap_or_else(|| WORKFLOW_ERROR.to_owned()),
-        message: if message.is_empty() { "the application reports an error without a message".to_owned() } else { message },
+        message: if message.is_empty() {
+            "the application reports an error without a message".to_owned()
+        } else {
+            message
+        },
     }
 }
 
 /// A class that can be counted: one word, not a sentence.
 fn class(text: &str) -> Option<String> {
-    let fits = !text.is_empty() && text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-:".contains(c));
+    let fits =
+        !text.is_empty() && text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-:".contains(c));
     fits.then(|| text.to_owned())
 }
 
@@ -224,7 +222,8 @@ const fn kind_of(value: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{CaseId, Digest, Label, Predicted};
+    use crate::model::{CaseId, Digest, Label, Predicted, SpanId, TraceId};
+    use crate::trace::traceparent::TraceParent;
 
     fn case() -> Case {
         Case {
@@ -241,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_question_is_one_line_with_the_promised_names() {
-        let parent = traceparent(TraceId::from_bytes([1; 16]), SpanId::from_bytes([2; 8]));
+        let parent = TraceParent::sampled(TraceId::from_bytes([1; 16]), SpanId::from_bytes([2; 8])).to_string();
         let bytes = question(&case(), 3, &parent, Some("http://127.0.0.1:9"));
         assert!(!bytes.contains(&b'\n'));
         let value: Value = serde_json::from_slice(&bytes).expect("JSON");
@@ -269,7 +268,11 @@ mod tests {
             (r#"{"id":"c1","output":true}"#, "invalid_response", "a truth value, expected a text"),
             (r#"{"id":"c1","output":"x","usage":"many"}"#, "invalid_response", "cannot be used"),
             (r#"{"id":7,"error":"no luck"}"#, "workflow_error", "no luck"),
-            (r#"{"id":"c1","error":{"type":"RateLimit","message":"slow down"},"output":"True"}"#, "RateLimit", "slow down"),
+            (
+                r#"{"id":"c1","error":{"type":"RateLimit","message":"slow down"},"output":"True"}"#,
+                "RateLimit",
+                "slow down",
+            ),
             (r#"{"id":"c1","error":{"type":"two words"}}"#, "workflow_error", "without a message"),
         ] {
             let failure = Answer::read(line.as_bytes()).expect(line).result.expect_err(line);
@@ -285,7 +288,8 @@ mod tests {
     fn an_error_repeats_neither_case_nor_key() {
         let line = br#"{"id":"c1","error":"bad request for: and all the others follow it home. with sk-abcdef"}"#;
         let answer = Answer::read(line).expect("an answer");
-        let Outcome::Failed(failure) = answer.into_assessment(&case(), &AnswerParser::default(), None, 1, 5).outcome else {
+        let Outcome::Failed(failure) = answer.into_assessment(&case(), &AnswerParser::default(), None, 1, 5).outcome
+        else {
             panic!("a failure");
         };
         assert!(failure.message.starts_with("bad request for:"), "{}", failure.message);

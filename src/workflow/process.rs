@@ -323,7 +323,8 @@ impl Shared {
             Ok(answer) => answer,
             Err(problem) => {
                 let shown = self.clean(&String::from_utf8_lossy(bytes.get(..bytes.len().min(400)).unwrap_or_default()));
-                return self.fault(format!("a line of its stdout is no answer ({problem}): {shown}; logs belong on stderr"));
+                return self
+                    .fault(format!("a line of its stdout is no answer ({problem}): {shown}; logs belong on stderr"));
             }
         };
         let Some(id) = answer.id.clone() else {
@@ -341,7 +342,10 @@ impl Shared {
         });
         let Some(one) = found else {
             drop(traffic);
-            return self.fault(format!("an answer on its stdout is for `{}`, which is not asked or answered", self.clean(&id)));
+            return self.fault(format!(
+                "an answer on its stdout is for `{}`, which is not asked or answered",
+                self.clean(&id)
+            ));
         };
         if traffic.outstanding.get(&id).is_some_and(Vec::is_empty) {
             traffic.outstanding.remove(&id);
