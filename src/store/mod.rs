@@ -14,6 +14,7 @@ mod codec;
 mod error;
 mod failures;
 mod fields;
+mod ingest_stub;
 mod interrupted;
 mod lock;
 mod open;
@@ -32,6 +33,7 @@ mod writer;
 
 pub use answers::{RecordedAnswer, RecordedAnswers};
 pub use error::StoreError;
+pub use ingest_stub::{Ingested, Pruned, Retention};
 pub use lock::RunLock;
 pub use open::Store;
 pub use outbox::{Ack, OutboxBatch, OutboxCounts, Outgoing, Pending, Signal};
