@@ -2,6 +2,8 @@
 //! the collector that takes its spans.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -13,6 +15,8 @@ use crate::config::{ApplicationPlan, CommandPlan, HttpPlan, ModelPlan, RunPlan, 
 use crate::llm::{Limits, Parameters, PostSettings, Price, Secret};
 use crate::model::{Digest, SpanId, TraceId};
 use crate::report::text::clean;
+use crate::serve::app::Traffic;
+use crate::serve::collector::{Collector, CollectorOptions};
 use crate::store::Writer;
 use crate::trace::provider::Ambient;
 use crate::workflow::{
@@ -47,7 +51,7 @@ struct Ending {
     command: Option<Arc<CommandWorkflow>>,
     collector: Option<Embedded>,
     /// How long an HTTP application may take to send its last spans.
-    linger: Option<std::time::Duration>,
+    linger: Option<Duration>,
     /// The built-in model's server lives as long as the run.
     _model: Option<OpenModel>,
 }
@@ -68,7 +72,7 @@ impl Making<'_> {
         let Some(shared) = self.plan.workflow.application() else { return self.own().await };
         let collector = Embedded::start(writer, shared).await?;
         let root = self.root();
-        self.application(Some(collector.endpoint()), root).map(|mut ready| {
+        self.application(Some(collector.endpoint.clone()), root).map(|mut ready| {
             ready.ending.collector = Some(collector);
             ready
         })
@@ -244,22 +248,43 @@ pub(super) fn check(plan: &RunPlan, context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// The collector that a run keeps for its application.
-struct Embedded;
+/// The collector that a run keeps for its application: it writes through the run's own writer.
+struct Embedded {
+    collector: Collector,
+    traffic: Arc<Traffic>,
+    /// Whether the user chose the port, to set it in the application.
+    known: bool,
+    endpoint: String,
+}
 
 impl Embedded {
-    async fn start(_writer: &Writer, _plan: &ApplicationPlan) -> anyhow::Result<Self> {
-        Ok(Self)
+    async fn start(writer: &Writer, plan: &ApplicationPlan) -> anyhow::Result<Self> {
+        let options = CollectorOptions { http: Some(plan.otlp_listen), grpc: None, ..CollectorOptions::default() };
+        let traffic = Arc::new(Traffic::default());
+        let collector = Collector::start(writer.clone(), Arc::clone(&traffic), options)
+            .await
+            .context("listening for the application's spans ([workflow] otlp_listen)")?;
+        let address = collector.addresses().otlp_http.context("the collector has an HTTP address")?;
+        Ok(Self { collector, traffic, known: plan.otlp_listen.port() != 0, endpoint: format!("http://{address}") })
     }
 
-    fn endpoint(&self) -> String {
-        "http://127.0.0.1:9".to_owned()
+    /// Waits while an application that sends its spans here may have more of them: it cannot be told that the run is over.
+    async fn linger(&self, long: Duration) {
+        if self.known || self.traffic.spans.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(long).await;
+        }
     }
 
-    /// Waits while an application that sends its spans here may have more of them.
-    async fn linger(&self, _at_most: std::time::Duration) {}
-
+    /// Takes no more spans; says what could not be taken.
     async fn stop(self) -> Option<String> {
-        None
+        self.collector.stop().await;
+        let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let (rejected, refused) = (count(&self.traffic.rejected), count(&self.traffic.refused_requests));
+        (rejected + refused > 0).then(|| {
+            format!(
+                "warning: of the application's telemetry {rejected} items and {refused} requests could not be taken; its own \
+                 log says why"
+            )
+        })
     }
 }
