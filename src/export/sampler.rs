@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::TraceId;
+use crate::trace::traceparent::TraceParent;
 
 /// A decision by trace id, so that all spans and log records of a trace share their fate, here and in every service that
 /// samples by the same ratio.
@@ -77,11 +78,8 @@ impl Rule {
 impl ParentDecision {
     /// The decision in a W3C `traceparent`; `None` where it is not one.
     pub fn from_traceparent(text: &str) -> Option<Self> {
-        let mut parts = text.trim().split('-');
-        let (version, trace_id, _, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let hex_pair = |text: &str| (text.len() == 2).then(|| u8::from_str_radix(text, 16).ok()).flatten();
-        hex_pair(version).filter(|version| *version != 0xff)?;
-        Some(Self { trace_id: trace_id.parse().ok()?, sampled: hex_pair(flags)? & 1 == 1 })
+        let parent: TraceParent = text.parse().ok()?;
+        Some(Self { trace_id: parent.trace_id, sampled: parent.is_sampled() })
     }
 }
 

@@ -19,6 +19,18 @@ pub mod event {
     pub const EVALUATION_RESULT: &str = "gen_ai.evaluation.result";
     /// The messages of a model call, when content goes to logs.
     pub const OPERATION_DETAILS: &str = "gen_ai.client.inference.operation.details";
+    /// Before a role: one message of a model call, by the older conventions (`gen_ai.user.message`).
+    pub const GEN_AI_PREFIX: &str = "gen_ai.";
+    /// After the role.
+    pub const MESSAGE_SUFFIX: &str = ".message";
+    /// One answer of a model, by the older conventions.
+    pub const CHOICE: &str = "gen_ai.choice";
+    /// All messages sent as one JSON text, by the oldest conventions.
+    pub const CONTENT_PROMPT: &str = "gen_ai.content.prompt";
+    /// All messages received.
+    pub const CONTENT_COMPLETION: &str = "gen_ai.content.completion";
+    /// An exception that was caught.
+    pub const EXCEPTION: &str = "exception";
     /// A failed HTTP try on a `chat` span.
     pub const ATTEMPT_FAILED: &str = "spanscore.attempt.failed";
 }
@@ -92,6 +104,40 @@ names! {
     GEN_AI_INPUT_MESSAGES = "gen_ai.input.messages";
     /// The messages received, as a JSON string on spans.
     GEN_AI_OUTPUT_MESSAGES = "gen_ai.output.messages";
+    /// The instructions given apart from the messages, as a JSON string on spans.
+    GEN_AI_SYSTEM_INSTRUCTIONS = "gen_ai.system_instructions";
+    /// What a tool was called with.
+    GEN_AI_TOOL_CALL_ARGUMENTS = "gen_ai.tool.call.arguments";
+    /// What a tool gave back.
+    GEN_AI_TOOL_CALL_RESULT = "gen_ai.tool.call.result";
+    /// Id of a call of a tool.
+    GEN_AI_TOOL_CALL_ID = "gen_ai.tool.call.id";
+    /// Name of a tool.
+    GEN_AI_TOOL_NAME = "gen_ai.tool.name";
+    /// A message as JSON on a span event, as Azure's SDKs send it.
+    GEN_AI_EVENT_CONTENT = "gen_ai.event.content";
+    /// Before an index: messages sent, one attribute per field (older OpenLLMetry); alone, all of them as text.
+    GEN_AI_PROMPT = "gen_ai.prompt";
+    /// Before an index: messages received.
+    GEN_AI_COMPLETION = "gen_ai.completion";
+    /// Before an index: messages sent, by OpenInference.
+    LLM_INPUT_MESSAGES = "llm.input_messages";
+    /// Before an index: messages received, by OpenInference.
+    LLM_OUTPUT_MESSAGES = "llm.output_messages";
+    /// What an operation was given, by OpenInference.
+    INPUT_VALUE = "input.value";
+    /// What it gave back.
+    OUTPUT_VALUE = "output.value";
+    /// What an operation was given, by OpenLLMetry.
+    TRACELOOP_ENTITY_INPUT = "traceloop.entity.input";
+    /// What it gave back.
+    TRACELOOP_ENTITY_OUTPUT = "traceloop.entity.output";
+    /// What an operation was given, by MLflow.
+    MLFLOW_SPAN_INPUTS = "mlflow.spanInputs";
+    /// What it gave back.
+    MLFLOW_SPAN_OUTPUTS = "mlflow.spanOutputs";
+    /// Kind of a log record or event, where it has no name of its own.
+    EVENT_NAME = "event.name";
     /// `input` or `output`, on the token metric.
     GEN_AI_TOKEN_TYPE = "gen_ai.token.type";
 
@@ -110,6 +156,12 @@ names! {
     ERROR_TYPE = "error.type";
     /// HTTP status of a failed try (int).
     HTTP_RESPONSE_STATUS_CODE = "http.response.status_code";
+    /// Class of an exception.
+    EXCEPTION_TYPE = "exception.type";
+    /// What an exception says.
+    EXCEPTION_MESSAGE = "exception.message";
+    /// Where it was thrown.
+    EXCEPTION_STACKTRACE = "exception.stacktrace";
     /// Name of the service.
     SERVICE_NAME = "service.name";
     /// Version of the service.

@@ -7,6 +7,33 @@ use std::collections::HashMap;
 
 use crate::model::{Span, SpanId};
 
+/// What a tree needs to know of a span; whole spans and mere skeletons have it.
+pub trait Placed {
+    /// Its id.
+    fn span_id(&self) -> SpanId;
+    /// The id of the span that caused it.
+    fn parent_span_id(&self) -> Option<SpanId>;
+    /// When it began, in nanoseconds since the Unix epoch.
+    fn start_unix_nano(&self) -> u64;
+    /// When it ended; 0 while it is open.
+    fn end_unix_nano(&self) -> u64;
+}
+
+impl Placed for Span {
+    fn span_id(&self) -> SpanId {
+        self.span_id
+    }
+    fn parent_span_id(&self) -> Option<SpanId> {
+        self.parent_span_id
+    }
+    fn start_unix_nano(&self) -> u64 {
+        self.start_unix_nano
+    }
+    fn end_unix_nano(&self) -> u64 {
+        self.end_unix_nano
+    }
+}
+
 /// What is odd about a span's place in its trace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Marks {
@@ -47,15 +74,15 @@ pub struct Tree {
 impl Tree {
     /// The tree of one trace's spans. A root has no parent; an orphan and the first span of a cycle are shown as roots.
     /// Where two spans have one id, the earlier is the parent of the children.
-    pub fn build(spans: &[Span]) -> Self {
+    pub fn build<S: Placed>(spans: &[S]) -> Self {
         let mut order: Vec<usize> = (0..spans.len()).collect();
-        order.sort_by_key(|&i| (spans[i].start_unix_nano, spans[i].span_id, i));
+        order.sort_by_key(|&i| (spans[i].start_unix_nano(), spans[i].span_id(), i));
         let mut by_id: HashMap<SpanId, usize> = HashMap::with_capacity(spans.len());
         for &i in &order {
-            by_id.entry(spans[i].span_id).or_insert(i);
+            by_id.entry(spans[i].span_id()).or_insert(i);
         }
         let parents: Vec<Option<usize>> =
-            spans.iter().map(|span| span.parent_span_id.and_then(|id| by_id.get(&id).copied())).collect();
+            spans.iter().map(|span| span.parent_span_id().and_then(|id| by_id.get(&id).copied())).collect();
         let cut = cut_cycles(&parents, &order);
 
         let mut children: Vec<Vec<usize>> = vec![Vec::new(); spans.len()];
@@ -74,11 +101,12 @@ impl Tree {
             let depth = parent.map_or(0, |parent| nodes[parent].depth + 1);
             let above = parent.map(|parent| &spans[nodes[parent].span]);
             let marks = Marks {
-                orphan: spans[i].parent_span_id.is_some() && parents[i].is_none(),
+                orphan: spans[i].parent_span_id().is_some() && parents[i].is_none(),
                 cycle: cut[i],
-                before_parent: above.is_some_and(|above| spans[i].start_unix_nano < above.start_unix_nano),
-                outlives_parent: above
-                    .is_some_and(|above| !above.is_open() && spans[i].end_unix_nano > above.end_unix_nano),
+                before_parent: above.is_some_and(|above| spans[i].start_unix_nano() < above.start_unix_nano()),
+                outlives_parent: above.is_some_and(|above| {
+                    above.end_unix_nano() != 0 && spans[i].end_unix_nano() > above.end_unix_nano()
+                }),
             };
             let position = nodes.len();
             nodes.push(Node { span: i, depth, parent, last, descendants: 0, marks });
@@ -90,6 +118,30 @@ impl Tree {
             }
         }
         Self { nodes }
+    }
+
+    /// Positions of the nodes right below this one, in their order.
+    pub fn children(&self, position: usize) -> impl Iterator<Item = usize> + '_ {
+        let end = position + self.nodes[position].descendants;
+        self.siblings(position + 1, end)
+    }
+
+    /// Positions of the nodes at the top: roots, orphans and the first spans of cycles.
+    pub fn roots(&self) -> impl Iterator<Item = usize> + '_ {
+        self.siblings(0, self.nodes.len().wrapping_sub(1))
+    }
+
+    /// Positions from the nearest node above to the top.
+    pub fn ancestors(&self, position: usize) -> impl Iterator<Item = usize> + '_ {
+        std::iter::successors(self.nodes[position].parent, |&above| self.nodes[above].parent)
+    }
+
+    /// From `first` on, each time past all that lies below, up to `end` inclusive.
+    fn siblings(&self, first: usize, end: usize) -> impl Iterator<Item = usize> + '_ {
+        let inside = move |at: &usize| *at <= end && *at < self.nodes.len();
+        std::iter::successors(Some(first).filter(inside), move |&at| {
+            Some(at + self.nodes[at].descendants + 1).filter(inside)
+        })
     }
 
     /// The node of a span.
