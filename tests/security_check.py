@@ -311,7 +311,7 @@ def odd_requests(check, server):
         status, _, _, _ = timed(server, b"{}", "application/json", Content_Encoding=encoding)
         check(status in expected, f"Content-Encoding {encoding} of plain text: {status}")
     status, _, _, _ = timed(server, gzip.compress(b'{"resourceSpans":[]}') + b"trailing", "application/json", Content_Encoding="gzip")
-    check(status in (200, 400), f"gzip with bytes behind it: {status}")
+    check(status in (200, 400, 413), f"gzip with bytes behind it: {status}")
 
     bad = t.span(77, 78, name="kept")
     status, _, _, answer = timed(server, json.dumps(t.traces([bad, {**bad, "traceId": "0" * 32}, {**bad, "spanId": "0" * 16, "name": "lost"}])).encode(), "application/json")
@@ -360,13 +360,16 @@ def bombs(check, server):
     zeros = zlib.compressobj(9, zlib.DEFLATED, 31)
     bomb = b"".join(zeros.compress(bytes(1 << 20)) for _ in range(64)) + zeros.flush()
     spaces = gzip.compress(b"{" + b" " * (64 << 20), 9)
+    # The end of a gzip file tells its length; here it tells that of a small member behind the large one.
+    hidden = bomb + gzip.compress(b"x")
     note(f"bombs of {len(bomb)} and {len(spaces)} bytes hold 64 MiB: {(64 << 20) // len(bomb)}:1")
     # One of each to warm up, so that what stays is the allocator's and is not counted.
-    for body, kind in ((bomb, PROTOBUF), (spaces, "application/json")):
+    kinds = ((bomb, PROTOBUF), (hidden, PROTOBUF), (spaces, "application/json"), (spaces + gzip.compress(b"}"), "application/json"))
+    for body, kind in kinds:
         timed(server, body, kind, Content_Encoding="gzip")
     before, slow, wrong = server.memory("VmHWM"), 0, []
-    for _ in range(20):
-        for body, kind in ((bomb, PROTOBUF), (spaces, "application/json")):
+    for _ in range(10):
+        for body, kind in kinds:
             status, took, headers, _ = timed(server, body, kind, Content_Encoding="gzip")
             slow = max(slow, took)
             if status != 413 or took >= 100:
@@ -376,7 +379,7 @@ def bombs(check, server):
     check(grown < 8, f"40 bombs raise the peak of memory by {grown:.1f} MB to {server.memory('VmHWM'):.1f} MB")
     threads, codes = [], []
     for _ in range(16):
-        threads.append(threading.Thread(target=lambda: codes.extend(timed(server, bomb, PROTOBUF, Content_Encoding="gzip")[0] for _ in range(4))))
+        threads.append(threading.Thread(target=lambda: codes.extend(timed(server, hidden, PROTOBUF, Content_Encoding="gzip")[0] for _ in range(4))))
         threads[-1].start()
     for thread in threads:
         thread.join()
