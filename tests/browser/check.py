@@ -99,6 +99,8 @@ def main():
     target = Path(os.environ.get("CARGO_TARGET_DIR") or common.ROOT / "target").resolve()
     parser.add_argument("--only", action="append", choices=["way", "live", "screens", "hostile"], help="these scenarios only")
     parser.add_argument("--screens", type=Path, default=target / "test-screens", help="folder for the screenshots")
+    parser.add_argument("--script", metavar="FILE", help="run this script of node instead, to look into something")
+    parser.add_argument("arguments", nargs="*", help="arguments of that script")
     options = parser.parse_args()
     path = common.binary(options)
     config = {"modules": str(modules(target)), "chromium": chromium(), "screens": str(options.screens.resolve()),
@@ -132,6 +134,8 @@ def main():
             }
             written = folder / "config.json"
             written.write_text(json.dumps(config))
+            if options.script:
+                sys.exit(subprocess.run(["node", options.script, str(written), *options.arguments], cwd=folder).returncode)
             done = subprocess.run(["node", str(HERE / "scenarios.cjs"), str(written)], cwd=folder)
             for name, running in [("serve", server), ("serve of the hostile store", attacked_server)]:
                 if running.process.poll() is not None:
