@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::model::{Evaluation, EvaluatorId, EvaluatorSpec, Label, Outcome, Predicted, RunId, SpanId, TraceId};
-use crate::store::rows::{CaseRow, RunRow};
+use crate::store::rows::{CaseRow, RunRow, SpanScore};
 use crate::store::{Mismatch, MissingSpan, Verification};
 
 use super::collect::{Brief, ScoreSummary};
@@ -136,6 +136,20 @@ pub fn error_type(outcome: Option<&Outcome>) -> Option<&str> {
         Some(Outcome::Failed(failure)) => Some(&failure.error_type),
         _ => None,
     }
+}
+
+/// The scores on a span by name; further ones of a name with their identifier behind it.
+pub(super) fn span_score_entries(scores: &[SpanScore]) -> BTreeMap<String, ScoreEntry> {
+    let mut entries = BTreeMap::new();
+    for score in scores {
+        let mut name = score.name.clone();
+        if entries.contains_key(&name) {
+            let identifier = score.identifier.as_deref().map_or_else(|| entries.len().to_string(), str::to_owned);
+            name = format!("{name}#{identifier}");
+        }
+        entries.entry(name).or_insert_with(|| ScoreEntry::from(&score.evaluation));
+    }
+    entries
 }
 
 pub(super) fn score_entries(scores: &BTreeMap<EvaluatorId, Evaluation>) -> BTreeMap<String, ScoreEntry> {

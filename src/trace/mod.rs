@@ -7,6 +7,8 @@ pub mod provider;
 pub mod otlp;
 pub mod otlp_json;
 pub mod requests;
+pub mod origin;
+pub mod results;
 pub mod traceparent;
 pub mod tree;
 pub mod critical_path;
