@@ -10,5 +10,6 @@ pub mod metrics;
 pub mod requests;
 pub mod traceparent;
 pub mod tree;
+pub mod value_json;
 pub mod critical_path;
 pub mod conversation;
