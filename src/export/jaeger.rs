@@ -112,8 +112,8 @@ pub fn read<E: From<FileError>>(
     rest(path, &mut *open(path)?, MAX_DOCUMENT, &mut whole)?;
     let whole = whole.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&whole);
     let mut found = ReadFile::default();
-    let document: Json =
-        serde_json::from_slice(whole).map_err(|error| FileError::content(path, format!("it is no JSON: {error}"), EXPECTED))?;
+    let document: Json = serde_json::from_slice(whole)
+        .map_err(|error| FileError::content(path, format!("it is no JSON: {error}"), EXPECTED))?;
     let traces = match document {
         Json::Array(traces) => traces,
         Json::Object(mut fields) => match fields.remove("data") {
@@ -249,7 +249,9 @@ fn read_tags(tags: Vec<Tag>, span: &mut Span, origin: &mut Origin) {
                 _ => {}
             },
             ("otel.status_description", Some(text)) => message = Some(text),
-            ("error", text) if !coded && is_true(&tag.value, text.as_deref()) => span.status = Status::Error(String::new()),
+            ("error", text) if !coded && is_true(&tag.value, text.as_deref()) => {
+                span.status = Status::Error(String::new())
+            }
             // Said by the status already.
             ("error", _) if coded => {}
             ("w3c.tracestate", Some(state)) => span.trace_state = state,
@@ -298,7 +300,9 @@ fn event(log: Log) -> Result<Event, String> {
     for (at, tag) in log.fields.into_iter().enumerate() {
         match tag.value.as_str().filter(|_| Some(at) == place) {
             Some(name) => event.name = Cow::Owned(name.to_owned()),
-            None if tag.key == "otel.event.dropped_attributes_count" => event.dropped_attributes_count = count(&tag.value),
+            None if tag.key == "otel.event.dropped_attributes_count" => {
+                event.dropped_attributes_count = count(&tag.value)
+            }
             None => event.attributes.push(attribute(tag)),
         }
     }
@@ -326,7 +330,9 @@ fn plain(value: Json) -> Value {
         Json::Number(n) => n.as_i64().map_or_else(|| Value::Double(n.as_f64().unwrap_or_default()), Value::Int),
         Json::String(text) => Value::from(text),
         Json::Array(items) => Value::Array(items.into_iter().map(plain).collect()),
-        Json::Object(fields) => Value::Map(fields.into_iter().map(|(key, value)| (Cow::Owned(key), plain(value))).collect()),
+        Json::Object(fields) => {
+            Value::Map(fields.into_iter().map(|(key, value)| (Cow::Owned(key), plain(value))).collect())
+        }
     }
 }
 

@@ -13,9 +13,7 @@ use prost::Message as _;
 use super::files::{FileError, open, rest};
 use crate::model::{Telemetry, TraceId};
 use crate::store::rows::TraceDetail;
-use crate::trace::otlp_json::{
-    decode_logs_request, decode_trace_request, encode_logs_request, encode_trace_request,
-};
+use crate::trace::otlp_json::{decode_logs_request, decode_trace_request, encode_logs_request, encode_trace_request};
 use crate::trace::requests::{Received, logs_request, receive_logs, receive_traces, traces_request};
 
 /// Spans or log records in a line: large traces are cut, for every reader holds a line as a whole.
@@ -231,7 +229,8 @@ fn document<E>(
     if !known {
         if holds([b"resourceMetrics", b"resource_metrics"]) {
             found.metrics += 1;
-        } else if serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(text).is_ok_and(|o| o.is_empty()) {
+        } else if serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(text).is_ok_and(|o| o.is_empty())
+        {
             // An empty request is a request.
             found.requests += 1;
         } else {
@@ -300,7 +299,8 @@ fn binary<E: From<FileError>>(
 /// a span and of a log record, so that one that is not empty never passes for the other.
 fn message(bytes: &[u8]) -> Option<Received> {
     if let Ok(request) = ExportTraceServiceRequest::decode(bytes) {
-        let empty = request.resource_spans.iter().all(|group| group.scope_spans.iter().all(|scope| scope.spans.is_empty()));
+        let empty =
+            request.resource_spans.iter().all(|group| group.scope_spans.iter().all(|scope| scope.spans.is_empty()));
         let ids = |request: &ExportTraceServiceRequest| {
             let mut spans = request.resource_spans.iter().flat_map(|g| &g.scope_spans).flat_map(|s| &s.spans);
             spans.any(|span| span.trace_id.len() == TraceId::from_bytes([0; 16]).as_bytes().len())

@@ -6,7 +6,9 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use polars::prelude::{BatchedWriter, Column, DataFrame, DataType, Field, NamedFrom, ParquetWriter, PolarsError, Schema, Series};
+use polars::prelude::{
+    BatchedWriter, Column, DataFrame, DataType, Field, NamedFrom, ParquetWriter, PolarsError, Schema, Series,
+};
 use serde_json::{Value as Json, json};
 
 use super::files::{FileError, Target};
@@ -23,8 +25,22 @@ const SCORE_PREFIX: &str = "score.";
 
 /// Text columns, in the table's order.
 const TEXTS: [&str; 16] = [
-    "trace_id", "span_id", "parent_span_id", "name", "kind", "status", "status_message", "service", "scope", "run_id", "case_id",
-    "attributes", "events", "links", "resource", "scores",
+    "trace_id",
+    "span_id",
+    "parent_span_id",
+    "name",
+    "kind",
+    "status",
+    "status_message",
+    "service",
+    "scope",
+    "run_id",
+    "case_id",
+    "attributes",
+    "events",
+    "links",
+    "resource",
+    "scores",
 ];
 /// Number columns, behind them.
 const NUMBERS: [&str; 3] = ["start_unix_nano", "end_unix_nano", "duration_ns"];
@@ -49,7 +65,8 @@ impl SpanTable {
         let columns = scores.iter().map(|name| Field::new(score_column(name).into(), DataType::Float64));
         let schema: Schema = texts.chain(numbers).chain(columns).collect();
         let shown = path.display().to_string();
-        let writer = ParquetWriter::new(Handle(Arc::clone(&target))).batched(&schema).map_err(|e| failed(&shown, &e))?;
+        let writer =
+            ParquetWriter::new(Handle(Arc::clone(&target))).batched(&schema).map_err(|e| failed(&shown, &e))?;
         Ok(Self {
             writer,
             target,
