@@ -14,6 +14,7 @@ mod case;
 mod cases;
 mod front;
 mod health;
+mod live;
 mod parts;
 mod run;
 mod runs;
@@ -40,6 +41,7 @@ pub fn routes() -> Router<Arc<App>> {
         .merge(cases::routes())
         .merge(case::routes())
         .merge(health::routes())
+        .merge(live::routes())
         .merge(assets::routes())
         .fallback(errors::nothing_here)
         .layer(axum::Extension(cache::Cache::default()))
