@@ -18,6 +18,7 @@ mod live;
 mod parts;
 mod run;
 mod runs;
+mod setup;
 
 use std::sync::Arc;
 
@@ -42,6 +43,7 @@ pub fn routes() -> Router<Arc<App>> {
         .merge(case::routes())
         .merge(health::routes())
         .merge(live::routes())
+        .merge(setup::routes())
         .merge(assets::routes())
         .fallback(errors::nothing_here)
         .layer(axum::Extension(cache::Cache::default()))
