@@ -58,6 +58,7 @@ impl From<StoreError> for PageError {
             StoreError::UnknownTrace { .. } => (StatusCode::NOT_FOUND, Some(("All traces", "/traces"))),
             StoreError::AmbiguousRun { .. } => (StatusCode::BAD_REQUEST, Some(("All runs", "/runs"))),
             StoreError::AmbiguousTrace { .. } => (StatusCode::BAD_REQUEST, Some(("All traces", "/traces"))),
+            StoreError::PrunedTrace { .. } => (StatusCode::GONE, Some(("All traces", "/traces"))),
             StoreError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, None),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, None),
         };

@@ -46,7 +46,11 @@ struct Variable {
 
 /// An address as a client names it: one that means every interface is no place to connect to.
 fn url(address: SocketAddr) -> String {
-    if address.ip().is_unspecified() { format!("http://127.0.0.1:{}", address.port()) } else { format!("http://{address}") }
+    if address.ip().is_unspecified() {
+        format!("http://127.0.0.1:{}", address.port())
+    } else {
+        format!("http://{address}")
+    }
 }
 
 async fn show(State(app): State<Arc<App>>, context: PageContext) -> PageResult {
