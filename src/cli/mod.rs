@@ -8,6 +8,7 @@ mod exit;
 mod session;
 mod progress;
 mod model;
+mod application;
 mod inputs;
 mod resume;
 
@@ -24,6 +25,7 @@ mod verify;
 mod export;
 mod import;
 mod doctor;
+mod serve;
 mod serve_model;
 mod completions;
 
@@ -78,6 +80,8 @@ enum Command {
     Import(import::Args),
     /// Check configuration, model endpoint, credentials, exporters and store
     Doctor(Box<doctor::Args>),
+    /// Collect traces of any application (OTLP) and show runs and traces in the browser
+    Serve(serve::Args),
     /// Serve the built-in model to other clients
     ServeModel(serve_model::Args),
     /// Print a completion script for a shell
@@ -103,6 +107,7 @@ pub fn run() -> ExitCode {
         Command::Export(args) => export::exec(args, &context),
         Command::Import(args) => import::exec(args, &context),
         Command::Doctor(args) => doctor::exec(args, &context),
+        Command::Serve(args) => serve::exec(args, &context),
         Command::ServeModel(args) => serve_model::exec(args, &context),
         Command::Completions(args) => completions::exec(args, &context),
     };

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 
-use crate::store::{Reader, Store, StoreError};
+use crate::store::{Reader, Store, StoreError, Writer};
+use crate::trace::metrics::Metrics;
 
 /// How many requests read the store at once; the others wait.
 const READERS: usize = 4;
@@ -45,12 +46,32 @@ pub struct Traffic {
     pub overloads: AtomicU64,
     /// Bytes that wait for the store at this moment.
     pub queued_bytes: AtomicU64,
+    metrics: Mutex<Metrics>,
+    store_error: Mutex<Option<String>>,
 }
 
 impl Traffic {
     /// Adds to a count.
     pub fn add(count: &AtomicU64, n: u64) {
         count.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The metrics that came in; to be held for a moment only.
+    pub fn metrics(&self) -> MutexGuard<'_, Metrics> {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the store takes nothing, if that was so the last time.
+    pub fn store_error(&self) -> Option<String> {
+        self.store_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what the store said to the last step: an error, or nothing.
+    pub fn store_said(&self, error: Option<&StoreError>) {
+        let mut noted = self.store_error.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.is_some() || error.is_some() {
+            *noted = error.map(ToString::to_string);
+        }
     }
 }
 
@@ -62,6 +83,8 @@ pub struct App {
     pub traffic: Arc<Traffic>,
     /// Where the ports are.
     pub addresses: Addresses,
+    /// What records telemetry that a page makes, such as a test span.
+    pub writer: Option<Writer>,
     idle: Mutex<Vec<Reader>>,
     permits: Arc<Semaphore>,
 }
@@ -69,7 +92,15 @@ pub struct App {
 impl App {
     /// Over this store.
     pub fn new(store: Store, traffic: Arc<Traffic>, addresses: Addresses) -> Self {
-        Self { store, traffic, addresses, idle: Mutex::new(Vec::new()), permits: Arc::new(Semaphore::new(READERS)) }
+        let (idle, permits) = (Mutex::new(Vec::new()), Arc::new(Semaphore::new(READERS)));
+        Self { store, traffic, addresses, writer: None, idle, permits }
+    }
+
+    /// With a writer for what pages record.
+    #[must_use]
+    pub fn with_writer(mut self, writer: Writer) -> Self {
+        self.writer = Some(writer);
+        self
     }
 
     /// Reads the store on a thread that may block.

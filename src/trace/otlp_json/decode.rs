@@ -178,7 +178,7 @@ fn log_record(o: &Object<'_>) -> Result<LogRecord, JsonError> {
     })
 }
 
-fn resource(o: &Object<'_>) -> Result<Resource, JsonError> {
+pub(super) fn resource(o: &Object<'_>) -> Result<Resource, JsonError> {
     Ok(Resource {
         attributes: o.messages("attributes", key_value)?,
         dropped_attributes_count: o.int("droppedAttributesCount")?,
@@ -195,7 +195,7 @@ fn entity_ref(o: &Object<'_>) -> Result<EntityRef, JsonError> {
     })
 }
 
-fn scope(o: &Object<'_>) -> Result<InstrumentationScope, JsonError> {
+pub(super) fn scope(o: &Object<'_>) -> Result<InstrumentationScope, JsonError> {
     Ok(InstrumentationScope {
         name: o.text("name")?,
         version: o.text("version")?,
@@ -204,7 +204,7 @@ fn scope(o: &Object<'_>) -> Result<InstrumentationScope, JsonError> {
     })
 }
 
-fn key_value(o: &Object<'_>) -> Result<KeyValue, JsonError> {
+pub(super) fn key_value(o: &Object<'_>) -> Result<KeyValue, JsonError> {
     Ok(KeyValue { key: o.text("key")?, value: o.message("value", any_value)?, ..KeyValue::default() })
 }
 
@@ -234,7 +234,7 @@ fn any_value(o: &Object<'_>) -> Result<AnyValue, JsonError> {
     Ok(AnyValue { value })
 }
 
-fn document<T>(text: &[u8], read: impl FnOnce(&Object<'_>) -> Result<T, JsonError>) -> Result<T, JsonError> {
+pub(super) fn document<T>(text: &[u8], read: impl FnOnce(&Object<'_>) -> Result<T, JsonError>) -> Result<T, JsonError> {
     // serde_json stops at a depth of 128, so what follows cannot exhaust the stack.
     let json: Json = serde_json::from_slice(text).map_err(|error| JsonError::Syntax(error.to_string()))?;
     read(&Place::Root.object(&json)?)
@@ -242,25 +242,25 @@ fn document<T>(text: &[u8], read: impl FnOnce(&Object<'_>) -> Result<T, JsonErro
 
 /// Where in the document we are; turned into text only when an error needs it.
 #[derive(Clone, Copy)]
-enum Place<'a> {
+pub(super) enum Place<'a> {
     Root,
     Member(&'a Place<'a>, &'a str),
     Item(&'a Place<'a>, usize),
 }
 
 /// An object of the document and where it stands.
-struct Object<'a> {
+pub(super) struct Object<'a> {
     members: &'a serde_json::Map<String, Json>,
     at: Place<'a>,
 }
 
 impl Object<'_> {
     /// The member of that name, or of the name it has in the proto file; `None` where it is absent or null.
-    fn get(&self, name: &str) -> Option<&Json> {
+    pub(super) fn get(&self, name: &str) -> Option<&Json> {
         self.members.get(name).or_else(|| self.members.get(&snake_case(name))).filter(|json| !json.is_null())
     }
 
-    fn read<T: Default>(
+    pub(super) fn read<T: Default>(
         &self,
         name: &str,
         read: impl FnOnce(Place<'_>, &Json) -> Result<T, JsonError>,
@@ -268,15 +268,15 @@ impl Object<'_> {
         self.get(name).map_or_else(|| Ok(T::default()), |json| read(self.at.then(name), json))
     }
 
-    fn text(&self, name: &str) -> Result<String, JsonError> {
+    pub(super) fn text(&self, name: &str) -> Result<String, JsonError> {
         self.read(name, read_text)
     }
 
-    fn int<T: TryFrom<i128> + Default>(&self, name: &str) -> Result<T, JsonError> {
+    pub(super) fn int<T: TryFrom<i128> + Default>(&self, name: &str) -> Result<T, JsonError> {
         self.read(name, read_int)
     }
 
-    fn enumeration(&self, name: &str, number: fn(&str) -> Option<i32>) -> Result<i32, JsonError> {
+    pub(super) fn enumeration(&self, name: &str, number: fn(&str) -> Option<i32>) -> Result<i32, JsonError> {
         self.read(name, |at, json| match json.as_str().and_then(number) {
             Some(number) => Ok(number),
             None => read_int(at, json),
@@ -296,7 +296,7 @@ impl Object<'_> {
         })
     }
 
-    fn message<T>(
+    pub(super) fn message<T>(
         &self,
         name: &str,
         read: impl FnOnce(&Object<'_>) -> Result<T, JsonError>,
@@ -304,7 +304,11 @@ impl Object<'_> {
         self.read(name, |at, json| Ok(Some(read(&at.object(json)?)?)))
     }
 
-    fn messages<T>(&self, name: &str, read: fn(&Object<'_>) -> Result<T, JsonError>) -> Result<Vec<T>, JsonError> {
+    pub(super) fn messages<T>(
+        &self,
+        name: &str,
+        read: fn(&Object<'_>) -> Result<T, JsonError>,
+    ) -> Result<Vec<T>, JsonError> {
         self.list(name, |at, json| match json {
             // In a list of values, null is what some SDKs write for a value that is not set.
             Json::Null => read(&Object { members: &serde_json::Map::new(), at }),
@@ -312,7 +316,7 @@ impl Object<'_> {
         })
     }
 
-    fn list<T>(
+    pub(super) fn list<T>(
         &self,
         name: &str,
         read: impl Fn(Place<'_>, &Json) -> Result<T, JsonError>,
@@ -334,7 +338,7 @@ impl<'a> Place<'a> {
         Ok(Object { members, at: self })
     }
 
-    fn double(self, json: &Json) -> Result<f64, JsonError> {
+    pub(super) fn double(self, json: &Json) -> Result<f64, JsonError> {
         let number = match json {
             Json::Number(number) => number.as_f64(),
             Json::String(text) => match text.as_str() {

@@ -6,6 +6,7 @@
 
 mod decode;
 mod encode;
+mod metrics;
 
 pub use decode::{
     JsonError, decode_logs_request, decode_logs_response, decode_status_message, decode_trace_request,
@@ -14,6 +15,7 @@ pub use decode::{
 pub use encode::{
     encode_logs_request, encode_logs_response, encode_status, encode_trace_request, encode_trace_response,
 };
+pub use metrics::decode_metrics_request;
 
 #[cfg(test)]
 mod tests {

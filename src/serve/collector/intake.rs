@@ -1,0 +1,190 @@
+//! What happens to a request, whichever way it came: read, unpack, decode, record, count.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::logs::v1::{
+    ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use prost::Message;
+
+use super::body::{self, Bounds};
+use super::budget::{Budget, Full, Share};
+use super::refusal::Refusal;
+use crate::serve::app::Traffic;
+use crate::store::Writer;
+use crate::trace::metrics::{self, Points};
+use crate::trace::otlp_json::{self, JsonError};
+use crate::trace::requests::{Received, receive_logs, receive_traces};
+
+/// What a request brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    Traces,
+    Logs,
+    Metrics,
+}
+
+/// How a message is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Protobuf,
+    Json,
+}
+
+/// A request that is on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Taken {
+    /// Items that could not be taken.
+    pub(super) rejected: u64,
+    /// Why the first of them could not.
+    pub(super) reason: String,
+}
+
+impl Taken {
+    pub(super) fn trace_response(self) -> ExportTraceServiceResponse {
+        let partial_success = (self.rejected > 0)
+            .then(|| ExportTracePartialSuccess { rejected_spans: self.rejected as i64, error_message: self.reason });
+        ExportTraceServiceResponse { partial_success }
+    }
+
+    pub(super) fn logs_response(self) -> ExportLogsServiceResponse {
+        let partial_success = (self.rejected > 0).then(|| ExportLogsPartialSuccess {
+            rejected_log_records: self.rejected as i64,
+            error_message: self.reason,
+        });
+        ExportLogsServiceResponse { partial_success }
+    }
+}
+
+/// Where requests go.
+pub(super) struct Intake {
+    pub(super) writer: Writer,
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) bounds: Bounds,
+}
+
+enum Content {
+    Telemetry(Received),
+    Points(Points),
+}
+
+/// Above this many bytes, decoding moves to a thread of its own, so that small requests do not wait for it.
+const LARGE: usize = 512 << 10;
+
+impl Intake {
+    /// Room for a request, or the answer that there is none.
+    pub(super) fn enter(&self) -> Result<Share, Refusal> {
+        self.budget.enter().map_err(|Full| self.count(Refusal::Overloaded))
+    }
+
+    /// The body of a request, as it was sent.
+    pub(super) async fn read<B>(&self, body: B, share: &mut Share, framing: usize) -> Result<Bytes, Refusal>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        let bounds = Bounds { bytes: self.bounds.bytes + framing, ..self.bounds };
+        body::read(body, &bounds, share).await.map_err(|refusal| self.count(refusal))
+    }
+
+    /// Records a message; it is on disk when this returns.
+    pub(super) async fn take(
+        &self,
+        signal: Signal,
+        encoding: Encoding,
+        packed: bool,
+        message: Bytes,
+        mut share: Share,
+    ) -> Result<Taken, Refusal> {
+        let limit = self.bounds.bytes;
+        let large = packed || message.len() > LARGE;
+        let work = move || {
+            let message = if packed {
+                let content = body::gunzip(&message, limit, &mut share)?;
+                share.shrink(message.len() as u64);
+                content
+            } else {
+                message
+            };
+            decode(signal, encoding, &message).map(|content| (content, share))
+        };
+        let decoded = if large {
+            match tokio::task::spawn_blocking(work).await {
+                Ok(decoded) => decoded,
+                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            }
+        } else {
+            work()
+        };
+        let (content, share) = decoded.map_err(|refusal| self.count(refusal))?;
+        let taken = match content {
+            Content::Telemetry(received) => self.record(received).await.map_err(|refusal| self.count(refusal))?,
+            Content::Points(points) => {
+                Traffic::add(&self.traffic.metric_points, points.kept.len() as u64);
+                Traffic::add(&self.traffic.dropped_metric_points, points.others);
+                self.traffic.metrics().keep(points.kept);
+                Taken::default()
+            }
+        };
+        // Until now its memory is in use.
+        drop(share);
+        Ok(taken)
+    }
+
+    async fn record(&self, received: Received) -> Result<Taken, Refusal> {
+        let traffic = &self.traffic;
+        if !received.telemetry.is_empty() {
+            let stored = self.writer.ingest(received.telemetry).await;
+            traffic.store_said(stored.as_ref().err());
+            let stored = stored.map_err(|error| Refusal::Store(error.to_string()))?;
+            Traffic::add(&traffic.spans, stored.spans);
+            Traffic::add(&traffic.logs, stored.logs);
+            Traffic::add(&traffic.scores, stored.scores);
+            Traffic::add(&traffic.duplicates, stored.duplicates);
+        }
+        Traffic::add(&traffic.rejected, received.rejected);
+        Ok(Taken { rejected: received.rejected, reason: received.reason.unwrap_or_default() })
+    }
+
+    /// Counts a refusal on its way out.
+    pub(super) fn count(&self, refusal: Refusal) -> Refusal {
+        let count = if refusal.is_for_now() { &self.traffic.overloads } else { &self.traffic.refused_requests };
+        Traffic::add(count, 1);
+        refusal
+    }
+}
+
+fn decode(signal: Signal, encoding: Encoding, message: &[u8]) -> Result<Content, Refusal> {
+    Ok(match signal {
+        Signal::Traces => {
+            let request: ExportTraceServiceRequest = read(encoding, message, otlp_json::decode_trace_request)?;
+            Content::Telemetry(receive_traces(request))
+        }
+        Signal::Logs => {
+            let request: ExportLogsServiceRequest = read(encoding, message, otlp_json::decode_logs_request)?;
+            Content::Telemetry(receive_logs(request))
+        }
+        Signal::Metrics => {
+            let request: ExportMetricsServiceRequest = read(encoding, message, otlp_json::decode_metrics_request)?;
+            Content::Points(metrics::points(request))
+        }
+    })
+}
+
+fn read<T: Message + Default>(
+    encoding: Encoding,
+    message: &[u8],
+    from_json: fn(&[u8]) -> Result<T, JsonError>,
+) -> Result<T, Refusal> {
+    match encoding {
+        Encoding::Json => from_json(message).map_err(|e| Refusal::Undecodable(e.to_string())),
+        Encoding::Protobuf => {
+            T::decode(message).map_err(|e| Refusal::Undecodable(format!("decoding OTLP protobuf: {e}")))
+        }
+    }
+}
