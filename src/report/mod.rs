@@ -13,12 +13,14 @@ pub mod document;
 pub mod documents;
 pub mod format;
 pub mod lists;
+pub mod low;
 pub mod style;
 pub mod table;
 pub mod terminal;
 pub mod text;
 pub mod text_diff;
 pub mod trace_align;
+pub mod trace_diff;
 pub mod trace_documents;
 pub mod waterfall;
 

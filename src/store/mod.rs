@@ -29,6 +29,7 @@ mod prune;
 mod reader;
 mod remove;
 mod schema;
+mod search;
 mod statements;
 #[cfg(test)]
 mod testing;

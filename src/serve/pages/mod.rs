@@ -17,6 +17,9 @@ mod health;
 mod parts;
 mod run;
 mod runs;
+mod trace;
+mod trace_diff;
+mod traces;
 
 use std::sync::Arc;
 
@@ -39,6 +42,9 @@ pub fn routes() -> Router<Arc<App>> {
         .merge(run::routes())
         .merge(cases::routes())
         .merge(case::routes())
+        .merge(traces::routes())
+        .merge(trace::routes())
+        .merge(trace_diff::routes())
         .merge(health::routes())
         .merge(assets::routes())
         .fallback(errors::nothing_here)

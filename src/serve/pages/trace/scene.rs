@@ -167,6 +167,11 @@ impl Scene {
         self.context.with(&[("span", Some(&id)), ("page", None)])
     }
 
+    /// This page with the span of an id selected.
+    pub(super) fn address_of(&self, span: SpanId) -> String {
+        self.context.with(&[("span", Some(&span.to_string())), ("page", None)])
+    }
+
     /// The address of another span on this page, up to its id: short, because it stands in every row.
     pub(super) fn row_prefix(&self) -> String {
         let kept = ["view", "q", "fold", "zoom"].map(|name| (name, self.context.parameter(name)));
@@ -184,7 +189,8 @@ impl Scene {
         let ids: Vec<String> =
             kept.chain((!unfold).then_some(position)).map(|at| self.span(at).span_id.to_string()).collect();
         // With its folds in the address the page keeps its place by the row that was folded.
-        Some(self.context.with(&[("fold", Some(&ids.join(",")).filter(|ids| !ids.is_empty()).map(|x| x as &str))]))
+        let ids = ids.join(",");
+        Some(self.context.with(&[("fold", Some(ids.as_str()))]))
     }
 
     /// The next of these positions behind the selected one, from the top again at the end.

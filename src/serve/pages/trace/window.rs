@@ -17,7 +17,7 @@ const NEAREST: usize = 6;
 const EXTRA: usize = 160;
 
 /// What decides the rows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Wanted<'w> {
     /// Positions whose descendants are folded away.
     pub(super) folded: &'w BTreeSet<usize>,
@@ -179,6 +179,10 @@ mod tests {
         Tree::build(&spans)
     }
 
+    fn wanted(folded: &BTreeSet<usize>) -> Wanted<'_> {
+        Wanted { folded, selected: None, page: None, hits: &[], faults: &[] }
+    }
+
     fn shown(window: &Window) -> Vec<usize> {
         window.lines.iter().filter_map(|line| if let Line::Span(at) = line { Some(*at) } else { None }).collect()
     }
@@ -186,7 +190,7 @@ mod tests {
     #[test]
     fn a_trace_of_moderate_size_is_whole() {
         let tree = tree((0..1_999).map(|i| i / 3));
-        let window = window(&tree, &Wanted { folded: &BTreeSet::new(), ..Wanted::default() });
+        let window = window(&tree, &Wanted { ..wanted(&BTreeSet::new()) });
         assert_eq!((shown(&window).len(), window.pages), (2_000, 1));
     }
 
@@ -196,7 +200,7 @@ mod tests {
         let tree = tree((0..100_000).map(|i: u64| if i < 1_000 { 0 } else { 1 + i % 1_000 }));
         let fault = 99_000;
         let wanted =
-            Wanted { folded: &BTreeSet::new(), selected: Some(700), faults: &[fault, 100], ..Wanted::default() };
+            Wanted { selected: Some(700), faults: &[fault, 100], ..wanted(&BTreeSet::new()) };
         let window = window(&tree, &wanted);
         let rows = shown(&window);
         assert_eq!((window.page, window.pages, window.range.clone()), (1, 201, 500..1_000));
@@ -214,7 +218,7 @@ mod tests {
     fn what_cannot_be_forced_open_is_counted() {
         let tree = tree((0..9_999).map(|_| 0));
         let faults: Vec<usize> = (1_000..3_000).collect();
-        let wanted = Wanted { folded: &BTreeSet::new(), faults: &faults, ..Wanted::default() };
+        let wanted = Wanted { faults: &faults, ..wanted(&BTreeSet::new()) };
         let window = window(&tree, &wanted);
         assert_eq!(
             window.lines.last(),
@@ -228,7 +232,7 @@ mod tests {
     fn folded_spans_take_no_row() {
         let tree = tree((0..9).map(|i| i / 3));
         let folded = BTreeSet::from([1]);
-        let window = window(&tree, &Wanted { folded: &folded, ..Wanted::default() });
+        let window = window(&tree, &wanted(&folded));
         assert!(shown(&window).contains(&1));
         assert!((2..=1 + tree.nodes[1].descendants).all(|at| !shown(&window).contains(&at)));
     }
@@ -238,7 +242,7 @@ mod tests {
         let tree = tree(0..9_999);
         let window = window(
             &tree,
-            &Wanted { folded: &BTreeSet::new(), selected: Some(9_000), faults: &[3_000], ..Wanted::default() },
+            &Wanted { selected: Some(9_000), faults: &[3_000], ..wanted(&BTreeSet::new()) },
         );
         let rows = shown(&window);
         assert!(rows.len() <= PAGE + EXTRA && rows.contains(&9_000) && rows.contains(&3_000) && rows.contains(&0));
@@ -256,7 +260,7 @@ mod tests {
         ) {
             let tree = tree(parents.iter().enumerate().map(|(i, parent)| parent.index(i + 1) as u64));
             let faults: Vec<usize> = faults.into_iter().collect();
-            let wanted = Wanted { folded: &BTreeSet::new(), selected, page, faults: &faults, ..Wanted::default() };
+            let wanted = Wanted { selected, page, faults: &faults, ..wanted(&BTreeSet::new()) };
             let window = window(&tree, &wanted);
             let rows = shown(&window);
             prop_assert!(rows.is_sorted() && rows.len() <= PAGE + EXTRA);
