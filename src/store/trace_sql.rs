@@ -23,8 +23,7 @@ pub(super) fn condition(expr: &Expr) -> Condition {
                 Expr::And(parts) => parts.as_slice(),
                 _ => &[],
             };
-            let mut all =
-                Condition { exact: parts.iter().all(|part| translate(part).is_some()), ..Condition::default() };
+            let mut all = Condition::default();
             for part in parts.iter().map(condition).filter(|part| !part.sql.is_empty()) {
                 if !all.sql.is_empty() {
                     all.sql.push_str(" AND ");
