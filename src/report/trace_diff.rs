@@ -229,7 +229,9 @@ fn changes(spans: [&Span; 2], logs: &[LogsBySpan; 2]) -> Vec<Change> {
         let logs = logs[side].get(&spans[side].span_id).map_or(&[][..], Vec::as_slice);
         conversation::conversation(spans[side], logs)
     });
-    let said = |pick: fn(&Conversation) -> String| talks.each_ref().map(pick).map(|text| Some(text).filter(|text| !text.is_empty()));
+    let said = |pick: fn(&Conversation) -> String| {
+        talks.each_ref().map(pick).map(|text| Some(text).filter(|text| !text.is_empty()))
+    };
     let [input_a, input_b] = said(|talk| transcript(talk.input()));
     note("input", None, input_a, input_b);
     let [output_a, output_b] = said(|talk| transcript(talk.output()));
@@ -266,8 +268,12 @@ fn transcript<'m>(messages: impl Iterator<Item = &'m Message>) -> String {
 /// Whether a difference in this attribute says something: not what differs between any two calls, nor what is shown as
 /// a score or as a message.
 fn tells(key: &str) -> bool {
-    let always_different =
-        [semconv::GEN_AI_RESPONSE_ID, semconv::TEST_SUITE_RUN_ID, semconv::TEST_CASE_RESULT_STATUS, semconv::SERVER_PORT];
+    let always_different = [
+        semconv::GEN_AI_RESPONSE_ID,
+        semconv::TEST_SUITE_RUN_ID,
+        semconv::TEST_CASE_RESULT_STATUS,
+        semconv::SERVER_PORT,
+    ];
     let scores = [
         semconv::SPANSCORE_SCORE_PREFIX,
         semconv::SPANSCORE_LABEL_PREFIX,

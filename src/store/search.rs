@@ -17,10 +17,8 @@ impl Reader {
     /// records count for the span that they belong to. Numbers and truth values are not searched.
     pub fn search_spans(&self, trace_id: TraceId, needle: &str) -> Result<BTreeSet<SpanId>, StoreError> {
         let mut found = BTreeSet::new();
-        let pattern = regex::bytes::RegexBuilder::new(&regex::escape(needle))
-            .case_insensitive(true)
-            .size_limit(16 << 20)
-            .build();
+        let pattern =
+            regex::bytes::RegexBuilder::new(&regex::escape(needle)).case_insensitive(true).size_limit(16 << 20).build();
         // A text too long to be a pattern is in no span.
         let (Ok(pattern), false) = (pattern, needle.is_empty()) else { return Ok(found) };
         let trace = self.find_trace_of(trace_id)?.number;
@@ -35,7 +33,8 @@ impl Reader {
         let mut rows = find.query([trace]).map_err(&or)?;
         let mut open: Option<(i64, Vec<u8>)> = None;
         while let Some(row) = rows.next().map_err(&or)? {
-            let (payload, slot, span): (i64, usize, i64) = (|| Ok((row.get(0)?, row.get::<_, i64>(1)? as usize, row.get(2)?)))().map_err(&or)?;
+            let (payload, slot, span): (i64, usize, i64) =
+                (|| Ok((row.get(0)?, row.get::<_, i64>(1)? as usize, row.get(2)?)))().map_err(&or)?;
             if open.as_ref().is_none_or(|(number, _)| *number != payload) {
                 let blob = row.get_ref(3).and_then(|b| Ok(b.as_blob()?)).map_err(&or)?;
                 let content = self.unpack("a payload", blob, |content| Ok(content.to_vec()))?;
@@ -48,12 +47,8 @@ impl Reader {
                 found.insert(span_id_of(span));
             }
         }
-        let mut find = self
-            .conn
-            .prepare_cached("SELECT DISTINCT payload FROM log WHERE trace = ?1")
-            .map_err(&or)?;
-        let payloads: Vec<i64> =
-            find.query_map([trace], |row| row.get(0)).and_then(Iterator::collect).map_err(&or)?;
+        let mut find = self.conn.prepare_cached("SELECT DISTINCT payload FROM log WHERE trace = ?1").map_err(&or)?;
+        let payloads: Vec<i64> = find.query_map([trace], |row| row.get(0)).and_then(Iterator::collect).map_err(&or)?;
         for payload in payloads {
             let content = self.payload_content(payload)?;
             for bytes in Messages::split(&content)?.logs.iter().filter(|bytes| pattern.is_match(bytes)) {

@@ -149,13 +149,15 @@ fn row(diff: &TraceDiff, span: &SpanDiff) -> Markup {
         (_, None) => Some("only-a"),
         _ => None,
     };
-    let length = |side: &Option<SpanSide>, href: Option<String>| html! {
-        @match (side, href) {
-            (Some(side), Some(href)) => {
-                a href=(href) { @match side.duration_ms { Some(ms) => (format::milliseconds(Some(ms))), None => "open" } }
-                @if side.status == "ERROR" { " " span.badge.error { "error" } }
+    let length = |side: &Option<SpanSide>, href: Option<String>| {
+        html! {
+            @match (side, href) {
+                (Some(side), Some(href)) => {
+                    a href=(href) { @match side.duration_ms { Some(ms) => (format::milliseconds(Some(ms))), None => "open" } }
+                    @if side.status == "ERROR" { " " span.badge.error { "error" } }
+                }
+                _ => (parts::absent()),
             }
-            _ => (parts::absent()),
         }
     };
     html! {
@@ -222,4 +224,3 @@ pub(super) fn form(trace: &str) -> Markup {
         }
     }
 }
-

@@ -38,7 +38,8 @@ const EXAMPLES: [(&str, &str); 5] = [
 ];
 
 /// Columns that the list is sorted by on a click, and which way first.
-const SORTS: [(&str, &str, bool); 3] = [("Start time", "start", true), ("Duration", "duration", true), ("Operations", "operations", true)];
+const SORTS: [(&str, &str, bool); 3] =
+    [("Start time", "start", true), ("Duration", "duration", true), ("Operations", "operations", true)];
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new().route("/traces", get(show))

@@ -15,7 +15,7 @@ mod values;
 mod waterfall;
 mod window;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Router;
@@ -118,16 +118,14 @@ fn page(reader: &Reader, id: &str, context: &PageContext) -> PageResult {
         None => None,
     };
     let yardstick = spec.as_ref().map(|spec| Yardstick::of(&spec.evaluators)).unwrap_or_default();
-    let scene = Scene::new(context, skeleton, yardstick, |needle, skeleton| search(reader, needle, skeleton))?;
+    // Telemetry of other applications has no trials.
+    let cases = if spec.is_some() { reader.cases_by_span(trace_id)? } else { BTreeMap::new() };
+    let scene = Scene::new(context, skeleton, yardstick, cases, |needle, skeleton| search(reader, needle, skeleton))?;
     let detail = match scene.selected {
         Some(position) => Some(reader.span(trace_id, scene.span(position).span_id)?),
         None => None,
     };
-    let next_low = if scene.lows.is_empty() && spec.is_none() {
-        None
-    } else {
-        None::<LowScore>
-    };
+    let next_low = if scene.lows.is_empty() && spec.is_none() { None } else { None::<LowScore> };
     let record = match (&spec, &detail, scene.selected) {
         (Some(spec), Some(detail), Some(position)) => {
             Record::find(reader, spec, &scene.skeleton, &scene.tree, position, detail)?
@@ -224,7 +222,8 @@ fn head(scene: &Scene, spec: Option<&RunSpec>) -> Markup {
                     }
                 }
             }
-            p.actions {
+            div.actions {
+                (super::trace_diff::form(&id))
                 @if let Some(url) = backend { a.button.small href=(url) rel="noreferrer" { "In the trace backend ↗" } }
                 a.button.small href=(scene.context.with(&[("format", Some("otlp-json")), ("view", None), ("q", None), ("fold", None), ("page", None), ("zoom", None), ("span", None)])) download { "OTLP JSON" }
             }

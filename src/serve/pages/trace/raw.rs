@@ -20,7 +20,8 @@ const SHOWN: usize = 200 * 1024;
 pub(super) fn otlp_json(detail: TraceDetail, logs: bool) -> Vec<u8> {
     let mut groups: BTreeMap<usize, Telemetry> = BTreeMap::new();
     let origins = detail.origins;
-    let group = |origin: usize| Telemetry { origin: origins.get(origin).cloned().unwrap_or_default(), ..Telemetry::default() };
+    let group =
+        |origin: usize| Telemetry { origin: origins.get(origin).cloned().unwrap_or_default(), ..Telemetry::default() };
     if logs {
         for (log, origin) in detail.logs {
             groups.entry(origin).or_insert_with(|| group(origin)).logs.push(log);
@@ -58,7 +59,9 @@ pub(super) fn view(scene: &Scene, detail: &SpanDetail) -> Markup {
 }
 
 fn pretty(json: &[u8]) -> Markup {
-    let spelled = serde_json::from_slice::<serde_json::Value>(json).ok().and_then(|json| serde_json::to_string_pretty(&json).ok());
+    let spelled = serde_json::from_slice::<serde_json::Value>(json)
+        .ok()
+        .and_then(|json| serde_json::to_string_pretty(&json).ok());
     let text = spelled.unwrap_or_else(|| String::from_utf8_lossy(json).into_owned());
     let mut end = text.len().min(SHOWN);
     while !text.is_char_boundary(end) {

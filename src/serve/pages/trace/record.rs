@@ -36,9 +36,8 @@ impl Record {
         detail: &SpanDetail,
     ) -> Result<Option<Self>, PageError> {
         let id = |position: usize| skeleton.spans[tree.nodes[position].span].span_id;
-        let is_trial = |position: &usize| {
-            skeleton.spans[tree.nodes[*position].span].name == semconv::span::ASSESS_CLAIM
-        };
+        let is_trial =
+            |position: &usize| skeleton.spans[tree.nodes[*position].span].name == semconv::span::ASSESS_CLAIM;
         // Deep traces of other applications have no trial above them; nobody's patience is at risk within this limit.
         let Some(trial) = std::iter::once(position).chain(tree.ancestors(position).take(64)).find(is_trial) else {
             return Ok(None);

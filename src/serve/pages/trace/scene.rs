@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use axum::http::StatusCode;
 
 use super::super::{PageContext, PageError, link};
-use crate::model::SpanId;
+use crate::model::{CaseId, SpanId};
 use crate::report::format::count;
 use crate::report::low::Yardstick;
 use crate::store::rows::{SpanScore, SpanSkeleton, TraceSkeleton};
@@ -52,10 +52,9 @@ impl View {
         // The terminal's word for it is understood as well.
         let word = if word == "critical-path" { "critical" } else { word };
         let known = || Self::ALL.map(Self::word).join(", ");
-        Self::ALL
-            .into_iter()
-            .find(|view| view.word() == word)
-            .ok_or_else(|| PageError::bad_request(format!("`{word}` is no view of a trace; the views are {}.", known())))
+        Self::ALL.into_iter().find(|view| view.word() == word).ok_or_else(|| {
+            PageError::bad_request(format!("`{word}` is no view of a trace; the views are {}.", known()))
+        })
     }
 }
 
@@ -70,6 +69,8 @@ pub(super) struct Scene {
     pub(super) selected: Option<usize>,
     /// Whether the address names it.
     pub(super) chosen: bool,
+    /// The cases of the trials' spans.
+    pub(super) cases: BTreeMap<SpanId, CaseId>,
     /// Positions of failed spans.
     pub(super) errors: Vec<usize>,
     /// Positions of spans with a low score.
@@ -91,6 +92,7 @@ impl Scene {
         context: &PageContext,
         skeleton: TraceSkeleton,
         yardstick: Yardstick,
+        cases: BTreeMap<SpanId, CaseId>,
         found: impl FnOnce(&str, &TraceSkeleton) -> Result<BTreeSet<SpanId>, PageError>,
     ) -> Result<Self, PageError> {
         let tree = Tree::build(&skeleton.spans);
@@ -109,8 +111,10 @@ impl Scene {
             let end = error + tree.nodes[error].descendants;
             errors.get(i + 1).is_none_or(|&next| next > end)
         });
-        let selected =
-            named.or(lows.first().copied()).or(deepest.map(|(_, &error)| error)).or((!tree.nodes.is_empty()).then_some(0));
+        let selected = named
+            .or(lows.first().copied())
+            .or(deepest.map(|(_, &error)| error))
+            .or((!tree.nodes.is_empty()).then_some(0));
         let folds = context.parameter("fold").unwrap_or_default().split(',').take(FOLDS);
         let folded = folds.filter_map(|id| ids.exact(id.parse().ok()?)).collect();
         let zoomed = context.parameter("zoom").and_then(|id| ids.exact(id.parse().ok()?)).map(at);
@@ -129,6 +133,7 @@ impl Scene {
         Ok(Self {
             context: context.clone(),
             view: View::of(context)?,
+            cases,
             selected,
             chosen: named.is_some(),
             errors,
@@ -260,11 +265,8 @@ impl<'s> Ids<'s> {
             return Ok(position);
         }
         let whole = || context.with(&[("span", None)]);
-        let found: BTreeMap<String, usize> = self
-            .positions_sorted()
-            .filter(|(id, _)| prefix.len() < 16 && id.starts_with(&prefix))
-            .take(9)
-            .collect();
+        let found: BTreeMap<String, usize> =
+            self.positions_sorted().filter(|(id, _)| prefix.len() < 16 && id.starts_with(&prefix)).take(9).collect();
         match found.len() {
             1 => Ok(*found.values().next().expect("one is there")),
             0 => Err(PageError::not_found(format!(
@@ -275,7 +277,8 @@ impl<'s> Ids<'s> {
             .instead("The whole trace", whole())),
             _ => {
                 let ids: Vec<String> = found.into_keys().take(8).collect();
-                let message = format!("`{text}` begins the ids of several spans: {}. Give more of the id.", ids.join(", "));
+                let message =
+                    format!("`{text}` begins the ids of several spans: {}. Give more of the id.", ids.join(", "));
                 Err(PageError::new(StatusCode::BAD_REQUEST, message).instead("The whole trace", whole()))
             }
         }

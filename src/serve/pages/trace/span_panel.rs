@@ -12,7 +12,7 @@ use super::record::Record;
 use super::scene::Scene;
 use super::values::{Budget, attributes, long_text, name};
 use super::waterfall::{oddities, score_badge};
-use crate::model::{Event, Evaluation, Key, Link, LogRecord, SpanKind, Status, Value};
+use crate::model::{Evaluation, Event, Key, Link, LogRecord, SpanKind, Status, Value};
 use crate::report::format::{self, count};
 use crate::report::text::cut;
 use crate::store::rows::{SpanDetail, SpanScore};

@@ -114,9 +114,7 @@ fn of_trace(scene: &Scene, detail: &TraceDetail) -> Vec<Call> {
 }
 
 fn is_model_call(span: &Span) -> bool {
-    let is = |key: &str, words: &[&str]| {
-        matches!(span.get(key), Some(Value::Str(word)) if words.iter().any(|known| word.eq_ignore_ascii_case(known)))
-    };
+    let is = |key: &str, words: &[&str]| matches!(span.get(key), Some(Value::Str(word)) if words.iter().any(|known| word.eq_ignore_ascii_case(known)));
     is(semconv::GEN_AI_OPERATION_NAME, &["chat", "text_completion", "generate_content", "execute_tool"])
         || is(semconv::OPENINFERENCE_SPAN_KIND, &["LLM", "TOOL"])
         || span.get(semconv::GEN_AI_REQUEST_MODEL).is_some()

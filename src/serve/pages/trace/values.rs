@@ -80,7 +80,11 @@ fn value_of(value: &Value, budget: &mut Budget) -> Markup {
         Value::Array(_) | Value::Map(_) => {
             let json = json(value);
             let short = json.to_string();
-            if short.len() <= SHORT { html! { code { (text(&short)) } } } else { folded(&short, &pretty(&json), budget) }
+            if short.len() <= SHORT {
+                html! { code { (text(&short)) } }
+            } else {
+                folded(&short, &pretty(&json), budget)
+            }
         }
         Value::Bool(_) | Value::Int(_) | Value::Double(_) => html! { code { (text(&plain(value))) } },
     }

@@ -39,7 +39,7 @@ pub(super) fn timeline(scene: &Scene) -> Markup {
     html! {
         @if window.pages > 1 { (map(scene, &window)) }
         div.scroll {
-            table.waterfall {
+            table.waterfall data-rows="" {
                 caption.visually-hidden { "Operations of the trace, callers before what they called" }
                 thead {
                     tr {
@@ -59,7 +59,32 @@ pub(super) fn timeline(scene: &Scene) -> Markup {
             }
         }
         @if window.pages > 1 { (pager(scene, &window)) }
+        (legend(scene, &window))
     }
+}
+
+/// What the colours mean, of those that are there.
+fn legend(scene: &Scene, window: &Window) -> Markup {
+    let shown = || {
+        window.lines.iter().filter_map(|line| match *line {
+            Line::Span(position) => Some(scene.span(position)),
+            Line::Gap { .. } => None,
+        })
+    };
+    let kinds = [("i", "internal"), ("k", "client: a call to another service"), ("s", "server"), ("q", "messages")];
+    let there = |class: &str| shown().any(|span| span.status != ERROR && kind_class(span.kind) == class);
+    html! {
+        p.legend {
+            @for (class, word) in kinds.iter().filter(|(class, _)| there(class)) { span { (swatch(class)) (word) } }
+            @if !scene.errors.is_empty() { span { (swatch("e")) "failed" } }
+            @if scene.tree.nodes.len() <= WHOLE { span { (swatch("cp")) "on the critical path" } }
+        }
+    }
+}
+
+fn swatch(class: &str) -> Markup {
+    let (y, height) = if class == "cp" { ("70%", "20%") } else { ("0", "100%") };
+    html! { svg aria-hidden="true" { rect class=(class) x="0" y=(y) width="100%" height=(height) {} } }
 }
 
 /// What all rows share.
@@ -93,6 +118,7 @@ impl Row<'_> {
                     @if node.depth > DEEPEST { span.depth title="How many operations are above it" { (node.depth) } }
                     @if node.descendants > 0 { (self.fold(position)) }
                     a data-open aria-current=[selected.then_some("true")] href={ (self.prefix) (span.span_id) } { (cut(&span.name, NAME)) }
+                    @if let Some(case) = scene.cases.get(&span.span_id) { " " span.muted { (cut(case.as_str(), 32)) } }
                     @if failed { " " span.badge.error { "error" } }
                     (oddities(scene, position))
                     @for score in scores.iter().take(BADGES) { " " (score_badge(score, scene.is_low(score))) }
@@ -183,7 +209,9 @@ pub(super) fn oddities(scene: &Scene, position: usize) -> Markup {
 pub(super) fn score_badge(score: &SpanScore, low: bool) -> Markup {
     let name = cut(&score.name, 40);
     match &score.evaluation {
-        Evaluation::Failed { error_type, .. } => html! { span.badge.error { (name) " failed: " (cut(error_type, 40)) } },
+        Evaluation::Failed { error_type, .. } => {
+            html! { span.badge.error { (name) " failed: " (cut(error_type, 40)) } }
+        }
         Evaluation::Skipped { .. } => html! { span.badge.skipped { (name) " skipped" } },
         evaluation => html! {
             span.badge.low[low] title=[low.then_some("low score")] { @if low { "▼ " } (name) " " (verdict(evaluation)) }

@@ -179,6 +179,8 @@ mod tests {
         Tree::build(&spans)
     }
 
+    static NONE: BTreeSet<usize> = BTreeSet::new();
+
     fn wanted(folded: &BTreeSet<usize>) -> Wanted<'_> {
         Wanted { folded, selected: None, page: None, hits: &[], faults: &[] }
     }
@@ -190,7 +192,7 @@ mod tests {
     #[test]
     fn a_trace_of_moderate_size_is_whole() {
         let tree = tree((0..1_999).map(|i| i / 3));
-        let window = window(&tree, &Wanted { ..wanted(&BTreeSet::new()) });
+        let window = window(&tree, &Wanted { ..wanted(&NONE) });
         assert_eq!((shown(&window).len(), window.pages), (2_000, 1));
     }
 
@@ -199,8 +201,7 @@ mod tests {
         // A root, 1000 groups of 100: the error is deep in the last one.
         let tree = tree((0..100_000).map(|i: u64| if i < 1_000 { 0 } else { 1 + i % 1_000 }));
         let fault = 99_000;
-        let wanted =
-            Wanted { selected: Some(700), faults: &[fault, 100], ..wanted(&BTreeSet::new()) };
+        let wanted = Wanted { selected: Some(700), faults: &[fault, 100], ..wanted(&NONE) };
         let window = window(&tree, &wanted);
         let rows = shown(&window);
         assert_eq!((window.page, window.pages, window.range.clone()), (1, 201, 500..1_000));
@@ -218,7 +219,7 @@ mod tests {
     fn what_cannot_be_forced_open_is_counted() {
         let tree = tree((0..9_999).map(|_| 0));
         let faults: Vec<usize> = (1_000..3_000).collect();
-        let wanted = Wanted { faults: &faults, ..wanted(&BTreeSet::new()) };
+        let wanted = Wanted { faults: &faults, ..wanted(&NONE) };
         let window = window(&tree, &wanted);
         assert_eq!(
             window.lines.last(),
@@ -240,10 +241,7 @@ mod tests {
     #[test]
     fn a_deep_chain_is_bounded() {
         let tree = tree(0..9_999);
-        let window = window(
-            &tree,
-            &Wanted { selected: Some(9_000), faults: &[3_000], ..wanted(&BTreeSet::new()) },
-        );
+        let window = window(&tree, &Wanted { selected: Some(9_000), faults: &[3_000], ..wanted(&NONE) });
         let rows = shown(&window);
         assert!(rows.len() <= PAGE + EXTRA && rows.contains(&9_000) && rows.contains(&3_000) && rows.contains(&0));
     }
@@ -260,7 +258,7 @@ mod tests {
         ) {
             let tree = tree(parents.iter().enumerate().map(|(i, parent)| parent.index(i + 1) as u64));
             let faults: Vec<usize> = faults.into_iter().collect();
-            let wanted = Wanted { selected, page, faults: &faults, ..wanted(&BTreeSet::new()) };
+            let wanted = Wanted { selected, page, faults: &faults, ..wanted(&NONE) };
             let window = window(&tree, &wanted);
             let rows = shown(&window);
             prop_assert!(rows.is_sorted() && rows.len() <= PAGE + EXTRA);
