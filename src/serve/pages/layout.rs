@@ -143,6 +143,7 @@ pub fn page(context: &PageContext, title: &str, active: Nav, body: Markup) -> Re
                     }
                     div.tools {
                         span #live role="status" {}
+                        button #keys.small type="button" hidden aria-label="Keyboard shortcuts" title="Keyboard shortcuts" { "?" }
                         @if active != Nav::None { a.quiet href=(json) title="This page as a JSON document" { "JSON" } }
                     }
                 }
