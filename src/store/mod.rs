@@ -30,6 +30,7 @@ mod prune;
 mod reader;
 mod remove;
 mod schema;
+mod search;
 mod statements;
 #[cfg(test)]
 mod testing;
