@@ -88,6 +88,8 @@ pub struct ScoreChange {
     pub after: Option<f64>,
     /// The second less the first.
     pub difference: Option<f64>,
+    /// Whether that is the better way for this evaluator; `None` where a mean is missing.
+    pub improved: Option<bool>,
 }
 
 /// What became of the cases that both runs have with the same texts and label, by the primary evaluator's mean over
@@ -268,7 +270,8 @@ fn previous(reader: &Reader, before: &RunRow, run: &RunRow) -> Result<Previous, 
     for spec in run.spec.evaluators.iter().filter(|spec| before.spec.evaluators.iter().any(|e| e.id == spec.id)) {
         let (then, now) = (reader.mean_score(before, &spec.id)?.0, reader.mean_score(run, &spec.id)?.0);
         let difference = then.zip(now).map(|(then, now)| now - then);
-        scores.push((spec.id.to_string(), ScoreChange { before: then, after: now, difference }));
+        let improved = difference.map(|x| (x > 0.0) == (spec.direction == Direction::Higher));
+        scores.push((spec.id.to_string(), ScoreChange { before: then, after: now, difference, improved }));
     }
     Ok(Previous {
         run_id: before.spec.run_id.to_string(),

@@ -12,6 +12,7 @@ pub mod document;
 pub mod documents;
 pub mod format;
 pub mod lists;
+mod look_back;
 pub mod style;
 pub mod table;
 pub mod terminal;
