@@ -114,7 +114,8 @@ fn sparkline(values: &[Option<f64>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::details::{CaseChanges, Change, Past, ScoreChange, Slice, Slices};
+    use crate::report::details::{CaseChanges, Change, Past, ScoreChange};
+    use crate::report::distribution::{Slice, Slices};
     use crate::report::document::Ordered;
     use crate::report::fixture;
     use crate::report::terminal::render;

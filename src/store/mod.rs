@@ -30,9 +30,10 @@ mod prune;
 mod reader;
 mod remove;
 mod schema;
+mod search;
 mod statements;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod trace_page;
 mod trace_sql;
 mod traces;

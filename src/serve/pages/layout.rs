@@ -79,6 +79,11 @@ impl PageContext {
         link::with_query(&self.path, kept.chain(changes.iter().copied()))
     }
 
+    /// Another path with all the parameters of this address.
+    pub fn moved(&self, path: &str) -> String {
+        link::with_query(path, self.parameters.iter().map(|(name, value)| (name.as_str(), Some(value.as_str()))))
+    }
+
     /// The page in HTML, or its document where JSON is asked for.
     pub fn answer(
         &self,

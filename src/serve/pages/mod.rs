@@ -19,6 +19,12 @@ mod parts;
 mod run;
 mod runs;
 mod setup;
+mod trace;
+mod trace_diff;
+mod traces;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -41,6 +47,9 @@ pub fn routes() -> Router<Arc<App>> {
         .merge(run::routes())
         .merge(cases::routes())
         .merge(case::routes())
+        .merge(traces::routes())
+        .merge(trace::routes())
+        .merge(trace_diff::routes())
         .merge(health::routes())
         .merge(live::routes())
         .merge(setup::routes())

@@ -95,8 +95,20 @@ pub(super) fn score(entry: Option<&ScoreEntry>) -> Markup {
 }
 
 /// A difference with its sign, and whether it is for better or worse where that is known.
-pub(super) fn difference(change: Option<&ScoreChange>) -> Markup {
-    let Some((x, better)) = change.and_then(|change| change.difference.zip(change.improved)) else { return absent() };
+pub(super) fn difference(difference: Option<f64>, lower_is_better: bool) -> Markup {
+    let Some(x) = difference else { return absent() };
+    signed_difference(x, (x > 0.0) != lower_is_better)
+}
+
+/// The difference of an evaluator's means.
+pub(super) fn change(change: Option<&ScoreChange>) -> Markup {
+    match change.and_then(|change| change.difference.zip(change.improved)) {
+        Some((x, better)) => signed_difference(x, better),
+        None => absent(),
+    }
+}
+
+fn signed_difference(x: f64, better: bool) -> Markup {
     if x.abs() < 5e-5 {
         return html! { span.muted { "±0" } };
     }
@@ -234,7 +246,7 @@ mod tests {
     fn a_difference_says_whether_it_is_for_the_better() {
         let shown = |x, improved| {
             let change = ScoreChange { before: None, after: None, difference: Some(x), improved: Some(improved) };
-            difference(Some(&change)).into_string()
+            super::change(Some(&change)).into_string()
         };
         assert!(shown(0.0412, true).contains("+0.041"));
         assert!(shown(0.0412, false).contains("worse"));

@@ -14,7 +14,8 @@ use super::svg::{self, Column};
 use super::{Nav, PageContext, PageError, PageResult, front, link, parts};
 use crate::query::Field;
 use crate::report::Report;
-use crate::report::details::{Details, Histogram, Previous, Slices, equals};
+use crate::report::details::{Details, Previous};
+use crate::report::distribution::{Histogram, Slices, equals};
 use crate::report::document::Evaluator;
 use crate::report::format::{self, count};
 use crate::serve::App;
@@ -166,7 +167,7 @@ fn since_previous(report: &Report, previous: Option<&Previous>) -> Markup {
                                 th scope="row" { (id) }
                                 td.number { (parts::mean(change.before)) }
                                 td.number { (parts::mean(change.after)) }
-                                td.number { (parts::difference(Some(change))) }
+                                td.number { (parts::change(Some(change))) }
                             }
                         }
                     }
