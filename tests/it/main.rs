@@ -10,3 +10,5 @@ mod bad_input;
 mod runs;
 // Scores and the spans that carry them.
 mod linkage;
+// The collector and its ports.
+mod serve;
