@@ -161,6 +161,7 @@ impl Evaluation {
             stop: Stop::default(),
             ambient: self.ambient,
             parent: None,
+            root: None,
             done: Arc::new(|_| false),
             prior: Prior::default(),
             plan_digest,

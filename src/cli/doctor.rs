@@ -5,21 +5,23 @@ use std::path::PathBuf;
 use clap::Parser;
 use serde::Serialize;
 
+use super::application::Making;
 use super::context::in_words;
 use super::inputs::{self, Inputs};
 use super::run::{export_plan, load_suite};
-use super::{Context, Exit, Format, model};
-use crate::config::{RunFlags, RunPlan};
+use super::{Context, Exit, Format, application, model};
+use crate::config::{RunFlags, RunPlan, WorkflowPlan};
 use crate::dataset::survey;
 use crate::export::ExportPlan;
 use crate::export::connect::connect;
 use crate::export::destination::{Batch, Items, Scope, Signal};
 use crate::llm::{ChatRequest, Message, Role};
-use crate::model::{SpanId, TraceId};
+use crate::model::{Case, CaseId, Outcome, SpanId, TraceId};
 use crate::report::style::Tone;
 use crate::report::text::clean;
 use crate::store::Store;
 use crate::trace::provider::Ambient;
+use crate::workflow::{Leash, TrialContext};
 
 /// Flags of `doctor`.
 #[derive(Debug, Parser)]
@@ -99,11 +101,16 @@ async fn look(args: &Args, context: &Context, checks: &mut Checks) {
         .and_then(|suite| Ok(RunPlan::resolve(suite, &context.env, &args.flags)?));
     let Some(plan) = checks.keep("suite", plan) else { return };
     checks.ok("suite", format!("`{}`, {} model(s), dataset {}", plan.suite, plan.models.len(), plan.dataset.display()));
-    if let Some(inputs) = checks.keep("evaluators and prompt", Inputs::load(&plan, &context.env)) {
+    let inputs = checks.keep("evaluators and prompt", Inputs::load(&plan, &context.env));
+    if let Some(inputs) = &inputs {
         checks.ok("evaluators and prompt", format!("evaluators {}", plan.evaluators.join(", ")));
-        dataset(&inputs, checks);
+        dataset(inputs, checks);
     }
-    models(args, context, &plan, checks).await;
+    match (plan.workflow.application(), inputs) {
+        (None, _) => models(args, context, &plan, checks).await,
+        (Some(_), Some(inputs)) => workflow(args, context, &plan, &inputs, checks).await,
+        (Some(_), None) => {}
+    }
     if let Some(export) = checks.keep("exporters", export_plan(&plan, context)) {
         for warning in &export.warnings {
             checks.add("exporters", Status::Warn, warning.clone(), None);
@@ -178,6 +185,61 @@ async fn models(args: &Args, context: &Context, plan: &RunPlan, checks: &mut Che
                 let hint = "check --base-url, the key's variable and the model's name".to_owned();
                 let message = format!("{}: {}", error.error_type, error.message);
                 checks.0.push(Check { name, status: Status::Fail, message, hint: Some(hint), exit });
+            }
+        }
+    }
+}
+
+/// Asks the application one short question. It is told of no collector and of a trace that nobody keeps.
+async fn workflow(args: &Args, context: &Context, plan: &RunPlan, inputs: &Inputs, checks: &mut Checks) {
+    let name = format!("workflow {}", plan.workflow.kind());
+    let words = inputs::application_words(plan).unwrap_or_default();
+    if checks.keep(&name, application::check(plan, context)).is_none() {
+        return;
+    }
+    if args.offline {
+        checks.ok(&name, format!("{words}: set up; not asked"));
+        return;
+    }
+    let mut plan = plan.clone();
+    plan.max_retries = 0;
+    plan.timeout = plan.timeout.min(std::time::Duration::from_secs(20));
+    if let WorkflowPlan::Command(own) = &mut plan.workflow {
+        own.env.insert("OTEL_SDK_DISABLED".to_owned(), "true".to_owned());
+        own.processes = 1;
+    }
+    let (ambient, leash) = (Ambient::default(), Leash::default());
+    let making = Making { context, plan: &plan, model: &plan.models[0], inputs, ambient: &ambient, leash: &leash };
+    let Some(ready) = checks.keep(&name, making.application(None, making.root())) else { return };
+    let case = Case {
+        seq: 0,
+        id: CaseId::parse("doctor").expect("a word is an id"),
+        claim: "Water is wet.".to_owned(),
+        context: "Water is wet.".to_owned(),
+        expected: None,
+        group: None,
+        columns: Vec::new(),
+        digest: crate::model::Digest::from_bytes([0; 32]),
+    };
+    let trial = TrialContext { trace_id: ambient.ids.trace_id(), parent_span_id: ambient.ids.span_id(), repeat: 0 };
+    let assessment = ready.workflow.assess(&case, trial).await;
+    let said = ready.finish().await;
+    match assessment.outcome {
+        Outcome::Failed(failure) => {
+            let exit = if assessment.fatal { Exit::Usage } else { Exit::Incomplete };
+            let message = format!("{words}: {}: {}", failure.error_type, failure.message);
+            let hint = Some(
+                "a case comes as one JSON object and is answered by one: `spanscore init` shows the keys".to_owned(),
+            );
+            checks.0.push(Check { name, status: Status::Fail, message, hint, exit });
+        }
+        _ => {
+            let ms = assessment.latency_ns / 1_000_000;
+            let raw = assessment.raw_output.unwrap_or_default();
+            let short: String = raw.trim().chars().take(80).collect();
+            checks.ok(&name, format!("{words}: answered `{}` in {ms} ms", clean(&short)));
+            for line in said {
+                checks.add("workflow", Status::Warn, line, None);
             }
         }
     }

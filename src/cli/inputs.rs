@@ -10,7 +10,7 @@ use serde_json::json;
 use super::context::note;
 use super::{Context, Exit, Format};
 use crate::config::suite::TraceSection;
-use crate::config::{Environment, ModelPlan, RunPlan};
+use crate::config::{Environment, ModelPlan, RunPlan, WorkflowPlan};
 use crate::dataset::{ColumnMap, LabelVocabulary, ReadOptions, Sample, Selection, Source, Survey};
 use crate::evaluation::checked_survey;
 use crate::evaluator::{Evaluator, Registry};
@@ -18,6 +18,7 @@ use crate::export::SuiteOtlp;
 use crate::llm::chat::Parameters;
 use crate::model::EvaluatorId;
 use crate::query;
+use crate::report::terminal::shell_word;
 use crate::workflow::{AnswerParser, Capture, Prompt};
 
 /// Warnings shown at once; the rest is counted.
@@ -138,7 +139,41 @@ pub(super) fn describe(plan: &RunPlan, model: &ModelPlan, parameters: &Parameter
         "batch_size": plan.batch_size,
         "answer_pattern": plan.answer_pattern,
         "prompt": plan.prompt,
+        "workflow": application(plan),
     })
+}
+
+/// The application under test, if it is one: no values of variables and headers, which may be keys.
+fn application(plan: &RunPlan) -> serde_json::Value {
+    match &plan.workflow {
+        WorkflowPlan::AssessClaims => serde_json::Value::Null,
+        WorkflowPlan::Command(own) => json!({
+            "kind": plan.workflow.kind(),
+            "command": own.command,
+            "folder": own.folder,
+            "processes": own.processes,
+            "env": own.env.keys().collect::<Vec<_>>(),
+            "version": own.shared.version,
+        }),
+        WorkflowPlan::Http(own) => json!({
+            "kind": plan.workflow.kind(),
+            "url": without_secrets(&own.url),
+            "headers": own.headers.keys().collect::<Vec<_>>(),
+            "version": own.shared.version,
+        }),
+    }
+}
+
+/// The application in a few words, for people.
+pub(super) fn application_words(plan: &RunPlan) -> Option<String> {
+    match &plan.workflow {
+        WorkflowPlan::AssessClaims => None,
+        WorkflowPlan::Command(own) => {
+            let words: Vec<_> = own.command.iter().map(|word| shell_word(word)).collect();
+            Some(format!("program `{}` in {}", words.join(" "), own.folder.display()))
+        }
+        WorkflowPlan::Http(own) => Some(format!("endpoint {}", without_secrets(&own.url))),
+    }
 }
 
 /// Scheme, host, port and path of an address: user names, passwords and queries may be keys.
@@ -176,6 +211,9 @@ pub(super) fn dry_run(plan: &RunPlan, inputs: &Inputs, context: &Context) -> any
     let trials = survey.cases * u64::from(plan.repeat) * plan.models.len() as u64;
     // Four bytes a token is the usual rule of thumb for English.
     let tokens = bytes as u64 / 4 * u64::from(plan.repeat) * plan.models.len() as u64;
+    let application = application_words(plan);
+    // What an application sends to its model is its own business.
+    let tokens = application.is_none().then_some(tokens);
     let models: Vec<_> = plan.models.iter().map(|m| json!({"provider": m.provider.as_str(), "name": m.name})).collect();
     let document = json!({
         "suite": plan.suite,
@@ -183,6 +221,7 @@ pub(super) fn dry_run(plan: &RunPlan, inputs: &Inputs, context: &Context) -> any
         "models": models,
         "evaluators": plan.evaluators,
         "trials": trials,
+        "workflow": application,
         "prompt_digest": inputs.prompt.digest(),
         "input_tokens_estimated": tokens,
     });
@@ -190,16 +229,20 @@ pub(super) fn dry_run(plan: &RunPlan, inputs: &Inputs, context: &Context) -> any
         Format::Json => context.print_json(&document)?,
         Format::Text => {
             let names: Vec<_> = plan.models.iter().map(|m| m.name.as_deref().unwrap_or("the recording's")).collect();
+            let short = survey.digest.to_string().get(..12).unwrap_or_default().to_owned();
+            let asked = match &application {
+                Some(application) => format!("workflow {application}"),
+                None => format!("about {} input tokens", tokens.unwrap_or_default()),
+            };
             context.print(&format!(
-                "suite {}: {trials} trials = {} cases × {} repeats × {} models ({})\ndataset {} (digest {}), about {tokens} \
-                 input tokens\nevaluators {}\nnothing was run",
+                "suite {}: {trials} trials = {} cases × {} repeats × {} models ({})\ndataset {} (digest {short}), {asked}\n\
+                 evaluators {}\nnothing was run",
                 plan.suite,
                 survey.cases,
                 plan.repeat,
                 plan.models.len(),
                 names.join(", "),
                 inputs.source.name(),
-                survey.digest.to_string().get(..12).unwrap_or_default(),
                 plan.evaluators.join(", "),
             ))?;
         }

@@ -8,6 +8,7 @@ mod exit;
 mod session;
 mod progress;
 mod model;
+mod application;
 mod inputs;
 mod resume;
 

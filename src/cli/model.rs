@@ -43,11 +43,7 @@ pub(super) async fn open(
     ambient: &Ambient,
 ) -> anyhow::Result<OpenModel> {
     let parameters = parameters(model);
-    let price = model.section.price.map(|p| Price {
-        input_per_million: p.input_per_million,
-        output_per_million: p.output_per_million,
-        cached_input_per_million: p.cached_input_per_million,
-    });
+    let price = price(model);
     let mut server = None;
     let limits = Arc::new(Limits::new(plan.rpm, plan.tpm));
     let (inner, endpoint): (Box<dyn ChatModel>, String) = match model.provider {
@@ -79,6 +75,7 @@ pub(super) async fn open(
             };
             (http(plan, with_key(settings, model)?, &limits, ambient)?, url)
         }
+        Provider::Command | Provider::Http => anyhow::bail!("the application asks its own model"),
     };
     let name = inner.endpoint().model.clone();
     let canonical = json!([model.provider.as_str(), endpoint, name, model.deployment, parameters]);
@@ -88,6 +85,15 @@ pub(super) async fn open(
         None => Arc::from(inner),
     };
     Ok(OpenModel { model, name, parameters, price, limits, digest, _server: server })
+}
+
+/// What the model's tokens cost, where the suite says so.
+pub(super) fn price(model: &ModelPlan) -> Option<Price> {
+    model.section.price.map(|p| Price {
+        input_per_million: p.input_per_million,
+        output_per_million: p.output_per_million,
+        cached_input_per_million: p.cached_input_per_million,
+    })
 }
 
 fn http(

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Parser;
 
+use super::application::{self, Making, Ready};
 use super::inputs::{self, Inputs};
-use super::model::{self, OpenModel};
 use super::progress::{Progress, Tally};
 use super::resume::{self, Past, Start};
 use super::session;
 use super::{Context, Exit, Format};
-use crate::config::{ConcurrencySetting, ModelPlan, RunFlags, RunPlan, Suite};
+use crate::config::{ConcurrencySetting, ModelPlan, RunFlags, RunPlan, Suite, WorkflowPlan};
 use crate::evaluation::{Begun, StoreSink, begin};
 use crate::export::{ExportPlan, Exporters, Metrics};
 use crate::llm::Concurrency;
@@ -26,11 +26,13 @@ use crate::runner::{Cases, Job, Limits, RunError, Stop, Summary, execute};
 use crate::store::rows::RunRow;
 use crate::store::{Reader, Store, Writer};
 use crate::trace::provider::Ambient;
-use crate::workflow::{AssessClaims, Semconv};
+use crate::workflow::Leash;
 
 const DEFAULT_SUITE: &str = "spanscore.toml";
 /// Where `auto` begins, and how far it may go.
 const AUTO: (usize, usize) = (8, 512);
+/// How far it may go with a program of the user's, which seldom has that many threads.
+const AUTO_COMMAND: usize = 64;
 
 /// Flags of `run`.
 #[derive(Debug, Parser)]
@@ -56,6 +58,7 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         "--format json and the console exporter both want stdout; use one of them"
     );
     let inputs = Inputs::load(&plan, &context.env)?;
+    application::check(&plan, context)?;
     if args.dry_run {
         return inputs::dry_run(&plan, &inputs, context);
     }
@@ -97,13 +100,14 @@ async fn run_all(
     store: &Store,
 ) -> anyhow::Result<(Vec<Report>, Exit)> {
     let stop = Stop::default();
-    let signal = watch_signals(stop.clone(), context)?;
+    let leash = Leash::default();
+    let signal = watch_signals(stop.clone(), leash.clone(), context)?;
     let ambient = Ambient::default();
     let (mut reports, mut exit) = (Vec::new(), Exit::Success);
     // Runs of one call share a tag, so that they can be found together.
     let together = (plan.models.len() > 1).then(|| ambient.ids.run_id(ambient.now()).to_string());
     for (started, model) in (1..).zip(&plan.models) {
-        let one = One { args, context, plan, export, inputs, store, stop: &stop, ambient: &ambient };
+        let one = One { args, context, plan, export, inputs, store, stop: &stop, ambient: &ambient, leash: &leash };
         let (report, ended) = match one.run(model, together.as_deref()).await {
             // A signal beats what it brings about.
             Err(error) if stop.requested() => {
@@ -132,7 +136,7 @@ fn worse(a: Exit, b: Exit) -> Exit {
 }
 
 /// The first signal asks to stop, the second ends the process at once; either way what is recorded stays.
-fn watch_signals(stop: Stop, context: &Context) -> anyhow::Result<tokio::sync::watch::Receiver<u8>> {
+fn watch_signals(stop: Stop, leash: Leash, context: &Context) -> anyhow::Result<tokio::sync::watch::Receiver<u8>> {
     let mut signals = session::signal()?;
     let (sender, receiver) = tokio::sync::watch::channel(0);
     let quiet = context.quiet;
@@ -144,6 +148,7 @@ fn watch_signals(stop: Stop, context: &Context) -> anyhow::Result<tokio::sync::w
             super::context::note("stopping: finishing what is in flight; once more to stop at once");
         }
         let second = signals.wait().await;
+        leash.kill_all();
         std::process::exit(i32::from(128 + second));
     });
     Ok(receiver)
@@ -159,24 +164,27 @@ struct One<'a> {
     store: &'a Store,
     stop: &'a Stop,
     ambient: &'a Ambient,
+    leash: &'a Leash,
 }
 
 impl One<'_> {
     async fn run(&self, model: &ModelPlan, together: Option<&str>) -> anyhow::Result<(Option<Report>, Exit)> {
-        let open = model::open(self.plan, model, &self.context.store_dir, self.ambient).await?;
+        let Self { context, plan, inputs, ambient, leash, .. } = *self;
+        let writer = self.store.writer()?;
+        let ready = Making { context, plan, model, inputs, ambient, leash }.ready(&writer).await?;
+        // An application may say itself what a case cost.
+        let priced = ready.price.is_some() || model.is_free() || plan.workflow.application().is_some();
         anyhow::ensure!(
-            self.plan.max_cost.is_none() || open.price.is_some() || model.is_free(),
+            plan.max_cost.is_none() || priced,
             "--max-cost needs the price of model `{}`: set `price` in [model]",
-            open.name
+            ready.model
         );
-        let workflow = self.workflow(&open);
-        let (stop, limits) = (self.stop.clone(), Arc::clone(&open.limits));
+        let (stop, limits) = (self.stop.clone(), Arc::clone(&ready.limits));
         let closing = tokio::spawn(async move {
             stop.wait().await;
             limits.close();
         });
-        let writer = self.store.writer()?;
-        let template = self.spec_template(model, &open, &workflow, together);
+        let template = self.spec_template(model, &ready, together);
         let started = match &self.args.flags.resume {
             Some(which) => {
                 resume::resume(which, template, self.inputs, self.store, &self.args.flags, self.plan.models.len())?
@@ -193,9 +201,11 @@ impl One<'_> {
         let Start { spec, lock, past } = started;
         let run_id = spec.run_id.clone();
         let exporters = Exporters::start(self.export, self.store, &writer, &run_id).await?;
-        let summary = self.execute(spec, workflow, &writer, &exporters, past).await;
+        let summary = self.execute(spec, &ready, &writer, &exporters, past).await;
         closing.abort();
-        let said = exporters.finish().await;
+        // The application's last spans come before the exporters' end, so that they are delivered with the rest.
+        let mut said = ready.finish().await;
+        said.extend(exporters.finish().await);
         writer.close().await?;
         let summary = summary?;
         drop(lock);
@@ -215,29 +225,8 @@ impl One<'_> {
         Ok(((!nothing).then_some(report), exit))
     }
 
-    fn workflow(&self, open: &OpenModel) -> AssessClaims {
-        AssessClaims {
-            prompt: self.inputs.prompt.clone(),
-            model: Arc::clone(&open.model),
-            parameters: open.parameters.clone(),
-            parser: self.inputs.parser.clone(),
-            parser_source: self.inputs.parser_source.clone(),
-            price: open.price,
-            capture: self.inputs.capture,
-            semconv: if self.plan.semconv_latest { Semconv::Latest } else { Semconv::Dual },
-            ambient: self.ambient.clone(),
-        }
-    }
-
     /// The spec of this run, but for what the survey of the dataset finds.
-    fn spec_template(
-        &self,
-        model: &ModelPlan,
-        open: &OpenModel,
-        workflow: &AssessClaims,
-        together: Option<&str>,
-    ) -> RunSpec {
-        use crate::workflow::Workflow as _;
+    fn spec_template(&self, model: &ModelPlan, ready: &Ready, together: Option<&str>) -> RunSpec {
         let now = self.ambient.now();
         let mut tags = self.plan.tags.clone();
         if let Some(together) = together {
@@ -247,8 +236,8 @@ impl One<'_> {
             run_id: self.ambient.ids.run_id(now),
             name: self.plan.name.clone(),
             suite: self.plan.suite.clone(),
-            workflow: workflow.name().to_owned(),
-            model: open.name.clone(),
+            workflow: ready.workflow.name().to_owned(),
+            model: ready.model.clone(),
             provider: model.provider.as_str().to_owned(),
             dataset: DatasetRef {
                 name: self.inputs.source.name(),
@@ -256,15 +245,15 @@ impl One<'_> {
                 cases: 0,
             },
             repeat: self.plan.repeat,
-            prompt_digest: workflow.digest(),
-            model_digest: open.digest,
+            prompt_digest: ready.workflow.digest(),
+            model_digest: ready.model_digest,
             evaluators: self.inputs.evaluators.iter().map(|e| e.spec().clone()).collect(),
             primary: self.inputs.primary.clone(),
             started_unix_nano: now,
             git: session::git_revision(),
             tags,
             trace_url: self.plan.trace.trace_url.clone(),
-            config: inputs::describe(self.plan, model, &open.parameters),
+            config: inputs::describe(self.plan, model, &ready.parameters),
             resource: self.export.resource.clone(),
         }
     }
@@ -272,12 +261,15 @@ impl One<'_> {
     async fn execute(
         &self,
         spec: RunSpec,
-        workflow: AssessClaims,
+        ready: &Ready,
         writer: &Writer,
         exporters: &Exporters,
         past: Past,
     ) -> Result<Summary, RunError> {
         let concurrency = match self.plan.concurrency {
+            ConcurrencySetting::Auto if matches!(self.plan.workflow, WorkflowPlan::Command(_)) => {
+                Concurrency::auto(AUTO.0, AUTO_COMMAND)
+            }
             ConcurrencySetting::Auto => Concurrency::auto(AUTO.0, AUTO.1),
             ConcurrencySetting::Fixed(n) => Concurrency::fixed(n),
         };
@@ -315,7 +307,7 @@ impl One<'_> {
         let plan_digest = crate::evaluation::plan_digest(&spec);
         let job = Job {
             spec,
-            workflow: Arc::new(workflow),
+            workflow: Arc::clone(&ready.workflow),
             evaluators: self.inputs.evaluators.clone(),
             batch_size: self.plan.batch_size,
             concurrency,
@@ -327,6 +319,7 @@ impl One<'_> {
             stop: self.stop.clone(),
             ambient: self.ambient.clone(),
             parent,
+            root: ready.root,
             done: past.done,
             prior: past.prior,
             plan_digest,
@@ -342,7 +335,15 @@ impl One<'_> {
     /// Says why a session ended early, and how to go on.
     fn explain(&self, summary: &Summary, run_id: &RunId) {
         if let Some(refusal) = &summary.refusal {
-            self.context.say(&format!("error: the endpoint refused the first call: {}", clean(refusal)));
+            let whom = match self.plan.workflow {
+                WorkflowPlan::AssessClaims => "the endpoint refused the first call",
+                WorkflowPlan::Command(_) => "the workflow's program cannot answer",
+                WorkflowPlan::Http(_) => "the workflow's endpoint refused the first call",
+            };
+            self.context.say(&format!("error: {whom}: {}", clean(refusal)));
+        }
+        if let Some(reason) = &summary.halt_reason {
+            self.context.say(&format!("error: the run halted, for nobody answers any more: {}", clean(reason)));
         }
         if let Some(reason) = &summary.skip_reason {
             self.context.say(&format!("{} trials skipped: {reason}", summary.skipped));
@@ -375,9 +376,12 @@ impl One<'_> {
     fn all_failed(&self, reader: &Reader, row: &RunRow) -> anyhow::Result<()> {
         if let Some(Outcome::Failed(failure)) = reader.lowest(row, 1)?.into_iter().next().and_then(|case| case.outcome)
         {
+            let check = match self.plan.workflow {
+                WorkflowPlan::AssessClaims => "address, key and model",
+                _ => "the workflow",
+            };
             self.context.say(&format!(
-                "error: every trial failed, the first with {}: {}; check address, key and model with `spanscore doctor` and \
-                 the same flags",
+                "error: every trial failed, the first with {}: {}; check {check} with `spanscore doctor` and the same flags",
                 failure.error_type,
                 clean(&failure.message)
             ));

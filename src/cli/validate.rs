@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use super::application;
 use super::inputs::Inputs;
 use super::run::load_suite;
 use super::{Context, Exit, Format};
@@ -28,6 +29,7 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     let suite = load_suite(args.suite.as_deref(), args.dataset.is_some())?;
     let flags = RunFlags { dataset: args.dataset.clone(), filter: args.filter.clone(), ..RunFlags::default() };
     let plan = RunPlan::resolve(suite, &context.env, &flags)?;
+    application::check(&plan, context)?;
     let inputs = Inputs::load(&plan, &context.env)?;
     let found = Validation::from(survey(&inputs.source, &inputs.selection, &mut |_| Ok(()))?);
     let exit = if found.errors.is_empty() { Exit::Success } else { Exit::Usage };

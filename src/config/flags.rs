@@ -69,7 +69,7 @@ pub struct RunFlags {
     /// Start no trial after this long
     #[arg(long, value_name = "DURATION", help_heading = "Pace and limits")]
     pub max_duration: Option<String>,
-    /// Timeout of one HTTP try
+    /// Timeout of one HTTP try, or of one case of a workflow that is a program
     #[arg(long, value_name = "DURATION", help_heading = "Pace and limits")]
     pub timeout: Option<String>,
     /// Further tries after the first, for faults that may pass

@@ -6,11 +6,13 @@ pub mod env;
 pub mod flags;
 pub mod suite;
 pub mod plan;
+pub mod workflow;
 
 pub use env::Environment;
 pub use flags::RunFlags;
 pub use plan::{ConcurrencySetting, ModelPlan, PlanError, Provider, RunPlan};
 pub use suite::{Suite, SuiteError};
+pub use workflow::{ApplicationPlan, CommandPlan, HttpPlan, WorkflowPlan};
 
 /// Every configuration key once, with its meaning and default; what `spanscore init` writes.
 pub const REFERENCE: &str = include_str!("reference.toml");

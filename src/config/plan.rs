@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::suite::{Columns, ModelSection, PriceSection, SuiteError};
-use super::{Environment, RunFlags, Suite};
+use super::{Environment, RunFlags, Suite, WorkflowPlan};
 use crate::model::Label;
 
 /// Why suite, environment and flags do not make a plan.
@@ -32,6 +32,16 @@ pub enum PlanError {
         /// What would do.
         expected: String,
     },
+    /// Something that this kind of workflow has no use for.
+    #[error("{place} means nothing with `kind = \"{kind}\"` in [workflow]; {hint}")]
+    Meaningless {
+        /// The flag or key.
+        place: String,
+        /// The kind.
+        kind: String,
+        /// What to do instead.
+        hint: String,
+    },
 }
 
 /// Where answers come from.
@@ -45,9 +55,14 @@ pub enum Provider {
     Azure,
     /// Recorded answers.
     Replay,
+    /// A program of the user's, whose model is its own business.
+    Command,
+    /// An HTTP endpoint of the user's, likewise.
+    Http,
 }
 
 impl Provider {
+    /// Those that can be asked for; the others follow from the kind of the workflow.
     const ALL: [Self; 4] = [Self::Builtin, Self::OpenAi, Self::Azure, Self::Replay];
 
     /// The name as suites, flags and documents spell it.
@@ -57,6 +72,8 @@ impl Provider {
             Self::OpenAi => "openai",
             Self::Azure => "azure",
             Self::Replay => "replay",
+            Self::Command => "command",
+            Self::Http => "http",
         }
     }
 
@@ -135,6 +152,8 @@ pub struct RunPlan {
     pub primary: String,
     /// Where to look for definitions of evaluators.
     pub evaluator_folder: PathBuf,
+    /// The code under test.
+    pub workflow: WorkflowPlan,
     /// Claims per trace.
     pub batch_size: u32,
     /// The prompt file; `None` for the default wording.
@@ -193,10 +212,7 @@ impl RunPlan {
             (true, None) => ["label_match", "valid_label", "abstention"].map(str::to_owned).to_vec(),
         };
         let primary = primary(&suite, &evaluators, flags)?;
-        let kind = suite.workflow.kind.as_deref().unwrap_or("assess_claims_with_context");
-        if kind != "assess_claims_with_context" {
-            return Err(value("[workflow] kind", kind, "assess_claims_with_context"));
-        }
+        let workflow = WorkflowPlan::resolve(&suite, env, flags)?;
         let name = suite.suite.name.clone().unwrap_or_else(|| "claims".to_owned());
         let run = &suite.run;
         let mut tags = suite.tags.clone();
@@ -240,7 +256,12 @@ impl RunPlan {
             filter: flags.filter.clone().or(suite.dataset.filter.clone()),
             limit: flags.limit.or(suite.dataset.limit),
             sample: flags.sample.or(suite.dataset.sample),
-            models: models(&suite, env, flags)?,
+            models: match &workflow {
+                WorkflowPlan::AssessClaims => models(&suite, env, flags)?,
+                WorkflowPlan::Command(_) => vec![application_model(&suite, Provider::Command)?],
+                WorkflowPlan::Http(_) => vec![application_model(&suite, Provider::Http)?],
+            },
+            workflow,
             evaluators,
             primary,
             evaluator_folder: suite.folder().join("evaluators"),
@@ -359,12 +380,7 @@ fn model(
         }
         _ => {}
     }
-    if let Some(PriceSection { input_per_million: i, output_per_million: o, cached_input_per_million: c }) =
-        section.price
-        && [i, o, c.unwrap_or(0.0)].iter().any(|usd| !usd.is_finite() || *usd < 0.0)
-    {
-        return Err(value("[model] price", &format!("{i}, {o}"), "US dollars per million tokens, 0 or more"));
-    }
+    check_price(&section)?;
     Ok(ModelPlan {
         provider,
         name,
@@ -380,6 +396,34 @@ fn model(
         replay,
         section,
     })
+}
+
+/// What lists and reports call the model of an application, and what its tokens cost.
+fn application_model(suite: &Suite, provider: Provider) -> Result<ModelPlan, PlanError> {
+    let section = suite.model.0.first().cloned().unwrap_or_default();
+    check_price(&section)?;
+    Ok(ModelPlan {
+        provider,
+        name: Some(section.name.clone().unwrap_or_else(|| provider.as_str().to_owned())),
+        base_url: None,
+        api_key: None,
+        api_key_env: String::new(),
+        api_version: None,
+        deployment: None,
+        replay: None,
+        section,
+    })
+}
+
+fn check_price(section: &ModelSection) -> Result<(), PlanError> {
+    match section.price {
+        Some(PriceSection { input_per_million: i, output_per_million: o, cached_input_per_million: c })
+            if [i, o, c.unwrap_or(0.0)].iter().any(|usd| !usd.is_finite() || *usd < 0.0) =>
+        {
+            Err(value("[model] price", &format!("{i}, {o}"), "US dollars per million tokens, 0 or more"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn concurrency(flag: Option<&str>, key: Option<&toml::Value>) -> Result<ConcurrencySetting, PlanError> {
@@ -402,7 +446,7 @@ fn semconv_from(env: &Environment) -> Option<String> {
     list.split(',').any(|entry| entry.trim() == "gen_ai_latest_experimental").then(|| "latest".to_owned())
 }
 
-fn duration(place: &str, text: Option<&String>) -> Result<Option<Duration>, PlanError> {
+pub(super) fn duration(place: &str, text: Option<&String>) -> Result<Option<Duration>, PlanError> {
     let Some(text) = text else { return Ok(None) };
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() => Ok(Some(duration)),
@@ -410,16 +454,16 @@ fn duration(place: &str, text: Option<&String>) -> Result<Option<Duration>, Plan
     }
 }
 
-fn missing(what: &str, hint: &str) -> PlanError {
+pub(super) fn missing(what: &str, hint: &str) -> PlanError {
     PlanError::Missing { what: what.to_owned(), hint: hint.to_owned() }
 }
 
-fn within(place: &str, n: u64, least: u64, most: u64) -> Result<(), PlanError> {
+pub(super) fn within(place: &str, n: u64, least: u64, most: u64) -> Result<(), PlanError> {
     let expected = if most == u64::MAX { format!("at least {least}") } else { format!("{least} to {most}") };
     if (least..=most).contains(&n) { Ok(()) } else { Err(value(place, &n.to_string(), &expected)) }
 }
 
-fn value(place: &str, found: &str, expected: &str) -> PlanError {
+pub(super) fn value(place: &str, found: &str, expected: &str) -> PlanError {
     PlanError::Value { place: place.to_owned(), found: found.to_owned(), expected: expected.to_owned() }
 }
 

@@ -98,7 +98,7 @@ pub struct Columns {
 pub struct Models(pub Vec<ModelSection>);
 
 /// One model.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[expect(missing_docs, reason = "reference.toml says what each key means")]
 pub struct ModelSection {
@@ -141,6 +141,17 @@ pub struct WorkflowSection {
     pub prompt: Option<PathBuf>,
     pub answer_pattern: Option<String>,
     pub labels: BTreeMap<Label, Vec<String>>,
+    pub command: Option<Vec<String>>,
+    pub processes: Option<u32>,
+    pub env: BTreeMap<String, String>,
+    pub cwd: Option<PathBuf>,
+    pub restarts: Option<u32>,
+    pub url: Option<String>,
+    pub headers: BTreeMap<String, String>,
+    pub token_env: Option<String>,
+    pub version: Option<String>,
+    pub grace: Option<String>,
+    pub otlp_listen: Option<String>,
 }
 
 /// `[run]`.

@@ -135,13 +135,13 @@ impl Shared {
     }
 }
 
-enum BodyError {
+pub(super) enum BodyError {
     TooLarge,
     Broken(reqwest::Error),
 }
 
 /// The whole body, if it is no larger than `limit`; a body of one piece is not copied.
-async fn read_body(response: &mut reqwest::Response, limit: usize) -> Result<Bytes, BodyError> {
+pub(super) async fn read_body(response: &mut reqwest::Response, limit: usize) -> Result<Bytes, BodyError> {
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(BodyError::TooLarge);
     }

@@ -26,6 +26,12 @@ pub enum LlmError {
         /// Which setting.
         name: &'static str,
     },
+    /// A header that the user set cannot be sent.
+    #[error("the header `{name}` holds characters that no HTTP header can carry; set it anew")]
+    UserHeader {
+        /// Its name.
+        name: String,
+    },
     /// The HTTP client cannot be made.
     #[error("cannot set up the HTTP client: {message}")]
     Client {

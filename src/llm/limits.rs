@@ -42,7 +42,7 @@ impl Limits {
     }
 
     /// Returns once no new call shall start.
-    pub(super) async fn closed(&self) {
+    pub async fn closed(&self) {
         // The sender lives as long as `self`, so that waiting cannot fail.
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }

@@ -19,11 +19,12 @@ pub mod builtin;
 pub mod replay;
 pub mod cache;
 pub mod price;
+pub mod post;
 
 mod attempt;
 mod call;
 mod failure;
-mod redact;
+pub(crate) mod redact;
 mod retry;
 mod wire;
 
@@ -44,6 +45,7 @@ pub use client::HttpModel;
 pub use concurrency::{Concurrency, Permit, overloaded};
 pub use error::LlmError;
 pub use limits::Limits;
+pub use post::{JsonEndpoint, PostError, PostSettings, Posted};
 pub use price::{Price, cost};
 pub use replay::{RecordedAnswer, ReplayModel};
 pub use secret::Secret;

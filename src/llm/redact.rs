@@ -18,7 +18,7 @@ static KEYS: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// The message in one line of at most 300 characters, without the key and without anything that looks like one.
-pub(super) fn clean(text: &str, key: Option<&Secret>) -> String {
+pub(crate) fn clean(text: &str, key: Option<&Secret>) -> String {
     let mut line = String::with_capacity(text.len().min(4 * MAX_CHARS));
     // Twice the length that is kept: a key that the cut would go through is found before the cut.
     for c in text.trim().chars().take(2 * MAX_CHARS) {
@@ -46,6 +46,12 @@ pub(super) fn clean(text: &str, key: Option<&Secret>) -> String {
 
 /// The message with every longer stretch that stands in the prompt replaced by `[…]`.
 pub(super) fn without_prompt(text: String, prompt: &[Message]) -> String {
+    let prompt: Vec<&str> = prompt.iter().map(|message| message.content.as_str()).collect();
+    without_texts(text, &prompt)
+}
+
+/// The message with every longer stretch that stands in one of these texts replaced by `[…]`.
+pub(crate) fn without_texts(text: String, texts: &[&str]) -> String {
     let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
     if starts.len() <= QUOTE_CHARS {
         return text;
@@ -53,7 +59,7 @@ pub(super) fn without_prompt(text: String, prompt: &[Message]) -> String {
     let mut quoted = vec![false; starts.len() - 1];
     for first in 0..starts.len() - QUOTE_CHARS {
         let stretch = text.get(starts[first]..starts[first + QUOTE_CHARS]).unwrap_or_default();
-        if prompt.iter().any(|message| message.content.contains(stretch)) {
+        if texts.iter().any(|known| known.contains(stretch)) {
             quoted[first..first + QUOTE_CHARS].fill(true);
         }
     }

@@ -186,15 +186,26 @@ struct Line {
 }
 
 /// Tokens under the names of the API or of our own documents.
-#[derive(Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[expect(clippy::struct_field_names, reason = "documents name them so")]
-struct UsageLine {
+pub(crate) struct UsageLine {
     #[serde(alias = "prompt_tokens", alias = "input")]
     input_tokens: Option<u64>,
     #[serde(alias = "completion_tokens", alias = "output")]
     output_tokens: Option<u64>,
     cached_input_tokens: Option<u64>,
     reasoning_tokens: Option<u64>,
+}
+
+impl From<UsageLine> for Usage {
+    fn from(usage: UsageLine) -> Self {
+        Self {
+            input_tokens: usage.input_tokens,
+            output_tokens: usage.output_tokens,
+            cached_input_tokens: usage.cached_input_tokens,
+            reasoning_tokens: usage.reasoning_tokens,
+        }
+    }
 }
 
 fn read_line(bytes: &[u8]) -> Result<RecordedAnswer, String> {
@@ -217,12 +228,7 @@ fn read_line(bytes: &[u8]) -> Result<RecordedAnswer, String> {
         }
         (Some(other), _) => return Err(format!("`raw` of case `{case_id}` is {other}; expected a text")),
     };
-    let usage = line.usage.map_or_else(Usage::default, |usage| Usage {
-        input_tokens: usage.input_tokens,
-        output_tokens: usage.output_tokens,
-        cached_input_tokens: usage.cached_input_tokens,
-        reasoning_tokens: usage.reasoning_tokens,
-    });
+    let usage = line.usage.map_or_else(Usage::default, Usage::from);
     Ok(RecordedAnswer {
         case_id,
         repeat: line.repeat.unwrap_or(0),

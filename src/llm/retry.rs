@@ -35,7 +35,7 @@ impl RetryPolicy {
     /// The wait after failed attempt number `attempts` (from 1), or why there is no further attempt. `unit` is drawn
     /// from 0 ≤ x < 1: exponential backoff with full jitter, as in "Exponential Backoff And Jitter" (AWS Architecture
     /// Blog, 2015), spreads the callers that failed together.
-    fn wait(&self, verdict: Verdict, attempts: u32, unit: f64) -> Result<Duration, Option<String>> {
+    pub(super) fn wait(&self, verdict: Verdict, attempts: u32, unit: f64) -> Result<Duration, Option<String>> {
         let Verdict::Retry(asked) = verdict else { return Err(None) };
         if attempts > self.max_retries {
             return Err(None);

@@ -134,7 +134,7 @@ impl HttpSettings {
     }
 }
 
-fn parse_base(text: &str) -> Result<Url, LlmError> {
+pub(super) fn parse_base(text: &str) -> Result<Url, LlmError> {
     let url = Url::parse(text.trim()).map_err(|e| unusable(text, &format!("cannot be read ({e})")))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(unusable(text, "does not begin with http:// or https://"));

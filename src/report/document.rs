@@ -13,13 +13,14 @@ use crate::store::rows::{CaseRow, RunRow};
 use crate::store::{Reader, StoreError};
 
 use super::collect::{Collected, Collector};
+use super::details::Details;
 use super::format::rfc3339;
 
 /// How many of the lowest cases a report names.
 pub const LOWEST: usize = 10;
 
 /// Pairs that keep their order, written as a JSON object.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ordered<T>(pub Vec<(String, T)>);
 
 impl<T: Serialize> Serialize for Ordered<T> {
@@ -59,6 +60,9 @@ pub struct Report {
     pub tags: BTreeMap<String, String>,
     /// The cases with the lowest scores.
     pub lowest: Vec<LowCase>,
+    /// What `show` adds; `run` does not wait for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<Details>,
 }
 
 /// What was run.
@@ -409,6 +413,7 @@ pub fn assemble(run: &RunRow, collected: Collected, rest: Rest) -> Report {
         gate: None,
         tags: spec.tags.clone(),
         lowest: rest.lowest.iter().map(|row| low_case(run, row)).collect(),
+        details: None,
     }
 }
 

@@ -1,12 +1,13 @@
 //! The JSON documents of `cases`, `case`, `runs` and `verify`, field for field as promised.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::model::{Evaluation, EvaluatorId, EvaluatorSpec, Label, Outcome, Predicted, RunId, SpanId, TraceId};
+use crate::model::{CaseId, Evaluation, EvaluatorId, EvaluatorSpec, Label, Outcome, Predicted, RunId, SpanId, TraceId};
 use crate::store::rows::{CaseRow, RunRow};
-use crate::store::{Mismatch, MissingSpan, Verification};
+use crate::store::{Mismatch, MissingSpan, Reader, StoreError, Verification};
 
 use super::collect::{Brief, ScoreSummary};
 use super::document::{self, Tokens};
@@ -188,6 +189,40 @@ pub fn case_history(dataset: &str, rows: &[CaseRow]) -> Option<CaseHistory> {
                 ..CaseEntry::from(*row)
             })
             .collect(),
+    })
+}
+
+/// A case as the runs of a dataset have it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundCase {
+    /// The document; `None` where no run of the dataset has the case.
+    pub history: Option<CaseHistory>,
+    /// The datasets that have a case of that id.
+    pub datasets: Vec<String>,
+    /// Trials of other cases of that id in that dataset: other texts or another label.
+    pub left_out: usize,
+}
+
+/// Finds a case in every run of a dataset; without one, of the dataset that was run last.
+pub fn find_case(reader: &Reader, case_id: &CaseId, dataset: Option<&str>) -> Result<FoundCase, StoreError> {
+    let mut rows = reader.case_everywhere(case_id)?;
+    let datasets: BTreeMap<RunId, String> =
+        reader.runs()?.into_iter().map(|run| (run.spec.run_id, run.spec.dataset.name)).collect();
+    rows.sort_by_key(|row| Reverse(row.run_started_unix_nano));
+    let of = |run: &RunId| datasets.get(run).cloned().unwrap_or_default();
+    let known: BTreeSet<String> = rows.iter().map(|row| of(&row.run_id)).collect();
+    let newest = rows.first().map(|row| of(&row.run_id)).unwrap_or_default();
+    let dataset = dataset.map_or(newest, str::to_owned);
+    rows.retain(|row| of(&row.run_id) == dataset);
+    // Two files may share a name and an id: only what has the newest one's texts is the same case.
+    let all = rows.len();
+    if let Some(first) = rows.first().map(|row| (row.claim.clone(), row.context.clone(), row.expected)) {
+        rows.retain(|row| (&row.claim, &row.context, row.expected) == (&first.0, &first.1, first.2));
+    }
+    Ok(FoundCase {
+        history: case_history(&dataset, &rows),
+        datasets: known.into_iter().collect(),
+        left_out: all - rows.len(),
     })
 }
 

@@ -1,11 +1,13 @@
 //! What people and programs read of a run: the report of last week's run is made as the one just finished, from the store.
 //!
-//! Reading order: [`collect`] (a run's facts as they stream by), [`document`] (the JSON of `run` and `show`), [`documents`]
+//! Reading order: [`collect`] (a run's facts as they stream by), [`document`] (the JSON of `run` and `show`), [`details`] (what
+//! `show` adds), [`documents`]
 //! and [`trace_documents`] (the JSON of lists and of single things), then the terminal: [`text`], [`style`], [`mod@format`] and
 //! [`table`] are its tools, [`terminal`] shows a run, [`lists`] the lists, [`waterfall`] a trace. Where output goes is
 //! decided by the caller.
 
 pub mod collect;
+pub mod details;
 pub mod document;
 pub mod documents;
 pub mod format;

@@ -84,6 +84,9 @@ pub struct Job {
     pub done: Arc<dyn Fn(TrialKey) -> bool + Send + Sync>,
     /// What they add to means and budgets.
     pub prior: Prior,
+    /// Ids of the session's own root span, where they are told to others before it begins; otherwise they are minted. Its
+    /// trace is the parent's, if there is one.
+    pub root: Option<(TraceId, SpanId)>,
     /// What [`PlanDigest`] gave when the cases were planned, to notice a dataset that changes under way.
     pub plan_digest: Option<Digest>,
 }
@@ -121,6 +124,8 @@ pub struct Summary {
     pub skip_reason: Option<String>,
     /// What the endpoint said when it refused the first calls.
     pub refusal: Option<String>,
+    /// Why nobody was left to answer the rest.
+    pub halt_reason: Option<String>,
 }
 
 /// The stream of a run's cases, read by a thread of its own.
@@ -189,6 +194,8 @@ struct Shared {
     failed: AtomicU64,
     skipped: AtomicU64,
     refusal: Mutex<Option<String>>,
+    /// Whether it was given because nobody is left to answer.
+    unavailable: AtomicBool,
 }
 
 struct Session {
@@ -221,6 +228,7 @@ impl Session {
             failed: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             refusal: Mutex::new(None),
+            unavailable: AtomicBool::new(false),
             sink,
         };
         let root = run_span(job, start);
@@ -253,8 +261,10 @@ impl Session {
         let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
         let skipped = count(&self.shared.skipped);
         let refusal = self.shared.refusal.lock().expect("no holder panics").clone();
+        let answered = self.shared.answered.load(Ordering::Relaxed);
+        let halt_reason = refusal.clone().filter(|_| answered && self.shared.unavailable.load(Ordering::Relaxed));
         // A refusal after all, for some of those in flight were answered: then it is a failure like others.
-        let refusal = refusal.filter(|_| !self.shared.answered.load(Ordering::Relaxed));
+        let refusal = refusal.filter(|_| !answered);
         let halted = self.shared.refused() && refusal.is_none();
         let status = match (&refusal, job.stop.requested(), skipped) {
             (Some(_), ..) => RunStatus::Refused,
@@ -275,6 +285,7 @@ impl Session {
             skipped,
             skip_reason: self.skip_reason.into_inner().expect("no holder panics"),
             refusal,
+            halt_reason,
         })
     }
 }
@@ -408,7 +419,12 @@ async fn trial(
         shared.budget.spend(tokens, assessment.cost_usd);
     }
     match &assessment.outcome {
-        Outcome::Failed(failure) if assessment.fatal && !shared.answered.load(Ordering::Relaxed) => {
+        Outcome::Failed(failure)
+            if assessment.unavailable || assessment.fatal && !shared.answered.load(Ordering::Relaxed) =>
+        {
+            if assessment.unavailable {
+                shared.unavailable.store(true, Ordering::Relaxed);
+            }
             shared.refuse(&failure.message);
             return Ok(());
         }
@@ -478,7 +494,8 @@ fn run_span(job: &Job, start: u64) -> Span {
         Some((trace_id, parent)) => (trace_id, Some(parent)),
         None => (job.ambient.ids.trace_id(), None),
     };
-    let mut root = Span::open(trace_id, job.ambient.ids.span_id(), parent, span::EVALUATION_RUN, start);
+    let (trace_id, span_id) = job.root.unwrap_or_else(|| (trace_id, job.ambient.ids.span_id()));
+    let mut root = Span::open(trace_id, span_id, parent, span::EVALUATION_RUN, start);
     root.set(sc::TEST_SUITE_NAME, job.spec.suite.clone());
     root.set(sc::TEST_SUITE_RUN_ID, job.spec.run_id.as_str().to_owned());
     root.set(sc::SPANSCORE_DATASET_NAME, job.spec.dataset.name.clone());

@@ -21,20 +21,20 @@ use crate::query::{Expr, Field, FieldValue, Record, SortKey};
 
 /// What of a trial must be read.
 #[derive(Debug, Clone, Copy, Default)]
-struct Needs {
+pub(super) struct Needs {
     /// Claim and context.
-    content: bool,
-    columns: bool,
+    pub(super) content: bool,
+    pub(super) columns: bool,
     /// Answers, errors, explanations.
-    texts: bool,
-    scores: bool,
-    trace: bool,
+    pub(super) texts: bool,
+    pub(super) scores: bool,
+    pub(super) trace: bool,
 }
 
 impl Needs {
     const ALL: Self = Self { content: true, columns: true, texts: true, scores: true, trace: true };
 
-    fn of(fields: &[&Field]) -> Self {
+    pub(super) fn of(fields: &[&Field]) -> Self {
         let mut needs = Self::default();
         for field in fields {
             match field {
@@ -74,20 +74,10 @@ impl Reader {
         needs.scores |= sort.is_none();
         // What is kept of a row that matches: its key and what it is sorted by.
         let mut kept: Vec<(SortedBy, i64)> = Vec::new();
-        let order = |a: &(SortedBy, i64), b: &(SortedBy, i64)| match (&a.0, &b.0) {
-            (SortedBy::Field(x), SortedBy::Field(y)) => {
-                sort.map_or(Ordering::Equal, |sort| sort.compare_values(x, y)).then(a.1.cmp(&b.1))
-            }
-            (SortedBy::Badness(x), SortedBy::Badness(y)) => x.compare(y).then(a.1.cmp(&b.1)),
-            _ => Ordering::Equal,
-        };
+        let order = |a: &(SortedBy, i64), b: &(SortedBy, i64)| a.0.compare(&b.0, sort).then(a.1.cmp(&b.1));
         self.scan(run, (first_key(run.number), last_key(run.number)), needs, &mut |id, row| {
             if filter.is_none_or(|filter| filter.matches(&row)) {
-                let by = match sort {
-                    Some(sort) => SortedBy::Field(owned(row.field(&sort.field))),
-                    None => SortedBy::Badness(Badness::of(&row, run)),
-                };
-                kept.push((by, id));
+                kept.push((SortedBy::of(&row, run, sort), id));
                 if let Some(limit) = limit
                     && kept.len() >= 2 * limit + 1024
                 {
@@ -139,7 +129,7 @@ impl Reader {
     }
 
     /// Hands over the trials of the cases whose keys lie in the range, planned ones without an outcome too.
-    fn scan(
+    pub(super) fn scan(
         &self,
         run: &RunRow,
         range: (i64, i64),
@@ -272,9 +262,27 @@ impl Reader {
 }
 
 /// What a row that matches is sorted by.
-enum SortedBy {
+pub(super) enum SortedBy {
     Field(FieldValue<'static>),
     Badness(Badness),
+}
+
+impl SortedBy {
+    pub(super) fn of(row: &CaseRow, run: &RunRow, sort: Option<&SortKey>) -> Self {
+        match sort {
+            Some(sort) => Self::Field(owned(row.field(&sort.field))),
+            None => Self::Badness(Badness::of(row, run)),
+        }
+    }
+
+    /// The order of two rows under the key that both were made with.
+    pub(super) fn compare(&self, other: &Self, sort: Option<&SortKey>) -> Ordering {
+        match (self, other) {
+            (Self::Field(a), Self::Field(b)) => sort.map_or(Ordering::Equal, |sort| sort.compare_values(a, b)),
+            (Self::Badness(a), Self::Badness(b)) => a.compare(b),
+            _ => Ordering::Equal,
+        }
+    }
 }
 
 /// The last key of the case that a key belongs to.

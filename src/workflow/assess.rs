@@ -165,6 +165,7 @@ impl AssessClaims {
             cached,
             overloaded,
             fatal,
+            unavailable: false,
             spans: vec![chat],
             logs,
             chat_span_id: Some(span_id),

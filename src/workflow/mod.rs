@@ -1,18 +1,26 @@
 //! The code under test: what turns a case into an answer, and the spans that it leaves.
 //!
-//! [`Workflow`] is the interface; [`AssessClaims`] is the workflow `assess_claims_with_context`. Scores are made
+//! [`Workflow`] is the interface; [`AssessClaims`] is the workflow `assess_claims_with_context` inside this program,
+//! [`CommandWorkflow`] and [`HttpWorkflow`] are applications of the user's that answer in its place. Scores are made
 //! elsewhere ([`crate::evaluator`]), from the outcome alone.
 
 pub mod prompt;
 pub mod parse;
 pub mod assess;
+pub mod line;
+pub mod process;
+pub mod command;
+pub mod http;
 
 use async_trait::async_trait;
 
 use crate::model::{Case, Digest, LogRecord, Outcome, Span, SpanId, TraceId, Usage};
 
 pub use assess::{AssessClaims, Capture, Semconv};
+pub use command::{CommandError, CommandSettings, CommandWorkflow};
+pub use http::{HttpSettings, HttpWorkflow};
 pub use parse::AnswerParser;
+pub use process::{Leash, Listener, Said};
 pub use prompt::{Prompt, PromptError};
 
 /// What a workflow knows of the trial that it works for.
@@ -55,6 +63,9 @@ pub struct Assessment {
     pub overloaded: bool,
     /// Whether no call can fare better (key refused, model unknown).
     pub fatal: bool,
+    /// Whether there is nobody left who could answer this or any later case: the trial is not recorded, and the run halts
+    /// so that it can be resumed.
+    pub unavailable: bool,
     /// The ended spans below `assess_claim`, children first.
     pub spans: Vec<Span>,
     /// Log records of its own, such as message content.
@@ -80,6 +91,7 @@ impl Assessment {
             cached: false,
             overloaded: false,
             fatal: false,
+            unavailable: false,
             spans: Vec::new(),
             logs: Vec::new(),
             chat_span_id: None,

@@ -8,6 +8,8 @@ mod support;
 mod bad_input;
 // Runs from end to end, stopped and resumed, replayed and cached.
 mod runs;
+// Workflows that are a program or an endpoint of the user's.
+mod applications;
 // Scores and the spans that carry them.
 mod linkage;
 // The collector and its ports.

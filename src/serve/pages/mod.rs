@@ -7,6 +7,16 @@
 pub mod errors;
 pub mod layout;
 pub mod link;
+pub mod svg;
+
+mod cache;
+mod case;
+mod cases;
+mod front;
+mod health;
+mod parts;
+mod run;
+mod runs;
 
 use std::sync::Arc;
 
@@ -23,5 +33,15 @@ pub type PageResult = Result<axum::response::Response, PageError>;
 
 /// All pages and the files that they load.
 pub fn routes() -> Router<Arc<App>> {
-    Router::new().merge(assets::routes()).fallback(errors::nothing_here).layer(axum::middleware::from_fn(errors::show))
+    Router::new()
+        .merge(front::routes())
+        .merge(runs::routes())
+        .merge(run::routes())
+        .merge(cases::routes())
+        .merge(case::routes())
+        .merge(health::routes())
+        .merge(assets::routes())
+        .fallback(errors::nothing_here)
+        .layer(axum::Extension(cache::Cache::default()))
+        .layer(axum::middleware::from_fn(errors::show))
 }

@@ -1,0 +1,82 @@
+//! Reports and means that were made before and still hold: a run that ended does not change, and pages show many of them.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::report::collect::{Brief, Collector};
+use crate::report::details::{self, details};
+use crate::report::{Report, build};
+use crate::store::rows::RunRow;
+use crate::store::{Reader, StoreError};
+
+/// How many reports are kept; one of a large run takes some tens of kilobytes.
+const REPORTS: usize = 64;
+/// How many means of runs are kept.
+const BRIEFS: usize = 4096;
+
+/// What was made before. Cloning shares it.
+#[derive(Clone, Default)]
+pub(super) struct Cache {
+    reports: Arc<Mutex<HashMap<u64, Arc<Report>>>>,
+    briefs: Arc<Mutex<HashMap<u64, Arc<Brief>>>>,
+}
+
+impl Cache {
+    /// The report of a run with its details, as `show` gives it.
+    pub(super) fn report(&self, reader: &Reader, run: &RunRow) -> Result<Arc<Report>, StoreError> {
+        let live = reader.is_live(&run.spec.run_id);
+        let runs = reader.runs()?;
+        // The details are about earlier runs too, and delivery goes on after a run has ended.
+        let suite = runs.iter().filter(|other| other.spec.suite == run.spec.suite).take(2 * details::HISTORY);
+        let delivered: Vec<_> = reader
+            .span_counts(run)?
+            .into_iter()
+            .map(|(name, counts)| (name, [counts.delivered, counts.pending, counts.rejected, counts.not_sampled]))
+            .collect();
+        let key = digest(&(state(run), live, suite.map(state).collect::<Vec<_>>(), delivered, &run.spec.tags));
+        if let Some(known) = get(&self.reports, key) {
+            return Ok(known);
+        }
+        let mut report = build(reader, run, live)?;
+        report.details = Some(details(reader, run)?);
+        Ok(put(&self.reports, REPORTS, key, report))
+    }
+
+    /// The means of a run, as `runs` gives them.
+    pub(super) fn brief(&self, reader: &Reader, run: &RunRow) -> Result<Arc<Brief>, StoreError> {
+        let key = digest(&state(run));
+        if let Some(known) = get(&self.briefs, key) {
+            return Ok(known);
+        }
+        let mut collector = Collector::new(&run.spec);
+        reader.for_each_fact(run, |facts| collector.add(&facts))?;
+        Ok(put(&self.briefs, BRIEFS, key, collector.brief()))
+    }
+}
+
+/// What changes whenever something is recorded of a run.
+fn state(run: &RunRow) -> (String, i64, &'static str, Option<u64>, u64, [u64; 4]) {
+    let counts = [run.counts.completed, run.counts.failed, run.counts.skipped, run.spans_created];
+    (run.spec.run_id.to_string(), run.number, run.status.as_str(), run.ended_unix_nano, run.active_ns, counts)
+}
+
+fn digest(key: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn get<T>(cache: &Mutex<HashMap<u64, Arc<T>>>, key: u64) -> Option<Arc<T>> {
+    cache.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+}
+
+fn put<T>(cache: &Mutex<HashMap<u64, Arc<T>>>, most: usize, key: u64, value: T) -> Arc<T> {
+    let value = Arc::new(value);
+    let mut known = cache.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.len() >= most {
+        known.clear();
+    }
+    known.insert(key, Arc::clone(&value));
+    value
+}
