@@ -43,7 +43,9 @@ fn tight() -> Served {
 
 /// Waits until so many bytes are under way.
 fn until_under_way(served: &Served, bytes: u64) {
+    let end = Instant::now() + Duration::from_secs(20);
     while served.count(|t| &t.queued_bytes) < bytes {
+        assert!(Instant::now() < end, "nothing is under way");
         std::thread::yield_now();
     }
 }
