@@ -59,7 +59,7 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
 fn known_evaluators<'f>(run: &RunRow, fields: impl Iterator<Item = &'f Field>) -> anyhow::Result<()> {
     for field in fields {
         if let Field::Score(id) | Field::Label(id) = field
-            && !run.spec.evaluators.iter().any(|spec| spec.id == *id)
+            && !run.spec.evaluators.iter().any(|spec| spec.id.as_str() == id)
         {
             let known: Vec<&str> = run.spec.evaluators.iter().map(|spec| spec.id.as_str()).collect();
             anyhow::bail!("run {} has no evaluator `{id}`; it has {}", run.spec.run_id, known.join(", "));

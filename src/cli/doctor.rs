@@ -1,6 +1,7 @@
 //! `spanscore doctor`: is everything that a run needs in order, and if not, what is to be done?
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Parser;
 use serde::Serialize;
@@ -14,12 +15,13 @@ use crate::config::{RunFlags, RunPlan, WorkflowPlan};
 use crate::dataset::survey;
 use crate::export::ExportPlan;
 use crate::export::connect::connect;
-use crate::export::destination::{Batch, Items, Scope, Signal};
+use crate::export::destination::{Batch, Items, Signal};
 use crate::llm::{ChatRequest, Message, Role};
 use crate::model::{Case, CaseId, Outcome, SpanId, TraceId};
 use crate::report::style::Tone;
 use crate::report::text::clean;
 use crate::store::Store;
+use crate::trace::origin;
 use crate::trace::provider::Ambient;
 use crate::workflow::{Leash, TrialContext};
 
@@ -263,7 +265,7 @@ async fn exporters(args: &Args, export: ExportPlan, checks: &mut Checks) {
                 Signal::Traces => Items::Spans(Vec::new()),
                 Signal::Logs => Items::Logs(Vec::new()),
             };
-            let batch = Batch { resource: export.resource.clone(), scope: Scope::own(), items };
+            let batch = Batch { origin: Arc::new(origin::own(export.resource.clone())), items };
             let delivery = destination.deliver(&batch).await;
             let problem = delivery.retry.map(|retry| retry.reason).or(delivery.halt).or(delivery.rejection);
             match problem {

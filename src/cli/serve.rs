@@ -109,7 +109,7 @@ async fn retain(writer: Writer, max_bytes: Option<u64>, max_age: Option<Duration
     if max_bytes.is_none() && max_age.is_none() {
         return;
     }
-    let limits = Retention { max_bytes, max_age };
+    let limits = Retention { max_bytes, max_age, ..Retention::default() };
     let clock = Ambient::default();
     let mut every = tokio::time::interval(PRUNE_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -88,8 +88,8 @@ pub fn render(batch: &Batch) -> String {
         text.push('\n');
     };
     match &batch.items {
-        Items::Spans(spans) => spans.iter().for_each(|span| push(span_document(span, &batch.resource))),
-        Items::Logs(records) => records.iter().for_each(|record| push(log_document(record, &batch.resource))),
+        Items::Spans(spans) => spans.iter().for_each(|span| push(span_document(span, &batch.origin.resource))),
+        Items::Logs(records) => records.iter().for_each(|record| push(log_document(record, &batch.origin.resource))),
     }
     text
 }
@@ -258,7 +258,7 @@ fn time(json: &mut PythonJson, unix_nano: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::destination::Scope;
+    use crate::model::Origin;
 
     fn sample() -> Batch {
         let trace = TraceId::from_bytes([0x0a; 16]);
@@ -287,11 +287,13 @@ mod tests {
         span.add_event("bare", 1_795_356_626_135_972_999, vec![]);
         span.add_link(trace, SpanId::from_bytes([2; 8]), vec![("x".into(), Value::Int(1))]);
         Batch {
-            resource: vec![
-                ("service.name".into(), Value::from("spanscore")),
-                ("raw".into(), Value::Bytes(vec![1, 255])),
-            ],
-            scope: Scope::own(),
+            origin: Arc::new(Origin {
+                resource: vec![
+                    ("service.name".into(), Value::from("spanscore")),
+                    ("raw".into(), Value::Bytes(vec![1, 255])),
+                ],
+                ..Origin::default()
+            }),
             items: Items::Spans(vec![span]),
         }
     }

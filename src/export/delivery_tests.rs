@@ -1,11 +1,12 @@
 //! Delivery against an outbox in memory and destinations that answer by a script.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::*;
-use crate::export::destination::{Items, Scope};
+use crate::export::destination::Items;
 use crate::export::sampler::Rule;
 use crate::model::{Span, SpanId, TraceId};
 
@@ -49,7 +50,7 @@ impl Outbox for Memory {
         let all = self.spans.lock().unwrap();
         let (positions, spans): (Vec<_>, Vec<_>) =
             all.iter().filter(|(position, _)| *position > cursor).take(limit).cloned().unzip();
-        let batch = Batch { resource: vec![], scope: Scope::own(), items: Items::Spans(spans) };
+        let batch = Batch { origin: Arc::default(), items: Items::Spans(spans) };
         Ok((!positions.is_empty()).then_some(OutboxBatch { batch, positions }))
     }
 

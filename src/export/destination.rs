@@ -1,45 +1,19 @@
 //! What a destination is: it takes a batch and says what became of it. The words here are shared by everything that
 //! delivers; how a protocol comes to its verdict is left to the modules of the destinations.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::model::{Key, LogRecord, Span, TraceId, Value};
+use crate::model::{LogRecord, Origin, Span, TraceId};
 pub use crate::store::Signal;
 
-/// What was instrumented: an instrumentation scope with the schema that its names follow.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Scope {
-    /// Its name.
-    pub name: String,
-    /// Its version; may be empty.
-    pub version: String,
-    /// Its attributes.
-    pub attributes: Vec<(Key, Value)>,
-    /// The schema URL of its spans or records; may be empty.
-    pub schema_url: String,
-}
-
-impl Scope {
-    /// The scope of what this program records itself.
-    pub fn own() -> Self {
-        Self {
-            name: env!("CARGO_PKG_NAME").to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            attributes: Vec::new(),
-            schema_url: String::new(),
-        }
-    }
-}
-
-/// Spans of one resource, or log records of one resource, in the order in which they were recorded.
+/// Spans of one origin, or log records of one origin, in the order in which they were recorded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// Attributes of the resource, in insertion order.
-    pub resource: Vec<(Key, Value)>,
-    /// What was instrumented.
-    pub scope: Scope,
+    /// Who made them.
+    pub origin: Arc<Origin>,
     /// The telemetry.
     pub items: Items,
 }

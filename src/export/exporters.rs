@@ -10,12 +10,12 @@ use async_trait::async_trait;
 
 use super::connect::connect;
 use super::delivery::{Deliveries, DeliveryReport, GRACE, Pace, Wake};
-use super::destination::{Batch, Destination, Items, Scope, Signal};
+use super::destination::{Batch, Destination, Items, Signal};
 use super::outbox::{Acknowledgement, Outbox, OutboxBatch, OutboxError};
 use super::settings::{ExportPlan, SuiteOtlp};
 use super::snapshot::Snapshot;
 use crate::config::env::Environment;
-use crate::model::{Key, RunId, Value};
+use crate::model::{Origin, RunId};
 use crate::store::{Ack, OutboxCounts, Outgoing, Pending, Reader, Store, StoreError, Writer};
 use crate::trace::provider::Ids;
 
@@ -194,10 +194,10 @@ impl Outbox for StoreOutbox {
         let reader = idle.map_or_else(|| self.store.reader(), Ok)?;
         let batch = reader.outbox_batch(self.run, destination, signal, limit)?;
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
-        let crate::store::OutboxBatch { spans, logs, resources, .. } = batch;
+        let crate::store::OutboxBatch { spans, logs, origins, .. } = batch;
         Ok(match signal {
-            Signal::Traces => of_one_resource(spans, resources, Items::Spans),
-            Signal::Logs => of_one_resource(logs, resources, Items::Logs),
+            Signal::Traces => of_one_origin(spans, origins, Items::Spans),
+            Signal::Logs => of_one_origin(logs, origins, Items::Logs),
         })
     }
 
@@ -209,20 +209,20 @@ impl Outbox for StoreOutbox {
     }
 }
 
-/// The items from the front that have one resource; what follows comes with the next reading. A run has one resource
-/// unless it was resumed by a process that calls itself otherwise.
-fn of_one_resource<T>(
+/// The items from the front that have one origin; what follows comes with the next reading. What a run records itself has
+/// one; spans of applications that joined its traces have theirs.
+fn of_one_origin<T>(
     outgoing: Vec<Outgoing<T>>,
-    mut resources: Vec<Vec<(Key, Value)>>,
+    mut origins: Vec<Arc<Origin>>,
     items: fn(Vec<T>) -> Items,
 ) -> Option<OutboxBatch> {
-    let resource = outgoing.first()?.resource;
-    let (positions, of_resource): (Vec<i64>, Vec<T>) = outgoing
+    let origin = outgoing.first()?.origin;
+    let (positions, of_origin): (Vec<i64>, Vec<T>) = outgoing
         .into_iter()
-        .take_while(|outgoing| outgoing.resource == resource)
+        .take_while(|outgoing| outgoing.origin == origin)
         .map(|outgoing| (outgoing.position, outgoing.item))
         .unzip();
-    let batch = Batch { resource: resources.swap_remove(resource), scope: Scope::own(), items: items(of_resource) };
+    let batch = Batch { origin: origins.swap_remove(origin), items: items(of_origin) };
     Some(OutboxBatch { batch, positions })
 }
 
@@ -235,7 +235,7 @@ mod tests {
     use wiremock::{Mock, MockServer, ResponseTemplate};
 
     use super::*;
-    use crate::model::{DatasetRef, Digest, EvaluatorId, RunEvent, RunSpec, RunStatus, Span, SpanId, TraceId};
+    use crate::model::{DatasetRef, Digest, EvaluatorId, RunEvent, RunSpec, RunStatus, Span, SpanId, TraceId, Value};
 
     fn spec() -> RunSpec {
         RunSpec {

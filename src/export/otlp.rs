@@ -6,15 +6,15 @@ use std::ops::Range;
 use async_trait::async_trait;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 
-use super::destination::{Batch, Delivery, Destination, Items, Retry, Scope, Signal};
+use super::destination::{Batch, Delivery, Destination, Items, Retry, Signal};
 use super::endpoint::{OtlpSettings, Protocol};
 use super::otlp_grpc::GrpcTransport;
 use super::otlp_http::HttpTransport;
-use crate::trace::otlp::{encode_attributes, encode_log, encode_resource, encode_span};
+use crate::trace::otlp::{encode_log, encode_span};
+use crate::trace::requests::{resource_of, scope_of};
 
 /// Longest part of a server's message that is passed on.
 const MESSAGE_CHARS: usize = 300;
@@ -143,32 +143,24 @@ pub(super) enum Request {
 
 impl Request {
     fn new(batch: &Batch, part: Range<usize>) -> Self {
-        let resource = Some(encode_resource(&batch.resource));
-        let scope = Some(encode_scope(&batch.scope));
-        let schema_url = batch.scope.schema_url.clone();
+        let resource = Some(resource_of(&batch.origin));
+        let scope = scope_of(&batch.origin);
+        let schema_url = batch.origin.scope_schema_url.clone();
+        let of_resource = batch.origin.resource_schema_url.clone();
         match &batch.items {
             Items::Spans(spans) => {
                 let spans = spans[part].iter().map(encode_span).collect();
                 let scope_spans = vec![ScopeSpans { scope, spans, schema_url }];
-                let group = ResourceSpans { resource, scope_spans, schema_url: String::new() };
+                let group = ResourceSpans { resource, scope_spans, schema_url: of_resource };
                 Self::Traces(ExportTraceServiceRequest { resource_spans: vec![group] })
             }
             Items::Logs(records) => {
                 let log_records = records[part].iter().map(encode_log).collect();
                 let scope_logs = vec![ScopeLogs { scope, log_records, schema_url }];
-                let group = ResourceLogs { resource, scope_logs, schema_url: String::new() };
+                let group = ResourceLogs { resource, scope_logs, schema_url: of_resource };
                 Self::Logs(ExportLogsServiceRequest { resource_logs: vec![group] })
             }
         }
-    }
-}
-
-fn encode_scope(scope: &Scope) -> InstrumentationScope {
-    InstrumentationScope {
-        name: scope.name.clone(),
-        version: scope.version.clone(),
-        attributes: encode_attributes(&scope.attributes),
-        dropped_attributes_count: 0,
     }
 }
 

@@ -236,16 +236,21 @@ mod tests {
     use wiremock::{Mock, MockServer, ResponseTemplate};
 
     use super::*;
-    use crate::export::destination::{Batch, Delivery, Destination as _, Items, Scope};
+    use crate::export::destination::{Batch, Delivery, Destination as _, Items};
     use crate::export::otlp::Otlp;
-    use crate::model::{Span, SpanId, TraceId, Value};
+    use std::sync::Arc;
+
+    use crate::model::{Origin, Span, SpanId, TraceId, Value};
     use crate::trace::otlp;
 
     fn batch(count: u64) -> Batch {
         let span = |i| Span::open(TraceId::from_bytes([1; 16]), SpanId::from_bytes([2; 8]), None, "s", i);
         Batch {
-            resource: vec![("service.name".into(), Value::from("t"))],
-            scope: Scope::own(),
+            origin: Arc::new(Origin {
+                resource: vec![("service.name".into(), Value::from("t"))],
+                scope_name: "spanscore".to_owned(),
+                ..Origin::default()
+            }),
             items: Items::Spans((1..=count).map(span).collect()),
         }
     }
@@ -285,7 +290,7 @@ mod tests {
         let request =
             opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest::decode(&body[..]).unwrap();
         let group = &request.resource_spans[0];
-        assert_eq!(group.resource, Some(otlp::encode_resource(&batch(2).resource)));
+        assert_eq!(group.resource, Some(otlp::encode_resource(&batch(2).origin.resource)));
         assert_eq!(group.scope_spans[0].scope.as_ref().unwrap().name, "spanscore");
         assert_eq!(group.scope_spans[0].spans.len(), 2);
     }

@@ -35,10 +35,10 @@ pub struct Comparison {
 /// What a query can ask about, over all places; a [`super::Schema`] tells which fields a place has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {
-    /// The value of an evaluator's score.
-    Score(EvaluatorId),
-    /// The label of an evaluator's score.
-    Label(EvaluatorId),
+    /// The value of a score; the evaluator's id, or the name that another application gave it.
+    Score(String),
+    /// The label of a score.
+    Label(String),
     /// A column of the dataset that has no role of its own.
     Column(String),
     /// An attribute of a span.
@@ -194,9 +194,14 @@ impl fmt::Display for Field {
             f.write_str(prefix)?;
             if is_bare(name) { f.write_str(name) } else { quoted(f, name) }
         };
+        let of_evaluator = |f: &mut fmt::Formatter<'_>, prefix: &str, name: &str| {
+            f.write_str(prefix)?;
+            // Only what is an evaluator's id reads back without quotes.
+            if is_bare(name) && EvaluatorId::parse(name).is_ok() { f.write_str(name) } else { quoted(f, name) }
+        };
         f.write_str(match self {
-            Self::Score(id) => return write!(f, "score.{id}"),
-            Self::Label(id) => return write!(f, "label.{id}"),
+            Self::Score(name) => return of_evaluator(f, "score.", name),
+            Self::Label(name) => return of_evaluator(f, "label.", name),
             Self::Column(name) => return named(f, "col.", name),
             Self::Attribute(name) => return named(f, "attr.", name),
             Self::Expected => "expected",

@@ -151,10 +151,12 @@ impl Parser<'_> {
             None if after.is_empty() => return Err(self.error(incomplete(*prefix))),
             None => (after.to_owned(), 1),
         };
-        let evaluator = |name: String| {
-            EvaluatorId::parse(name.as_str()).map_err(|error| {
-                self.error(Problem::Unexpected { found: format!("`{}`", error.found), wanted: error.expected })
-            })
+        // Other applications name their scores as they like: those names stand in quotes.
+        let evaluator = |name: String| match EvaluatorId::parse(name.as_str()) {
+            Err(error) if length == 1 => {
+                Err(self.error(Problem::Unexpected { found: format!("`{}`", error.found), wanted: error.expected }))
+            }
+            _ => Ok(name),
         };
         let field = match prefix {
             Prefix::Score => Field::Score(evaluator(name)?),
@@ -480,10 +482,9 @@ mod tests {
         let name = prop_oneof![any::<String>(), "[a-z.'\"]{0,4}"];
         let prefixed =
             (proptest::sample::select(schema.prefixes), name, "[a-z][a-z_]{0,5}").prop_map(|(prefix, name, id)| {
-                let id = EvaluatorId::parse(id).expect("drawn from the grammar");
                 let field = match prefix {
-                    Prefix::Score => Field::Score(id),
-                    Prefix::Label => Field::Label(id),
+                    Prefix::Score => Field::Score(if name.len() % 2 == 0 { id } else { name }),
+                    Prefix::Label => Field::Label(name),
                     Prefix::Column => Field::Column(name),
                     Prefix::Attribute => Field::Attribute(name),
                 };

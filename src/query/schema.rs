@@ -57,8 +57,8 @@ impl Prefix {
     /// What belongs behind the dot, and an example.
     pub(super) const fn wanted(self) -> (&'static str, &'static str) {
         match self {
-            Self::Score => ("an evaluator's id", "`score.label_match < 1`"),
-            Self::Label => ("an evaluator's id", "`label.label_match = fail`"),
+            Self::Score => ("an evaluator's id, or any name in quotes", "`score.label_match < 1`"),
+            Self::Label => ("an evaluator's id, or any name in quotes", "`label.label_match = fail`"),
             Self::Column => ("a column's name", "`col.field = biology`"),
             Self::Attribute => ("an attribute's name", "`attr.\"gen_ai.response.model\" = \"gpt-4.1\"`"),
         }

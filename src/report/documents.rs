@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::model::{CaseId, Evaluation, EvaluatorId, EvaluatorSpec, Label, Outcome, Predicted, RunId, SpanId, TraceId};
-use crate::store::rows::{CaseRow, RunRow};
+use crate::store::rows::{CaseRow, RunRow, SpanScore};
 use crate::store::{Mismatch, MissingSpan, Reader, StoreError, Verification};
 
 use super::collect::{Brief, ScoreSummary};
@@ -137,6 +137,20 @@ pub fn error_type(outcome: Option<&Outcome>) -> Option<&str> {
         Some(Outcome::Failed(failure)) => Some(&failure.error_type),
         _ => None,
     }
+}
+
+/// The scores on a span by name; further ones of a name with their identifier behind it.
+pub(super) fn span_score_entries(scores: &[SpanScore]) -> BTreeMap<String, ScoreEntry> {
+    let mut entries = BTreeMap::new();
+    for score in scores {
+        let mut name = score.name.clone();
+        if entries.contains_key(&name) {
+            let identifier = score.identifier.as_deref().map_or_else(|| entries.len().to_string(), str::to_owned);
+            name = format!("{name}#{identifier}");
+        }
+        entries.entry(name).or_insert_with(|| ScoreEntry::from(&score.evaluation));
+    }
+    entries
 }
 
 pub(super) fn score_entries(scores: &BTreeMap<EvaluatorId, Evaluation>) -> BTreeMap<String, ScoreEntry> {

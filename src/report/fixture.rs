@@ -1,12 +1,16 @@
 //! A small run and a small trace, made by hand, for the tests of this module.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::model::{
     CaseId, DatasetRef, Digest, Direction, Evaluation, EvaluatorId, EvaluatorKind, EvaluatorSpec, Failure, GitRevision,
-    Label, Outcome, Predicted, RunId, RunSpec, RunStatus, Span, SpanId, SpanKind, Status, TraceId, TrialKey, Usage,
+    Label, Origin, Outcome, Predicted, RunId, RunSpec, RunStatus, Span, SpanId, SpanKind, Status, TraceId, TrialKey,
+    Usage,
 };
-use crate::store::rows::{CaseRow, OutcomeKind, RunRow, ScoreFact, TraceDetail, TraceRow, TrialCounts, TrialFacts};
+use crate::store::rows::{
+    CaseRow, OutcomeKind, RunRow, ScoreFact, SpanScore, TraceDetail, TraceRow, TrialCounts, TrialFacts,
+};
 use crate::trace::semconv;
 
 use super::collect::Collector;
@@ -63,6 +67,7 @@ pub(super) fn run() -> RunRow {
         ended_unix_nano: Some(START + 2_500_000_000),
         active_ns: 2_500_000_000,
         spans_created: 62,
+        spans_pruned: 0,
         counts: TrialCounts { completed: 28, failed: 1, skipped: 0 },
     }
 }
@@ -196,7 +201,15 @@ pub(super) fn trace() -> TraceDetail {
         span(7, Some(99), "stray", 80, 120),
         span(8, Some(1), "late", 90, 0),
     ];
-    let scores = BTreeMap::from([(evaluator("label_match"), Evaluation::assertion(true).because("True as expected"))]);
+    let score = SpanScore {
+        name: "label_match".to_owned(),
+        evaluation: Evaluation::assertion(true).because("True as expected"),
+        annotator_kind: Some(semconv::ANNOTATOR_CODE.to_owned()),
+        identifier: Some("label_match@1".to_owned()),
+        evaluator_span: None,
+        external: false,
+    };
+    let origin = Origin { resource: vec![(semconv::SERVICE_NAME.into(), "spanscore".into())], ..Origin::default() };
     TraceDetail {
         row: TraceRow {
             trace_id: trace_id(),
@@ -207,12 +220,15 @@ pub(super) fn trace() -> TraceDetail {
             operations: 7,
             root: "assess_claims_with_context".to_owned(),
             service: Some("spanscore".to_owned()),
-            scores: BTreeMap::from([(evaluator("label_match"), 1.0)]),
+            scores: BTreeMap::from([("label_match".to_owned(), 1.0)]),
+            tokens: None,
             run_id: Some(spec().run_id),
             case_ids: Vec::new(),
         },
+        origin_of: vec![0; spans.len()],
         spans,
-        resource: vec![(semconv::SERVICE_NAME.into(), "spanscore".into())],
-        scores: BTreeMap::from([(span_id(2), scores)]),
+        origins: vec![Arc::new(origin)],
+        logs: Vec::new(),
+        scores: BTreeMap::from([(span_id(2), vec![score])]),
     }
 }

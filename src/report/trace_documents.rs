@@ -7,10 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::{Map, Number, Value as Json};
 
-use crate::model::{Evaluation, EvaluatorId, Key, Link, RunId, Span, SpanId, Status, TraceId, Value};
-use crate::store::rows::{TraceDetail, TraceRow};
+use crate::model::{Key, Link, RunId, Span, SpanId, Status, TraceId, Value};
+use crate::store::rows::{SpanScore, TraceDetail, TraceRow};
 
-use super::documents::{ScoreEntry, score_entries};
+use super::documents::{ScoreEntry, span_score_entries};
 use super::format::rfc3339;
 
 /// A trace in the document of `traces`.
@@ -55,7 +55,7 @@ pub fn traces(rows: &[TraceRow]) -> Vec<TraceEntry> {
         operations: row.operations,
         root: row.root.clone(),
         service: row.service.clone(),
-        scores: row.scores.iter().map(|(id, mean)| (id.to_string(), *mean)).collect(),
+        scores: row.scores.clone(),
         run_id: row.run_id.clone(),
         errors: row.errors,
         case_ids: row.case_ids.iter().map(ToString::to_string).collect(),
@@ -78,7 +78,7 @@ pub struct TraceDocument {
     pub operations: u64,
     /// The run it belongs to.
     pub run_id: Option<RunId>,
-    /// The resource of its spans.
+    /// The resource of its first span.
     pub resource: Map<String, Json>,
     /// Its spans, by start time.
     pub spans: Vec<SpanEntry>,
@@ -145,12 +145,12 @@ pub fn trace(detail: &TraceDetail, only: Option<SpanId>) -> TraceDocument {
         status: trace_status(&detail.row),
         operations: detail.row.operations,
         run_id: detail.row.run_id.clone(),
-        resource: attributes(&detail.resource),
+        resource: detail.origin(0).map(|origin| attributes(&origin.resource)).unwrap_or_default(),
         spans: spans.map(|span| span_entry(span, detail.scores.get(&span.span_id))).collect(),
     }
 }
 
-fn span_entry(span: &Span, scores: Option<&BTreeMap<EvaluatorId, Evaluation>>) -> SpanEntry {
+fn span_entry(span: &Span, scores: Option<&Vec<SpanScore>>) -> SpanEntry {
     let link = |link: &Link| LinkEntry {
         trace_id: link.trace_id,
         span_id: link.span_id,
@@ -179,7 +179,7 @@ fn span_entry(span: &Span, scores: Option<&BTreeMap<EvaluatorId, Evaluation>>) -
             })
             .collect(),
         links: span.links.iter().map(link).collect(),
-        scores: scores.map(score_entries).unwrap_or_default(),
+        scores: scores.map(|scores| span_score_entries(scores)).unwrap_or_default(),
     }
 }
 

@@ -1,10 +1,8 @@
 //! A trace on the terminal: its spans as a tree with bars to scale, what went wrong in words and marks, and one span's
 //! attributes on demand.
 
-use std::collections::BTreeMap;
-
 use crate::model::{Evaluation, Span, SpanId, Status, Value};
-use crate::store::rows::TraceDetail;
+use crate::store::rows::{SpanScore, TraceDetail};
 use crate::trace::semconv;
 use crate::trace::tree::{Marks, Tree};
 
@@ -86,7 +84,7 @@ pub fn span(detail: &TraceDetail, span: &Span, style: Style) -> String {
     ];
     section(&mut out, style, None, &pairs);
     if let Some(scores) = detail.scores.get(&span.span_id) {
-        pairs = scores.iter().map(|(id, evaluation)| (id.to_string(), verdict(evaluation))).collect();
+        pairs = scores.iter().map(|score| (score.name.clone(), verdict(&score.evaluation))).collect();
         section(&mut out, style, Some("Scores"), &pairs);
     }
     pairs = attribute_lines(&span.attributes);
@@ -100,7 +98,10 @@ pub fn span(detail: &TraceDetail, span: &Span, style: Style) -> String {
         let title = format!("Link to span {} of trace {}", link.span_id, link.trace_id);
         section(&mut out, style, Some(&title), &attribute_lines(&link.attributes));
     }
-    section(&mut out, style, Some("Resource"), &attribute_lines(&detail.resource));
+    let place = detail.spans.iter().position(|known| known.span_id == span.span_id).unwrap_or(0);
+    if let Some(origin) = detail.origin(place) {
+        section(&mut out, style, Some("Resource"), &attribute_lines(&origin.resource));
+    }
     let dropped = [
         (span.dropped_attributes_count, "attributes"),
         (span.dropped_events_count, "events"),
@@ -229,7 +230,7 @@ fn duration(span: &Span) -> String {
 }
 
 /// What is to be said of a span beside its name: errors, oddities, events that failed, scores.
-fn notes(span: &Span, marks: Marks, scores: Option<&BTreeMap<crate::model::EvaluatorId, Evaluation>>) -> Vec<String> {
+fn notes(span: &Span, marks: Marks, scores: Option<&Vec<SpanScore>>) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(Value::Str(id)) = span.get(semconv::TEST_CASE_ID) {
         notes.push(format!("case {id}"));
@@ -244,8 +245,8 @@ fn notes(span: &Span, marks: Marks, scores: Option<&BTreeMap<crate::model::Evalu
         (marks.outlives_parent, "outlived its parent"),
     ];
     notes.extend(oddities.iter().filter(|(on, _)| *on).map(|(_, text)| format!("⚠ {text}")));
-    for (id, evaluation) in scores.into_iter().flatten() {
-        notes.push(format!("{id} {}", verdict_in_short(evaluation)));
+    for score in scores.into_iter().flatten() {
+        notes.push(format!("{} {}", score.name, verdict_in_short(&score.evaluation)));
     }
     notes
 }

@@ -79,9 +79,25 @@ pub(super) struct Sums {
 #[derive(Debug, Default)]
 pub(super) struct TraceSums {
     pub(super) operations: i64,
-    errors: i64,
-    start: Option<i64>,
-    end: i64,
+    pub(super) errors: i64,
+    /// Set where a span begins before the trace did so far.
+    pub(super) start: Option<i64>,
+    pub(super) end: i64,
+}
+
+/// A trace that was met: its number and where it begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KnownTrace {
+    pub(super) number: i64,
+    pub(super) start: i64,
+}
+
+/// The last numbers given out.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counters {
+    pub(super) span: i64,
+    pub(super) payload: i64,
+    pub(super) trace: i64,
 }
 
 /// The state of the writer's thread.
@@ -93,9 +109,8 @@ pub(super) struct Applier<'c> {
     pub(super) decoder: Decoder,
     session: Option<Session>,
     /// Numbers of the session's open traces; filled anew from the table after a rollback.
-    pub(super) traces: HashMap<TraceId, i64>,
-    /// The last span and payload number given out.
-    last: (i64, i64),
+    pub(super) traces: HashMap<TraceId, KnownTrace>,
+    pub(super) last: Counters,
     pub(super) sums: Sums,
 }
 
@@ -109,7 +124,7 @@ impl<'c> Applier<'c> {
             decoder: Decoder::new(),
             session: None,
             traces: HashMap::new(),
-            last: (0, 0),
+            last: Counters::default(),
             sums: Sums::default(),
         }
     }
@@ -146,7 +161,10 @@ impl<'c> Applier<'c> {
         if self.statements.is_none() {
             self.statements = Some(Statements::prepare(self.conn).map_err(self.or())?);
         }
-        let counters = self.statements().counters.query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
+        let counters = self
+            .statements()
+            .counters
+            .query_row([], |row| Ok(Counters { span: row.get(0)?, payload: row.get(1)?, trace: row.get(2)? }));
         match counters {
             Ok(last) => self.last = last,
             Err(e) => {
@@ -260,12 +278,13 @@ impl<'c> Applier<'c> {
     fn open_root(&mut self, root: &Bundle) -> Result<(), StoreError> {
         let session = self.session()?.clone();
         let span = only_span(root)?;
-        let number = self
-            .statements()
+        self.last.trace += 1;
+        let number = self.last.trace;
+        self.statements()
             .insert_trace
-            .insert(params![span.trace_id.as_bytes(), session.run, span.start, span.name, session.service])
+            .execute(params![number, span.trace_id.as_bytes(), session.run, span.start, span.name, session.service])
             .map_err(|e| self.clash(e, span, "a trace of that id is recorded already"))?;
-        self.traces.insert(span.trace_id, number);
+        self.traces.insert(span.trace_id, KnownTrace { number, start: span.start });
         self.sums.created_spans += 1;
         self.insert_bundle(root, None)
     }
@@ -274,7 +293,7 @@ impl<'c> Applier<'c> {
     fn close_root(&mut self, root: &Bundle) -> Result<(), StoreError> {
         let span = only_span(root)?;
         let open = match self.trace_number(span.trace_id)? {
-            Some(trace) => self.find_span(trace, span.span_id)?.filter(|found| found.end.is_none()),
+            Some(trace) => self.find_span(trace.number, span.span_id)?.filter(|found| found.end.is_none()),
             None => None,
         };
         let (Some(open), Some(end)) = (open, span.end) else {
@@ -314,10 +333,10 @@ impl<'c> Applier<'c> {
         let Some(trace) = self.trace_number(trial.trace_id)? else {
             return Err(StoreError::Rootless { trace_id: trial.trace_id, span_id: trial.span_id });
         };
-        let inserted = match self.statements().insert_trial(id, trace, trial) {
+        let inserted = match self.statements().insert_trial(id, trace.number, trial) {
             Err(e) if e.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
                 self.discard(id, trial)?;
-                self.statements().insert_trial(id, trace, trial)
+                self.statements().insert_trial(id, trace.number, trial)
             }
             inserted => inserted,
         };
@@ -364,8 +383,8 @@ impl<'c> Applier<'c> {
         if bundle.spans.is_empty() && bundle.logs == 0 {
             return Ok(());
         }
-        self.last.1 += 1;
-        let payload = self.last.1;
+        self.last.payload += 1;
+        let payload = self.last.payload;
         let statements = self.statements();
         statements
             .insert_payload
@@ -380,17 +399,19 @@ impl<'c> Applier<'c> {
             let Some(trace) = self.trace_number(span.trace_id)? else {
                 return Err(StoreError::Rootless { trace_id: span.trace_id, span_id: span_id_of(span.span_id) });
             };
-            self.last.0 += 1;
-            let id = self.last.0;
+            self.last.span += 1;
+            let id = self.last.span;
             let trial = trial.and_then(|(trial, of)| (of == span.span_id).then_some(trial));
             self.statements()
-                .insert_span(id, run, trace, trial, (payload, slot as i64), span)
+                .insert_span(id, Some(run), trace.number, trial, (payload, slot as i64), span)
                 .map_err(|e| self.clash(e, span, "a span of that id is recorded already"))?;
             extend(&mut self.sums.spans, id);
-            let sums = self.sums.traces.entry(trace).or_default();
+            let sums = self.sums.traces.entry(trace.number).or_default();
             sums.operations += 1;
             sums.errors += i64::from(span.status == 2);
-            sums.start = Some(sums.start.map_or(span.start, |start| start.min(span.start)));
+            if span.start < trace.start {
+                sums.start = Some(sums.start.map_or(span.start, |start| start.min(span.start)));
+            }
             sums.end = sums.end.max(span.end.unwrap_or(span.start));
         }
         Ok(())
@@ -467,17 +488,20 @@ impl<'c> Applier<'c> {
         self.find_run(run_id)?.ok_or_else(|| StoreError::UnknownRun { wanted: run_id.to_string(), known: Vec::new() })
     }
 
-    fn trace_number(&mut self, trace_id: TraceId) -> Result<Option<i64>, StoreError> {
-        if let Some(number) = self.traces.get(&trace_id) {
-            return Ok(Some(*number));
+    fn trace_number(&mut self, trace_id: TraceId) -> Result<Option<KnownTrace>, StoreError> {
+        if let Some(known) = self.traces.get(&trace_id) {
+            return Ok(Some(*known));
         }
         let found = self
             .conn
-            .prepare_cached("SELECT number FROM trace WHERE trace_id = ?1")
-            .and_then(|mut find| find.query_row([trace_id.as_bytes()], |row| row.get(0)).optional())
+            .prepare_cached("SELECT number, start FROM trace WHERE trace_id = ?1")
+            .and_then(|mut find| {
+                find.query_row([trace_id.as_bytes()], |row| Ok(KnownTrace { number: row.get(0)?, start: row.get(1)? }))
+                    .optional()
+            })
             .map_err(self.or())?;
-        if let Some(number) = found {
-            self.traces.insert(trace_id, number);
+        if let Some(known) = found {
+            self.traces.insert(trace_id, known);
         }
         Ok(found)
     }
@@ -501,7 +525,7 @@ impl<'c> Applier<'c> {
         }
         let last = self.last;
         let or = self.or();
-        self.statements().set_counters.execute([last.0, last.1]).map_err(or)?;
+        self.statements().set_counters.execute([last.span, last.payload, last.trace]).map_err(or)?;
         Ok(())
     }
 
@@ -509,10 +533,15 @@ impl<'c> Applier<'c> {
         let sums = std::mem::take(&mut self.sums);
         let or = self.or();
         for (trace, of) in sums.traces {
-            self.statements()
-                .add_to_trace
-                .execute(params![trace, of.operations, of.errors, of.start, of.end])
-                .map_err(&or)?;
+            let statements = self.statements();
+            statements.add_to_trace.execute(params![trace, of.operations, of.end]).map_err(&or)?;
+            // These columns have indexes.
+            if of.errors != 0 {
+                statements.add_errors.execute([trace, of.errors]).map_err(&or)?;
+            }
+            if let Some(start) = of.start {
+                statements.begin_trace.execute([trace, start]).map_err(&or)?;
+            }
         }
         let [completed, failed, skipped] = sums.trials;
         self.statements()

@@ -134,6 +134,31 @@ pub enum StoreError {
         /// Some of the traces.
         candidates: Vec<String>,
     },
+    /// The trace was there and retention removed it.
+    #[error(
+        "the spans of trace {trace_id} were removed by retention at {}; what was measured of its run is kept",
+        instant(*at_unix_nano)
+    )]
+    PrunedTrace {
+        /// The trace.
+        trace_id: TraceId,
+        /// When it was removed, in nanoseconds since the Unix epoch.
+        at_unix_nano: u64,
+    },
+    /// The trace has no such span.
+    #[error("trace {trace_id} has no span {span_id}; `spanscore trace {trace_id}` shows those it has")]
+    UnknownSpan {
+        /// The trace.
+        trace_id: TraceId,
+        /// What was asked for.
+        span_id: SpanId,
+    },
+    /// The cursor of a page is no cursor.
+    #[error("`{found}` is no place in a list of traces; go back to its first page")]
+    BadCursor {
+        /// What was given.
+        found: String,
+    },
     /// The trial is recorded as completed already.
     #[error(
         "recording case {case_id:?}, repeat {repeat}: it is completed already; a completed trial is never replaced"
@@ -181,6 +206,12 @@ pub enum StoreError {
     /// The writer is gone.
     #[error("the store's writer has ended; open the store again")]
     Closed,
+}
+
+/// A time to the second, as RFC 3339.
+fn instant(unix_nano: u64) -> String {
+    jiff::Timestamp::from_second((unix_nano / 1_000_000_000) as i64)
+        .map_or_else(|_| unix_nano.to_string(), |t| t.to_string())
 }
 
 fn known_runs(known: &[String]) -> String {

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 
 use super::rows::CaseRow;
-use crate::model::{Evaluation, EvaluatorId, Label, Outcome, Predicted};
+use crate::model::{Evaluation, Label, Outcome, Predicted};
 use crate::query::{Field, FieldValue, Record};
 
 impl Record for CaseRow {
     fn field(&self, field: &Field) -> FieldValue<'_> {
         let recorded = |value: f64| FieldValue::maybe_number(self.outcome.is_some().then_some(value));
-        let score = |id: &EvaluatorId| self.scores.get(id);
+        let score =
+            |name: &str| self.scores.iter().find(|(id, _)| id.as_str() == name).map(|(_, evaluation)| evaluation);
         match field {
             Field::Score(id) => FieldValue::maybe_number(score(id).and_then(Evaluation::value)),
             Field::Label(id) => FieldValue::maybe_text(score(id).and_then(Evaluation::label)),

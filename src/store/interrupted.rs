@@ -65,9 +65,7 @@ impl Applier<'_> {
             span.end_unix_nano = (end.unwrap_or(0) as u64).max(span.start_unix_nano);
             span.status = Status::Error("interrupted".to_owned());
             latest = latest.max(Some(span.end_unix_nano as i64));
-            let trace = found.trace;
-            self.traces.insert(span.trace_id, trace);
-            let trace_id = span.trace_id;
+            let (trace, trace_id) = (found.trace, span.trace_id);
             let bundle = Bundle::encode(self.dictionary, vec![span], &[]);
             self.delete_span(&found)?;
             self.insert_bundle_of(run, resource, &bundle, None)?;

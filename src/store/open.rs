@@ -103,6 +103,7 @@ impl Store {
         match schema::inspect(&conn).map_err(failed)? {
             Found::Current => {}
             Found::Empty => schema::create(&conn).map_err(failed)?,
+            Found::Older(_) => schema::upgrade(&conn).map_err(failed)?,
             Found::Newer(found) => return Err(StoreError::NewerFormat { path, found, known: schema::FORMAT }),
             Found::Foreign => {
                 return Err(StoreError::NotAStore { path, reason: "it is the database of another program".to_owned() });
@@ -171,7 +172,10 @@ mod tests {
             let value: rusqlite::types::Value = conn.pragma_query_value(None, name, |row| row.get(0)).expect(name);
             format!("{value:?}")
         };
-        assert_eq!((pragma("auto_vacuum"), pragma("user_version")), ("Integer(2)".to_owned(), "Integer(1)".to_owned()));
+        assert_eq!(
+            (pragma("auto_vacuum"), pragma("user_version")),
+            ("Integer(2)".to_owned(), format!("Integer({})", schema::FORMAT))
+        );
         assert_eq!(pragma("journal_mode"), "Text(\"wal\")");
         #[cfg(unix)]
         {
@@ -213,7 +217,7 @@ mod tests {
         let conn = store.connect_for_writing().expect("a connection");
         conn.pragma_update(None, "user_version", schema::FORMAT + 1).expect("set");
         let error = failure(dir.path());
-        assert!(error.contains("it has format 2, and this spanscore knows formats up to 1"), "{error}");
+        assert!(error.contains("it has format 3, and this spanscore knows formats up to 2"), "{error}");
     }
 
     #[test]

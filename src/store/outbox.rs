@@ -4,15 +4,17 @@
 //! open span is stored and pending, but is not handed out before it is closed; then it has a new place at the end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rusqlite::params;
 use serde::Serialize;
 
 use super::bundle::Messages;
 use super::error::StoreError;
+use super::opened::Origins;
 use super::reader::Reader;
 use super::rows::RunRow;
-use crate::model::{Key, LogRecord, RunId, Span, Value};
+use crate::model::{Key, LogRecord, Origin, RunId, Span, Value};
 use crate::trace::otlp;
 
 /// What is delivered.
@@ -76,8 +78,8 @@ pub struct OutboxBatch {
     pub spans: Vec<Outgoing<Span>>,
     /// Log records, if they were asked for.
     pub logs: Vec<Outgoing<LogRecord>>,
-    /// The resources that items refer to.
-    pub resources: Vec<Vec<(Key, Value)>>,
+    /// The origins that items refer to.
+    pub origins: Vec<Arc<Origin>>,
     /// What to acknowledge when all of it is dealt with.
     pub cursor: i64,
 }
@@ -99,8 +101,8 @@ impl OutboxBatch {
 pub struct Outgoing<T> {
     /// The item.
     pub item: T,
-    /// Its place in [`OutboxBatch::resources`].
-    pub resource: usize,
+    /// Its place in [`OutboxBatch::origins`].
+    pub origin: usize,
     /// Its place in the outbox. Log records of one trial share one: acknowledge them together.
     pub position: i64,
 }
@@ -180,15 +182,15 @@ impl Reader {
         let from = first.max(row.cursor.saturating_add(1));
         let sql = match signal {
             Signal::Traces => {
-                "SELECT span.id, slot, payload, resource, body FROM span JOIN payload ON payload.id = span.payload
+                "SELECT span.id, slot, payload, resource, scope, body FROM span JOIN payload ON payload.id = span.payload
                  WHERE span.run = ?1 AND span.id BETWEEN ?2 AND ?3 AND end IS NOT NULL ORDER BY span.id LIMIT ?4"
             }
             Signal::Logs => {
-                "SELECT payload, records, payload, resource, body FROM log JOIN payload ON payload.id = log.payload
+                "SELECT payload, records, payload, resource, scope, body FROM log JOIN payload ON payload.id = log.payload
                  WHERE log.run = ?1 AND log.payload BETWEEN ?2 AND ?3 ORDER BY log.payload LIMIT ?4"
             }
         };
-        let mut resources: Vec<Option<i64>> = Vec::new();
+        let mut origins = Origins::default();
         let mut statement = self.conn.prepare_cached(sql).map_err(&or)?;
         let mut rows = statement.query(params![run, from, last, max.max(1) as i64]).map_err(&or)?;
         // Spans of one trial share a payload: it is unpacked once.
@@ -196,24 +198,21 @@ impl Reader {
         while let Some(row) = rows.next().map_err(&or)? {
             let (position, slot_or_records, payload): (i64, i64, i64) =
                 (row.get(0).map_err(&or)?, row.get(1).map_err(&or)?, row.get(2).map_err(&or)?);
-            let resource: Option<i64> = row.get(3).map_err(&or)?;
+            let (resource, scope) = (row.get(3).map_err(&or)?, row.get(4).map_err(&or)?);
             let content = match &mut unpacked {
                 Some((number, content)) if *number == payload => &*content,
                 unpacked => {
-                    let blob = row.get_ref(4).and_then(|b| Ok(b.as_blob()?)).map_err(&or)?;
+                    let blob = row.get_ref(5).and_then(|b| Ok(b.as_blob()?)).map_err(&or)?;
                     let content = self.unpack("a payload", blob, |content| Ok(content.to_vec()))?;
                     &unpacked.insert((payload, content)).1
                 }
             };
             let messages = Messages::split(content)?;
-            let resource = resources.iter().position(|known| *known == resource).unwrap_or_else(|| {
-                resources.push(resource);
-                resources.len() - 1
-            });
+            let origin = origins.place(self, resource, scope)?;
             match signal {
                 Signal::Traces => {
                     let item = messages.span(slot_or_records as usize)?;
-                    batch.spans.push(Outgoing { item, resource, position });
+                    batch.spans.push(Outgoing { item, origin, position });
                 }
                 Signal::Logs => {
                     if !batch.logs.is_empty() && batch.logs.len() + messages.logs.len() > max {
@@ -221,7 +220,7 @@ impl Reader {
                     }
                     for bytes in messages.logs {
                         let item = otlp::read_log(bytes).map_err(|e| StoreError::damaged("a log record", e))?;
-                        batch.logs.push(Outgoing { item, resource, position });
+                        batch.logs.push(Outgoing { item, origin, position });
                     }
                 }
             }
@@ -229,10 +228,7 @@ impl Reader {
         }
         drop(rows);
         drop(statement);
-        for resource in resources {
-            let attributes = self.resource(resource)?;
-            batch.resources.push(attributes);
-        }
+        batch.origins = origins.into_found();
         Ok(batch)
     }
 
@@ -404,7 +400,7 @@ mod tests {
         let first = batch(3);
         let names = |batch: &OutboxBatch| batch.spans.iter().map(|s| s.item.name.to_string()).collect::<Vec<_>>();
         assert_eq!(names(&first), ["chat lexical-baseline", "assess_claim", "chat lexical-baseline"]);
-        assert_eq!(format!("{:?}", first.resources), format!("{:?}", [&scene.spec.resource]));
+        assert_eq!(format!("{:?}", first.origins[0].resource), format!("{:?}", scene.spec.resource));
         ack(&scene, Signal::Traces, first.cursor, [1, 1, 1]).await;
         assert_eq!(names(&batch(9)), ["assess_claim"]);
         ack(&scene, Signal::Traces, batch(9).cursor, [1, 0, 0]).await;

@@ -1,7 +1,7 @@
 //! Reading: runs and the facts of their trials. Cases, traces, delivery and verification stand in modules of their own.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Row, params};
 
@@ -25,7 +25,7 @@ pub struct Reader {
 const CANDIDATES: usize = 10;
 
 const RUN_COLUMNS: &str =
-    "number, run_id, spec, status, ended, active_ns, created_spans, completed, failed, skipped, resource";
+    "number, run_id, spec, status, ended, active_ns, created_spans, completed, failed, skipped, resource, pruned_spans";
 
 impl Reader {
     pub(super) fn new(conn: Connection, attempt: Attempt, dir: PathBuf) -> Self {
@@ -185,6 +185,11 @@ impl Reader {
         read(self.decoder.borrow_mut().decode(&self.conn, what, blob)?)
     }
 
+    /// The database file.
+    pub(super) fn path(&self) -> &Path {
+        &self.attempt.path
+    }
+
     fn newest(&self) -> Result<Vec<String>, StoreError> {
         let runs = self.runs()?;
         Ok(runs.iter().take(CANDIDATES).map(|run| format!("{} ({})", run.spec.run_id, run.spec.name)).collect())
@@ -202,6 +207,7 @@ impl Reader {
             ended_unix_nano: raw.ended.map(|t| t as u64),
             active_ns: raw.active_ns as u64,
             spans_created: raw.created_spans as u64,
+            spans_pruned: raw.pruned_spans as u64,
             counts: raw.counts,
         })
     }
@@ -217,6 +223,7 @@ struct RawRun {
     created_spans: i64,
     counts: TrialCounts,
     resource: Option<i64>,
+    pruned_spans: i64,
 }
 
 impl RawRun {
@@ -233,6 +240,7 @@ impl RawRun {
             created_spans: row.get(6)?,
             counts: TrialCounts { completed: count(7)?, failed: count(8)?, skipped: count(9)? },
             resource: row.get(10)?,
+            pruned_spans: row.get(11)?,
         })
     }
 }

@@ -1,10 +1,11 @@
 //! What a reader gets back: plain rows, decoded, in the words of the model.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::model::{
-    CaseId, Evaluation, EvaluatorId, Key, Label, Outcome, RunSpec, RunStatus, Span, SpanId, TraceId, TrialKey, Usage,
-    Value,
+    CaseId, Evaluation, EvaluatorId, Label, LogRecord, Origin, Outcome, RunId, RunSpec, RunStatus, Span, SpanId,
+    SpanKind, TraceId, TrialKey, Usage,
 };
 
 /// A run as recorded.
@@ -20,8 +21,10 @@ pub struct RunRow {
     pub ended_unix_nano: Option<u64>,
     /// Wall time of all its sessions together, in nanoseconds.
     pub active_ns: u64,
-    /// Spans that its sessions say they made.
+    /// Spans that its sessions say they made, and those of applications that joined its traces.
     pub spans_created: u64,
+    /// Of these, the ones that retention removed.
+    pub spans_pruned: u64,
     /// Trials recorded so far, by outcome.
     pub counts: TrialCounts,
 }
@@ -98,7 +101,7 @@ pub enum ScoreFact {
 #[derive(Debug, Clone, PartialEq)]
 pub struct CaseRow {
     /// The run it belongs to.
-    pub run_id: crate::model::RunId,
+    pub run_id: RunId,
     /// When that run started, in nanoseconds since the Unix epoch.
     pub run_started_unix_nano: u64,
     /// Which trial.
@@ -162,25 +165,142 @@ pub struct TraceRow {
     pub operations: u64,
     /// Name of its root span; of its earliest span if the root is missing.
     pub root: String,
-    /// Its `service.name`.
+    /// `service.name` of the process that made that span.
     pub service: Option<String>,
-    /// Mean of each evaluator's values over its trials.
-    pub scores: BTreeMap<EvaluatorId, f64>,
+    /// Mean of each score's values, by name.
+    pub scores: BTreeMap<String, f64>,
+    /// Input and output tokens of its model calls, where they are known.
+    pub tokens: Option<(u64, u64)>,
     /// The run it belongs to.
-    pub run_id: Option<crate::model::RunId>,
+    pub run_id: Option<RunId>,
     /// The cases whose trials it holds, at most eight.
     pub case_ids: Vec<CaseId>,
 }
 
-/// A trace with its spans.
+/// A score on a span: ours, or another application's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpanScore {
+    /// The evaluator's id, or the name that came with it.
+    pub name: String,
+    /// What was said.
+    pub evaluation: Evaluation,
+    /// Who said it: `CODE`, `LLM`, `HUMAN`, or another word that came with it.
+    pub annotator_kind: Option<String>,
+    /// What tells it from other scores of that name, such as `label_match@1`.
+    pub identifier: Option<String>,
+    /// The span in which a judge came to it, where that is known.
+    pub evaluator_span: Option<(TraceId, SpanId)>,
+    /// Whether it came with telemetry of another application.
+    pub external: bool,
+}
+
+/// A trace with its spans, whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceDetail {
     /// As in the list.
     pub row: TraceRow,
     /// All its spans, by start time.
     pub spans: Vec<Span>,
-    /// The resource of its spans.
-    pub resource: Vec<(Key, Value)>,
-    /// The scores that sit on its spans, by span.
-    pub scores: BTreeMap<SpanId, BTreeMap<EvaluatorId, Evaluation>>,
+    /// Who made its spans and log records, each once.
+    pub origins: Vec<Arc<Origin>>,
+    /// For each span its place in `origins`.
+    pub origin_of: Vec<usize>,
+    /// Its log records by time, each with its place in `origins`.
+    pub logs: Vec<(LogRecord, usize)>,
+    /// The scores that sit on its spans, by span, then by name.
+    pub scores: BTreeMap<SpanId, Vec<SpanScore>>,
+}
+
+impl TraceDetail {
+    /// Who made the span at this place.
+    pub fn origin(&self, span: usize) -> Option<&Arc<Origin>> {
+        self.origins.get(*self.origin_of.get(span)?)
+    }
+}
+
+/// The outline of a span: what a timeline draws.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpanSkeleton {
+    /// Its id.
+    pub span_id: SpanId,
+    /// The span that caused it; `None` for a root.
+    pub parent_span_id: Option<SpanId>,
+    /// What it does.
+    pub name: String,
+    /// Its role.
+    pub kind: SpanKind,
+    /// How it ended, as OTLP's number: 0 unset, 1 ok, 2 error.
+    pub status: i32,
+    /// When it began, in nanoseconds since the Unix epoch.
+    pub start_unix_nano: u64,
+    /// When it ended; 0 while it is open.
+    pub end_unix_nano: u64,
+}
+
+/// A trace in outline, read without opening a payload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TraceSkeleton {
+    /// As in the list.
+    pub row: TraceRow,
+    /// All its spans, by start time.
+    pub spans: Vec<SpanSkeleton>,
+    /// The scores that sit on its spans, by span, then by name.
+    pub scores: BTreeMap<SpanId, Vec<SpanScore>>,
+}
+
+/// One span, whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpanDetail {
+    /// The span.
+    pub span: Span,
+    /// Who made it.
+    pub origin: Arc<Origin>,
+    /// Its log records by time.
+    pub logs: Vec<LogRecord>,
+    /// The scores that sit on it, by name.
+    pub scores: Vec<SpanScore>,
+}
+
+/// Where a low score sits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LowScore {
+    /// The trace.
+    pub trace_id: TraceId,
+    /// The span in it, where the score is one span's.
+    pub span_id: Option<SpanId>,
+    /// The case, of a trial's score.
+    pub case_id: Option<CaseId>,
+    /// The score's name.
+    pub name: String,
+    /// Its value; `None` where a trial failed and has none.
+    pub value: Option<f64>,
+}
+
+/// What the store holds, for the page and the command that look after it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// Size of the database file, in bytes.
+    pub file_bytes: u64,
+    /// Size of the write-ahead log beside it, in bytes.
+    pub log_bytes: u64,
+    /// Bytes of the file that are free for new rows.
+    pub free_bytes: u64,
+    /// How many runs.
+    pub runs: u64,
+    /// How many traces with spans.
+    pub traces: u64,
+    /// How many spans.
+    pub spans: u64,
+    /// How many log records.
+    pub log_records: u64,
+    /// How many scores came with telemetry of other applications.
+    pub external_scores: u64,
+    /// Start of the oldest trace, in nanoseconds since the Unix epoch.
+    pub oldest_unix_nano: Option<u64>,
+    /// Start of the newest trace.
+    pub newest_unix_nano: Option<u64>,
+    /// How many pruned traces are remembered.
+    pub pruned_traces: u64,
+    /// When the last one was pruned.
+    pub pruned_unix_nano: Option<u64>,
 }

@@ -10,6 +10,10 @@ pub(super) struct Statements<'c> {
     pub(super) set_counters: Statement<'c>,
     pub(super) insert_trace: Statement<'c>,
     pub(super) add_to_trace: Statement<'c>,
+    pub(super) add_errors: Statement<'c>,
+    pub(super) begin_trace: Statement<'c>,
+    #[expect(dead_code, reason = "used with ingest")]
+    pub(super) add_tokens: Statement<'c>,
     pub(super) add_to_run: Statement<'c>,
     pub(super) insert_score: Statement<'c>,
     pub(super) insert_payload: Statement<'c>,
@@ -21,16 +25,20 @@ pub(super) struct Statements<'c> {
 impl<'c> Statements<'c> {
     pub(super) fn prepare(conn: &'c Connection) -> rusqlite::Result<Self> {
         Ok(Self {
-            counters: conn.prepare("SELECT span, payload FROM counter")?,
-            set_counters: conn.prepare("UPDATE counter SET span = ?1, payload = ?2")?,
+            counters: conn.prepare("SELECT span, payload, trace FROM counter")?,
+            set_counters: conn
+                .prepare("UPDATE counter SET span = ?1, payload = ?2, trace = ?3, changes = changes + 1")?,
             insert_trace: conn.prepare(
-                "INSERT INTO trace (trace_id, run, start, end, operations, errors, root, service)
-                 VALUES (?1, ?2, ?3, ?3, 0, 0, ?4, ?5)",
+                "INSERT INTO trace (number, trace_id, run, start, end, operations, errors, root, service, root_start)
+                 VALUES (?1, ?2, ?3, ?4, ?4, 0, 0, ?5, ?6, ?4)",
             )?,
-            add_to_trace: conn.prepare(
-                "UPDATE trace SET operations = operations + ?2, errors = errors + ?3,
-                                  start = min(start, coalesce(?4, start)), end = max(end, ?5)
-                 WHERE number = ?1",
+            add_to_trace: conn
+                .prepare("UPDATE trace SET operations = operations + ?2, end = max(end, ?3) WHERE number = ?1")?,
+            add_errors: conn.prepare("UPDATE trace SET errors = errors + ?2 WHERE number = ?1")?,
+            begin_trace: conn.prepare("UPDATE trace SET start = ?2 WHERE number = ?1 AND start > ?2")?,
+            add_tokens: conn.prepare(
+                "UPDATE trace SET input_tokens = coalesce(input_tokens, 0) + ?2,
+                                  output_tokens = coalesce(output_tokens, 0) + ?3 WHERE number = ?1",
             )?,
             add_to_run: conn.prepare(
                 "UPDATE run SET created_spans = created_spans + ?2, completed = completed + ?3, failed = failed + ?4,
@@ -40,8 +48,8 @@ impl<'c> Statements<'c> {
                  WHERE number = ?1",
             )?,
             insert_score: conn.prepare("INSERT INTO score VALUES (?1, ?2, ?3, ?4, ?5)")?,
-            insert_payload: conn.prepare("INSERT INTO payload VALUES (?1, ?2, ?3, ?4)")?,
-            insert_log: conn.prepare("INSERT INTO log VALUES (?1, ?2, ?3)")?,
+            insert_payload: conn.prepare("INSERT INTO payload (id, run, resource, body) VALUES (?1, ?2, ?3, ?4)")?,
+            insert_log: conn.prepare("INSERT INTO log (payload, run, records) VALUES (?1, ?2, ?3)")?,
             trial: conn.prepare(
                 "INSERT INTO trial VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             )?,
@@ -74,7 +82,7 @@ impl<'c> Statements<'c> {
     pub(super) fn insert_span(
         &mut self,
         id: i64,
-        run: i64,
+        run: Option<i64>,
         trace: i64,
         trial: Option<i64>,
         payload: (i64, i64),

@@ -1,19 +1,18 @@
-//! Reading traces: a list of summaries, and one trace with its spans and the scores that sit on them.
+//! Reading the row of a trace: its summary, scores and cases, and what a query sees of it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use rusqlite::{Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 
-use super::bundle::{Messages, Texts, evaluation_of, span_id_of};
-use super::cases::owned;
+use super::bundle::Texts;
 use super::error::StoreError;
 use super::plan::decode_content;
 use super::reader::Reader;
-use super::rows::{TraceDetail, TraceRow};
+use super::rows::TraceRow;
 use super::schema::case_of;
-use crate::model::{CaseId, Evaluation, EvaluatorId, EvaluatorSpec, Key, RunId, Span, SpanId, TraceId, Value};
-use crate::query::{Expr, Field, FieldValue, Record, SortKey};
+use crate::model::{CaseId, EvaluatorSpec, Key, RunId, Span, TraceId, Value};
+use crate::query::{Field, FieldValue, Record};
 use crate::trace::semconv;
 
 /// How many cases a list names of a trace.
@@ -22,83 +21,32 @@ const CASES: usize = 8;
 /// How many traces an error names.
 const CANDIDATES: usize = 8;
 
-const COLUMNS: &str = "trace.number, trace_id, start, end, operations, errors, root, service, run.number, run.run_id";
+/// What [`Summary::from_row`] reads.
+pub(super) const COLUMNS: &str = "trace.number, trace_id, start, end, operations, errors, root, service, run.number, \
+                                  run.run_id, input_tokens, output_tokens";
+
+/// What of `trace LEFT JOIN run` anybody sees: traces with spans, but not those of a run that is being removed.
+pub(super) const VISIBLE: &str = "trace.operations > 0 AND (trace.run IS NULL OR run.spec IS NOT NULL)";
 
 /// A trace's row in the table.
-struct Summary {
-    number: i64,
-    run: Option<i64>,
-    row: TraceRow,
+pub(super) struct Summary {
+    pub(super) number: i64,
+    pub(super) run: Option<i64>,
+    pub(super) row: TraceRow,
 }
 
 /// Evaluators of the runs that were met, for their names and order.
-type Evaluators = BTreeMap<i64, Vec<EvaluatorSpec>>;
+pub(super) type Evaluators = BTreeMap<i64, Vec<EvaluatorSpec>>;
 
 impl Reader {
-    /// The traces that match, at most `limit`; without `sort` the newest first.
-    pub fn traces(
-        &self,
-        filter: Option<&Expr>,
-        sort: Option<&SortKey>,
-        limit: Option<usize>,
-    ) -> Result<Vec<TraceRow>, StoreError> {
-        let or = self.or();
-        let mut fields = filter.map(Expr::fields).unwrap_or_default();
-        fields.extend(sort.map(|sort| &sort.field));
-        let wants = |wanted: fn(&Field) -> bool| fields.iter().any(|field| wanted(field));
-        let scores = wants(|f| matches!(f, Field::Score(_) | Field::Case));
-        let spans = wants(|f| matches!(f, Field::Attribute(_) | Field::Error | Field::Text));
-        let texts = wants(|f| matches!(f, Field::Text));
-
-        let mut evaluators = Evaluators::new();
-        let mut kept = Vec::new();
-        let sql = format!(
-            "SELECT {COLUMNS} FROM trace LEFT JOIN run ON run.number = trace.run
-             WHERE trace.run IS NULL OR run.spec IS NOT NULL ORDER BY start DESC, trace.number DESC LIMIT ?1"
-        );
-        let at_most = limit.filter(|_| fields.is_empty()).map_or(-1, |limit| limit as i64);
-        let mut find = self.conn.prepare_cached(&sql).map_err(&or)?;
-        let mut rows = find.query([at_most]).map_err(&or)?;
-        while let Some(row) = rows.next().map_err(&or)? {
-            let mut summary = Summary::from_row(row).map_err(&or)?;
-            if scores {
-                self.add_scores(&mut summary, &mut evaluators)?;
-            }
-            let searched = Searched {
-                row: &summary.row,
-                spans: if spans { self.spans_of(summary.number)?.0 } else { Vec::new() },
-                texts: if texts { self.texts_of(summary.number)? } else { Vec::new() },
-            };
-            if filter.is_none_or(|filter| filter.matches(&searched)) {
-                let by = sort.map(|sort| owned(searched.field(&sort.field)));
-                kept.push((by, summary));
-                if let Some(limit) = limit
-                    && kept.len() >= 2 * limit + 1024
-                {
-                    sort_and_cut(&mut kept, sort, limit);
-                }
-            }
-        }
-        sort_and_cut(&mut kept, sort, limit.unwrap_or(usize::MAX));
-        kept.into_iter()
-            .map(|(_, mut summary)| {
-                if !scores {
-                    self.add_scores(&mut summary, &mut evaluators)?;
-                }
-                Ok(summary.row)
-            })
-            .collect()
-    }
-
-    /// The trace of an id, or of the beginning of one.
-    pub fn trace(&self, text: &str) -> Result<TraceDetail, StoreError> {
+    /// The row of the trace that a text means: an id, or the beginning of one.
+    pub(super) fn find_trace(&self, text: &str, evaluators: &mut Evaluators) -> Result<Summary, StoreError> {
         let or = self.or();
         let unknown = || StoreError::UnknownTrace { wanted: text.to_owned() };
         let (low, high) = prefix_range(text).ok_or_else(unknown)?;
         let sql = format!(
             "SELECT {COLUMNS} FROM trace LEFT JOIN run ON run.number = trace.run
-             WHERE trace_id BETWEEN ?1 AND ?2 AND (trace.run IS NULL OR run.spec IS NOT NULL)
-             ORDER BY trace_id LIMIT {}",
+             WHERE trace_id BETWEEN ?1 AND ?2 AND {VISIBLE} ORDER BY trace_id LIMIT {}",
             CANDIDATES + 1
         );
         let mut found: Vec<Summary> = self
@@ -110,63 +58,63 @@ impl Reader {
             let candidates = found.iter().take(CANDIDATES).map(|summary| summary.row.trace_id.to_string()).collect();
             return Err(StoreError::AmbiguousTrace { wanted: text.to_owned(), candidates });
         }
-        let mut summary = found.pop().ok_or_else(unknown)?;
-        let mut evaluators = Evaluators::new();
-        self.add_scores(&mut summary, &mut evaluators)?;
-        let (spans, resource) = self.spans_of(summary.number)?;
-        let scores = self.scores_of(&summary, &mut evaluators)?;
-        Ok(TraceDetail { row: summary.row, spans, resource: self.resource(resource)?, scores })
+        let Some(mut summary) = found.pop() else {
+            return Err(self.pruned_between(low, high)?.unwrap_or_else(unknown));
+        };
+        self.add_scores(&mut summary, evaluators)?;
+        Ok(summary)
     }
 
-    /// All spans of a trace by start, and the number of their first resource.
-    pub(super) fn spans_of(&self, trace: i64) -> Result<(Vec<Span>, Option<i64>), StoreError> {
-        let or = self.or();
-        let mut find = self
+    /// The row of a trace, without scores and cases.
+    pub(super) fn find_trace_of(&self, trace_id: TraceId) -> Result<Summary, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM trace LEFT JOIN run ON run.number = trace.run WHERE trace_id = ?1 AND {VISIBLE}"
+        );
+        let found = self
             .conn
-            .prepare_cached(
-                "SELECT payload, slot, resource, body FROM span JOIN payload ON payload.id = span.payload
-                 WHERE trace = ?1 ORDER BY payload, slot",
-            )
-            .map_err(&or)?;
-        let mut rows = find.query([trace]).map_err(&or)?;
-        let mut spans = Vec::new();
-        let mut resource = None;
-        let mut unpacked: Option<(i64, Vec<u8>)> = None;
-        while let Some(row) = rows.next().map_err(&or)? {
-            let (payload, slot): (i64, i64) = (row.get(0).map_err(&or)?, row.get(1).map_err(&or)?);
-            resource = resource.or(row.get(2).map_err(&or)?);
-            let content = match &mut unpacked {
-                Some((number, content)) if *number == payload => &*content,
-                unpacked => {
-                    let blob = row.get_ref(3).and_then(|b| Ok(b.as_blob()?)).map_err(&or)?;
-                    let content = self.unpack("a payload", blob, |content| Ok(content.to_vec()))?;
-                    &unpacked.insert((payload, content)).1
-                }
-            };
-            spans.push(Messages::split(content)?.span(slot as usize)?);
+            .prepare_cached(&sql)
+            .and_then(|mut find| find.query_row([trace_id.as_bytes()], Summary::from_row).optional())
+            .map_err(self.or())?;
+        match found {
+            Some(summary) => Ok(summary),
+            None => {
+                let id = *trace_id.as_bytes();
+                let unknown = StoreError::UnknownTrace { wanted: trace_id.to_string() };
+                Err(self.pruned_between(id, id)?.unwrap_or(unknown))
+            }
         }
-        // A parent and its first child may start at the same nanosecond: roots first, then as they were recorded.
-        spans.sort_by_key(|span: &Span| (span.start_unix_nano, span.parent_span_id.is_some()));
-        Ok((spans, resource))
     }
 
-    /// Adds the mean of each evaluator and the first cases.
-    fn add_scores(&self, summary: &mut Summary, evaluators: &mut Evaluators) -> Result<(), StoreError> {
-        let Some(run) = summary.run else { return Ok(()) };
+    /// The error of a pruned trace whose id lies in the range, if there is exactly one.
+    fn pruned_between(&self, low: [u8; 16], high: [u8; 16]) -> Result<Option<StoreError>, StoreError> {
+        let found: Vec<(Vec<u8>, i64)> = self
+            .conn
+            .prepare_cached("SELECT trace_id, at FROM pruned WHERE trace_id BETWEEN ?1 AND ?2 ORDER BY at DESC LIMIT 2")
+            .and_then(|mut find| find.query_map([low, high], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+            .map_err(self.or())?;
+        Ok(match found.as_slice() {
+            [(id, at)] => {
+                TraceId::from_slice(id).map(|trace_id| StoreError::PrunedTrace { trace_id, at_unix_nano: *at as u64 })
+            }
+            _ => None,
+        })
+    }
+
+    /// Adds the means of its scores, the first cases, and tokens.
+    pub(super) fn add_scores(&self, summary: &mut Summary, evaluators: &mut Evaluators) -> Result<(), StoreError> {
         let or = self.or();
-        let means: Vec<(i64, f64)> = self
+        summary.row.scores = self
             .conn
             .prepare_cached(
-                "SELECT evaluator, avg(value) FROM span
-                 JOIN trial ON trial.id = span.trial AND trial.span = span.span_id
-                 JOIN score ON score.trial = trial.id
-                 WHERE span.trace = ?1 AND state = 0 AND value IS NOT NULL GROUP BY evaluator",
+                "SELECT score_name.name, value FROM trace_score JOIN score_name ON score_name.id = trace_score.name
+                 WHERE trace = ?1",
             )
             .and_then(|mut find| find.query_map([summary.number], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
             .map_err(&or)?;
-        let specs = self.evaluators(run, evaluators)?;
-        summary.row.scores =
-            means.into_iter().filter_map(|(at, mean)| Some((specs.get(at as usize)?.id.clone(), mean))).collect();
+        let Some(run) = summary.run else { return Ok(()) };
+        if summary.row.scores.is_empty() {
+            self.add_means(summary, self.evaluators(run, evaluators)?)?;
+        }
         let cases: Vec<String> = self
             .conn
             .prepare_cached(
@@ -181,46 +129,38 @@ impl Reader {
             .into_iter()
             .map(|id| CaseId::parse(id).map_err(|e| StoreError::damaged("a case", e)))
             .collect::<Result<_, _>>()?;
+        if summary.row.tokens.is_none() {
+            summary.row.tokens = self
+                .conn
+                .prepare_cached(
+                    "SELECT sum(input_tokens), sum(output_tokens) FROM span JOIN trial ON trial.id = span.trial
+                     WHERE span.trace = ?1 AND span.trial IS NOT NULL AND trial.span = span.span_id",
+                )
+                .and_then(|mut find| find.query_row([summary.number], |row| tokens_of(row, 0)))
+                .map_err(&or)?;
+        }
         Ok(())
     }
 
-    /// The scores on the spans of a trace.
-    fn scores_of(
-        &self,
-        summary: &Summary,
-        evaluators: &mut Evaluators,
-    ) -> Result<BTreeMap<SpanId, BTreeMap<EvaluatorId, Evaluation>>, StoreError> {
-        let Some(run) = summary.run else { return Ok(BTreeMap::new()) };
-        let or = self.or();
-        let specs = self.evaluators(run, evaluators)?;
-        let mut find = self
+    /// The means of a batch that is still open, or that a kill left so.
+    fn add_means(&self, summary: &mut Summary, specs: &[EvaluatorSpec]) -> Result<(), StoreError> {
+        let means: Vec<(i64, f64)> = self
             .conn
             .prepare_cached(
-                "SELECT span.span_id, evaluator, state, value, label, texts FROM span
+                "SELECT evaluator, avg(value) FROM span
                  JOIN trial ON trial.id = span.trial AND trial.span = span.span_id
-                 JOIN score ON score.trial = trial.id WHERE span.trace = ?1",
+                 JOIN score ON score.trial = trial.id
+                 WHERE span.trace = ?1 AND state = 0 AND value IS NOT NULL GROUP BY evaluator",
             )
-            .map_err(&or)?;
-        let mut rows = find.query([summary.number]).map_err(&or)?;
-        let mut scores: BTreeMap<SpanId, BTreeMap<EvaluatorId, Evaluation>> = BTreeMap::new();
-        while let Some(row) = rows.next().map_err(&or)? {
-            let blob = row.get_ref(5).and_then(|b| Ok(b.as_blob()?)).map_err(&or)?;
-            let evaluator = row.get::<_, i64>(1).map_err(&or)? as usize;
-            let Some(spec) = specs.get(evaluator) else { continue };
-            let evaluation = self.unpack("the texts of a trial", blob, |json| {
-                let texts: Texts<'_> =
-                    serde_json::from_slice(json).map_err(|e| StoreError::damaged("the texts of a trial", e))?;
-                let read = || Ok(evaluation_of(row.get(2)?, row.get(3)?, row.get(4)?, evaluator, &texts));
-                read().map_err(&or)
-            })?;
-            let span = span_id_of(row.get(0).map_err(&or)?);
-            scores.entry(span).or_default().insert(spec.id.clone(), evaluation);
-        }
-        Ok(scores)
+            .and_then(|mut find| find.query_map([summary.number], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+            .map_err(self.or())?;
+        summary.row.scores =
+            means.into_iter().filter_map(|(at, mean)| Some((specs.get(at as usize)?.id.to_string(), mean))).collect();
+        Ok(())
     }
 
     /// Claims, contexts and answers of a trace's trials, for searching.
-    fn texts_of(&self, trace: i64) -> Result<Vec<String>, StoreError> {
+    pub(super) fn texts_of(&self, trace: i64) -> Result<Vec<String>, StoreError> {
         let or = self.or();
         let mut find = self
             .conn
@@ -249,7 +189,11 @@ impl Reader {
         Ok(found)
     }
 
-    fn evaluators<'e>(&self, run: i64, known: &'e mut Evaluators) -> Result<&'e [EvaluatorSpec], StoreError> {
+    pub(super) fn evaluators<'e>(
+        &self,
+        run: i64,
+        known: &'e mut Evaluators,
+    ) -> Result<&'e [EvaluatorSpec], StoreError> {
         use std::collections::btree_map::Entry;
         Ok(match known.entry(run) {
             Entry::Occupied(entry) => entry.into_mut(),
@@ -260,7 +204,7 @@ impl Reader {
 
 impl Summary {
     /// Reads [`COLUMNS`].
-    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let trace_id = row.get_ref(1)?.as_blob()?;
         let (start, end): (i64, i64) = (row.get(2)?, row.get(3)?);
         let errors: i64 = row.get(5)?;
@@ -275,13 +219,14 @@ impl Summary {
                     rusqlite::types::Type::Blob,
                 ))?,
                 start_unix_nano: start as u64,
-                duration_ns: (end - start).max(0) as u64,
+                duration_ns: end.saturating_sub(start).max(0) as u64,
                 error: errors > 0,
                 errors: errors as u64,
                 operations: row.get::<_, i64>(4)? as u64,
                 root: row.get(6)?,
                 service: row.get(7)?,
                 scores: BTreeMap::new(),
+                tokens: tokens_of(row, 10)?,
                 run_id: run_id.and_then(|id| RunId::parse(id).ok()),
                 case_ids: Vec::new(),
             },
@@ -290,10 +235,10 @@ impl Summary {
 }
 
 /// A trace with what a filter may ask beyond its row.
-struct Searched<'a> {
-    row: &'a TraceRow,
-    spans: Vec<Span>,
-    texts: Vec<String>,
+pub(super) struct Searched<'a> {
+    pub(super) row: &'a TraceRow,
+    pub(super) spans: Vec<Span>,
+    pub(super) texts: Vec<String>,
 }
 
 impl Record for Searched<'_> {
@@ -356,12 +301,11 @@ fn text_of(value: &Value) -> Option<Cow<'_, str>> {
     }
 }
 
-fn sort_and_cut(kept: &mut Vec<(Option<FieldValue<'static>>, Summary)>, sort: Option<&SortKey>, limit: usize) {
-    if let Some(sort) = sort {
-        let missing = FieldValue::Missing;
-        kept.sort_by(|a, b| sort.compare_values(a.0.as_ref().unwrap_or(&missing), b.0.as_ref().unwrap_or(&missing)));
-    }
-    kept.truncate(limit);
+/// Input and output tokens of two columns, if one of them is known.
+fn tokens_of(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<(u64, u64)>> {
+    let (input, output): (Option<i64>, Option<i64>) = (row.get(first)?, row.get(first + 1)?);
+    let known = input.is_some() || output.is_some();
+    Ok(known.then(|| (input.unwrap_or(0) as u64, output.unwrap_or(0) as u64)))
 }
 
 /// The least and the greatest trace id that begin with these hex digits.
@@ -379,9 +323,9 @@ fn prefix_range(text: &str) -> Option<([u8; 16], [u8; 16])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Label, Predicted, TrialKey};
+    use crate::model::{Evaluation, Label, Predicted, TrialKey};
     use crate::query::{Schema, parse, parse_sort};
-    use crate::store::testing::{Scene, case_id, completed, evaluator, failed, span_ids, trace_id, trial};
+    use crate::store::testing::{Scene, case_id, completed, failed, span_ids, trace_id, trial};
 
     #[tokio::test]
     async fn traces_are_listed_filtered_and_opened() {
@@ -397,7 +341,7 @@ mod tests {
         let batch = &rows[0];
         assert_eq!((batch.duration_ns, batch.service.as_deref()), (899, Some("spanscore")));
         assert_eq!(batch.case_ids, [0, 1, 2].map(case_id));
-        assert_eq!(batch.scores[&evaluator("label_match")], 0.5, "the failed trial has no score");
+        assert_eq!(batch.scores["label_match"], 0.5, "the failed trial has no score");
 
         let check = |query: &str, wanted: usize| {
             let expr = parse(query, &Schema::traces()).expect(query);
@@ -417,10 +361,13 @@ mod tests {
         let trace = reader.trace("0202").expect("the trace");
         assert_eq!(&trace.row, batch);
         assert_eq!((trace.spans.len(), trace.spans[0].parent_span_id), (7, None));
-        assert_eq!(format!("{:?}", trace.resource), format!("{:?}", scene.spec.resource));
+        let origin = trace.origin(0).expect("it has one");
+        assert_eq!(format!("{:?}", origin.resource), format!("{:?}", scene.spec.resource));
+        assert_eq!((origin.scope_name.as_str(), trace.logs.len()), ("spanscore", 6));
         let span = span_ids(TrialKey { seq: 1, repeat: 0 }, 0).0;
         let wrong = Evaluation::assertion(false).because("answered True");
-        assert_eq!(trace.scores[&span][&evaluator("label_match")], wrong);
+        let found = trace.scores[&span].iter().find(|score| score.name == "label_match").expect("a score");
+        assert_eq!((&found.evaluation, found.identifier.as_deref()), (&wrong, Some("label_match@1")));
         let ambiguous = reader.trace("0").expect_err("two traces begin so").to_string();
         assert!(ambiguous.contains(&trace_id(1).to_string()), "{ambiguous}");
         assert!(matches!(reader.trace("ff"), Err(StoreError::UnknownTrace { .. })));

@@ -8,6 +8,8 @@ pub mod otlp;
 pub mod otlp_json;
 pub mod metrics;
 pub mod requests;
+pub mod origin;
+pub mod results;
 pub mod traceparent;
 pub mod tree;
 pub mod critical_path;

@@ -11,6 +11,8 @@ pub mod span {
     pub const ASSESS_CLAIMS_WITH_CONTEXT: &str = "assess_claims_with_context";
     /// One trial.
     pub const ASSESS_CLAIM: &str = "assess_claim";
+    /// Before the id of an evaluator: the span of a judge or an external command.
+    pub const EVALUATE_PREFIX: &str = "evaluate ";
 }
 
 /// Names of span events and log records.
@@ -215,6 +217,11 @@ names! {
     /// Before an index: OpenInference's inline evaluations.
     EVALUATIONS_PREFIX = "evaluations.";
 }
+
+/// OpenInference's word for a score that code gave.
+pub const ANNOTATOR_CODE: &str = "CODE";
+/// OpenInference's kind of a span in which something is evaluated.
+pub const KIND_EVALUATOR: &str = "EVALUATOR";
 
 /// Names and bucket bounds of metrics.
 pub mod metric {

@@ -253,6 +253,52 @@ class Spanscore:
         return json.loads(out)
 
 
+class Server:
+    """A running `spanscore serve` on ports of its own. `urls` holds what it printed: `ui`, `otlp/http`, `otlp/grpc`."""
+
+    def __init__(self, spanscore, *flags, env=None, ports=("--listen", "--otlp-http", "--otlp-grpc"), stderr=None):
+        free = [word for port in ports for word in (port, "127.0.0.1:0")]
+        self.process = spanscore.start("serve", *free, *flags, env=env, stderr=stderr or subprocess.DEVNULL)
+        self.urls = {}
+        names = {"--listen": "ui", "--otlp-http": "otlp/http", "--otlp-grpc": "otlp/grpc"}
+        while missing := {names[port] for port in ports} - self.urls.keys():
+            line = self.process.stdout.readline()
+            if not line:
+                stop(self.process)
+                raise RuntimeError(f"`spanscore serve` ended with {self.process.returncode} before it listened on {sorted(missing)}")
+            name, _, url = line.strip().partition(" ")
+            self.urls[name] = url.strip()
+
+    def address(self, name):
+        """Host and port."""
+        host, port = self.urls[name].rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)
+        return host, int(port)
+
+    def ask(self, method, path, body=None, headers=None, name="ui", timeout=60):
+        """One request on a connection of its own. Returns (status, headers with lowercase names, body)."""
+        connection = http.client.HTTPConnection(*self.address(name), timeout=timeout)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
+        finally:
+            connection.close()
+
+    def memory(self, what="VmRSS"):
+        """Resident memory in MB; with `VmHWM`, its peak."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as lines:
+            return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{what}:"))
+
+    def stop(self):
+        stop(self.process)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
 def suite(folder, dataset, url, name="acceptance", model="mock", **run):
     """Writes a suite that asks the load target, with a prompt whose user message is known to the letter."""
     (folder / "prompt.toml").write_text('system = "Answer True, False or NEE."\nuser = "{{ claim }} | {{ context }}"\n')

@@ -108,7 +108,7 @@ impl Understood {
 fn known_evaluators<'f>(run: &RunRow, fields: impl Iterator<Item = &'f Field>) -> Result<(), PageError> {
     for field in fields {
         if let Field::Score(id) | Field::Label(id) = field
-            && !run.spec.evaluators.iter().any(|spec| spec.id == *id)
+            && !run.spec.evaluators.iter().any(|spec| spec.id.as_str() == id)
         {
             let known: Vec<&str> = run.spec.evaluators.iter().map(|spec| spec.id.as_str()).collect();
             return Err(PageError::bad_request(format!(

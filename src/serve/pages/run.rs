@@ -402,7 +402,7 @@ fn labels(run: &str, id: &str, histogram: &Histogram) -> Markup {
             caption.visually-hidden { "Trials by label of " (id) }
             tbody {
                 @for (label, n) in labels.iter().take(shown) {
-                    @let field = crate::model::EvaluatorId::parse(id).ok().map(Field::Label);
+                    @let field = Some(Field::Label(id.to_string()));
                     tr {
                         th scope="row" {
                             @match field {

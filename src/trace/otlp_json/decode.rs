@@ -217,7 +217,11 @@ fn any_value(o: &Object<'_>) -> Result<AnyValue, JsonError> {
             ("stringValue" | "string_value", _) => Some(Value::StringValue(read_text(at, json)?)),
             ("boolValue" | "bool_value", Json::Bool(x)) => Some(Value::BoolValue(*x)),
             ("boolValue" | "bool_value", _) => return Err(at.expected(json, "true or false")),
-            ("intValue" | "int_value", _) => Some(Value::IntValue(read_int(at, json)?)),
+            ("intValue" | "int_value", _) => Some(match read_int(at, json) {
+                Ok(x) => Value::IntValue(x),
+                // JavaScript's SDK writes every whole number as an integer, 1e300 too; one such value must not cost a batch.
+                Err(error) => Value::DoubleValue(beyond_int(json).ok_or(error)?),
+            }),
             ("doubleValue" | "double_value", _) => Some(Value::DoubleValue(at.double(json)?)),
             ("bytesValue" | "bytes_value", _) => Some(Value::BytesValue(at.bytes(json)?)),
             ("arrayValue" | "array_value", _) => {
@@ -411,6 +415,11 @@ fn whole(x: f64) -> Option<i128> {
     (x.fract() == 0.0 && x.abs() < 1e20).then_some(x as i128)
 }
 
+/// A whole number that is too large for 64 bits; `None` for one in quotes, which claims to be exact.
+fn beyond_int(json: &Json) -> Option<f64> {
+    json.as_f64().filter(|x| x.fract() == 0.0 && x.abs() >= 9_223_372_036_854_775_808.0)
+}
+
 fn snake_case(name: &str) -> String {
     let mut snake = String::with_capacity(name.len() + 4);
     for c in name.chars() {
@@ -440,6 +449,8 @@ mod tests {
         check(r#"{"intValue":-7}"#, Value::IntValue(-7));
         check(r#"{"intValue":12.0}"#, Value::IntValue(12));
         check(r#"{"intValue":"1e3"}"#, Value::IntValue(1000));
+        check(r#"{"intValue":1e300}"#, Value::DoubleValue(1e300));
+        check(r#"{"intValue":9223372036854775808}"#, Value::DoubleValue(9_223_372_036_854_775_808.0));
         check(r#"{"doubleValue":1}"#, Value::DoubleValue(1.0));
         check(r#"{"doubleValue":"2.5"}"#, Value::DoubleValue(2.5));
         check(r#"{"doubleValue":"-Infinity"}"#, Value::DoubleValue(f64::NEG_INFINITY));

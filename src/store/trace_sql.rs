@@ -1,0 +1,144 @@
+//! What of a query about traces SQLite can decide by itself, as a condition on the table `trace`.
+
+use rusqlite::types::Value as Sql;
+
+use crate::query::{Comparison, Expr, Field, Op};
+
+/// A condition with its parameters.
+#[derive(Debug, Default)]
+pub(super) struct Condition {
+    /// Never null: true or false for each row.
+    pub(super) sql: String,
+    pub(super) params: Vec<Sql>,
+    /// Whether it says the same as the query; else it lets more through.
+    pub(super) exact: bool,
+}
+
+/// Conditions that must hold, with the parameter numbers still open (`?`).
+pub(super) fn condition(expr: &Expr) -> Condition {
+    match translate(expr) {
+        Some(whole) => whole,
+        None => {
+            let parts = match expr {
+                Expr::And(parts) => parts.as_slice(),
+                _ => &[],
+            };
+            let mut all = Condition::default();
+            for part in parts.iter().map(condition).filter(|part| !part.sql.is_empty()) {
+                if !all.sql.is_empty() {
+                    all.sql.push_str(" AND ");
+                }
+                all.sql.push_str(&part.sql);
+                all.params.extend(part.params);
+            }
+            all
+        }
+    }
+}
+
+/// The comparisons of scores that every match must satisfy: each alone may be the fastest way to the matches.
+pub(super) fn required_scores(expr: &Expr) -> Vec<&Comparison> {
+    match expr {
+        Expr::And(parts) => parts.iter().flat_map(required_scores).collect(),
+        Expr::Compare(comparison)
+            if matches!(comparison.field, Field::Score(_))
+                && comparison.op != Op::Ne
+                && comparison.value.number().is_some() =>
+        {
+            vec![comparison]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The operator of a comparison of numbers.
+pub(super) const fn operator(op: Op) -> &'static str {
+    match op {
+        Op::Eq | Op::Contains => "=",
+        Op::Ne => "<>",
+        Op::Lt => "<",
+        Op::Le => "<=",
+        Op::Gt => ">",
+        Op::Ge => ">=",
+    }
+}
+
+/// The whole expression, if SQLite can decide all of it.
+fn translate(expr: &Expr) -> Option<Condition> {
+    let joined = |parts: &[Expr], word: &str| {
+        let parts = parts.iter().map(translate).collect::<Option<Vec<_>>>()?;
+        let sql: Vec<&str> = parts.iter().map(|part| part.sql.as_str()).collect();
+        let sql = format!("({})", sql.join(word));
+        Some(Condition { sql, params: parts.into_iter().flat_map(|part| part.params).collect(), exact: true })
+    };
+    match expr {
+        Expr::And(parts) => joined(parts, " AND "),
+        Expr::Or(parts) => joined(parts, " OR "),
+        Expr::Not(part) => translate(part).map(|part| Condition { sql: format!("(NOT {})", part.sql), ..part }),
+        Expr::Compare(comparison) => compare(comparison),
+        Expr::Flag(Field::Errors | Field::Error) => exact("(errors > 0)", vec![]),
+        Expr::Flag(Field::Operations) => exact("(operations > 0)", vec![]),
+        Expr::Flag(Field::Run) => exact("(trace.run IS NOT NULL)", vec![]),
+        Expr::Flag(Field::Score(name)) => score(name, "<>", 0.0),
+        Expr::Flag(_) => None,
+    }
+}
+
+fn compare(comparison: &Comparison) -> Option<Condition> {
+    let Comparison { field, op, value } = comparison;
+    let number = |column: &str| {
+        let wanted = value.number()?;
+        exact(&format!("({column} {} ?)", operator(*op)), vec![Sql::Real(wanted)])
+    };
+    let text = |column: &str| match op {
+        Op::Eq => exact(&format!("coalesce({column} = ?, 0)"), vec![Sql::Text(value.text.clone())]),
+        Op::Ne => exact(&format!("coalesce({column} <> ?, 1)"), vec![Sql::Text(value.text.clone())]),
+        _ => None,
+    };
+    match field {
+        Field::Status if matches!(op, Op::Eq | Op::Ne) => {
+            let failed = value.text.eq_ignore_ascii_case("error");
+            exact(if failed == (*op == Op::Eq) { "(errors > 0)" } else { "(errors = 0)" }, vec![])
+        }
+        Field::Errors => number("errors"),
+        Field::Operations => number("operations"),
+        Field::Duration => number("(max(end - start, 0) / 1e9)"),
+        Field::Start => number("(start / 1e9)"),
+        Field::Root => text("root"),
+        Field::Service => text("service"),
+        Field::Run => match op {
+            Op::Eq => exact(
+                "coalesce(trace.run = (SELECT number FROM run WHERE run_id = ?), 0)",
+                vec![Sql::Text(value.text.clone())],
+            ),
+            Op::Ne => exact(
+                "coalesce(trace.run <> (SELECT number FROM run WHERE run_id = ?), 1)",
+                vec![Sql::Text(value.text.clone())],
+            ),
+            _ => None,
+        },
+        Field::Score(name) => {
+            let wanted = value.number()?;
+            match op {
+                // A trace without that score is not equal to anything.
+                Op::Ne => score(name, "=", wanted).map(|part| Condition { sql: format!("(NOT {})", part.sql), ..part }),
+                op => score(name, operator(*op), wanted),
+            }
+        }
+        _ => None,
+    }
+}
+
+fn score(name: &str, operator: &str, value: f64) -> Option<Condition> {
+    exact(
+        &format!(
+            "EXISTS (SELECT 1 FROM trace_score AS s WHERE s.trace = trace.number
+                     AND s.name = (SELECT id FROM score_name WHERE name = ?) AND s.value {operator} ?)"
+        ),
+        vec![Sql::Text(name.to_owned()), Sql::Real(value)],
+    )
+}
+
+fn exact(sql: &str, params: Vec<Sql>) -> Option<Condition> {
+    Some(Condition { sql: sql.to_owned(), params, exact: true })
+}
