@@ -22,6 +22,37 @@ pub enum Format {
     Json,
 }
 
+/// What may stand behind `--format`: how results are printed and, for `export`, what is written into the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum FormatWord {
+    #[default]
+    Text,
+    Json,
+    #[value(hide = true)]
+    OtlpJson,
+    #[value(hide = true)]
+    Parquet,
+}
+
+/// What `export` writes into a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFormat {
+    /// OTLP requests as JSON lines.
+    OtlpJson,
+    /// A table of spans.
+    Parquet,
+}
+
+impl FileFormat {
+    /// The word behind `--format`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OtlpJson => "otlp-json",
+            Self::Parquet => "parquet",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Color {
     #[default]
@@ -45,7 +76,7 @@ pub(super) struct Globals {
     store: PathBuf,
     /// How results are printed
     #[arg(long, global = true, help_heading = "Global options", value_enum, default_value_t)]
-    format: Format,
+    format: FormatWord,
     /// Colour in text output
     #[arg(long, global = true, help_heading = "Global options", value_enum, default_value_t)]
     color: Color,
@@ -61,6 +92,8 @@ pub struct Context {
     pub store_dir: PathBuf,
     /// How results are printed.
     pub format: Format,
+    /// What `export` was told to write.
+    pub file_format: Option<FileFormat>,
     /// Colour and width of text output.
     pub style: Style,
     /// Whether hints and progress are left out.
@@ -85,7 +118,12 @@ impl Context {
         let style = Style { color, width: width.clamp(60, 200) };
         Self {
             store_dir: globals.store,
-            format: globals.format,
+            format: if globals.format == FormatWord::Json { Format::Json } else { Format::Text },
+            file_format: match globals.format {
+                FormatWord::Text | FormatWord::Json => None,
+                FormatWord::OtlpJson => Some(FileFormat::OtlpJson),
+                FormatWord::Parquet => Some(FileFormat::Parquet),
+            },
             style,
             quiet: globals.quiet,
             env,

@@ -1,22 +1,56 @@
-//! `spanscore export --pending`: delivers what destinations still lack.
+//! `spanscore export`: writes traces into a file, or delivers what destinations still lack.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use serde_json::json;
 
-use super::{Context, Exit, Format};
+use super::{Context, Exit, FileFormat, Format};
 use crate::export::deliver_pending;
+use crate::export::files::Target;
+use crate::export::otlp_file::{telemetry_of, write_lines};
+use crate::export::parquet::SpanTable;
+use crate::model::RunId;
+use crate::query::{self, Expr, Schema};
+use crate::store::rows::{TraceDetail, TraceRow};
+use crate::store::{Reader, StoreError, TraceQuery};
+
+/// Traces per page while all of them are gone through.
+const PAGE: usize = 512;
 
 /// Flags of `export`.
 #[derive(Debug, Parser)]
+#[command(
+    after_help = "With -o, --format otlp-json or --format parquet says what is written; without it the file's ending does: \
+    .parquet is a table with a row per span, anything else is OTLP JSON, a request per line, and .gz and .zst compress it."
+)]
 pub(super) struct Args {
     /// Deliver what is still pending, to the destinations that each run was given
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "output", conflicts_with_all = ["output", "trace", "filter"])]
     pending: bool,
+    /// Write traces with their log records into this file; `-` is stdout
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Only what belongs to this run
     #[arg(long, value_name = "RUN")]
     run: Option<String>,
+    /// Only these traces: ids or unique prefixes (repeatable)
+    #[arg(long, value_name = "ID", conflicts_with_all = ["run", "filter"])]
+    trace: Vec<String>,
+    /// Only traces that match, such as `status = error` or `score.label_match < 1`
+    #[arg(long = "where", value_name = "EXPR")]
+    filter: Option<String>,
 }
 
 pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
+    if let Some(path) = &args.output {
+        return to_file(args, path, context);
+    }
+    anyhow::ensure!(
+        context.file_format.is_none(),
+        "--format otlp-json and --format parquet are for files; name one with -o FILE, or leave them out"
+    );
     let store = context.store()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(deliver_pending(&store, &context.env, args.run.as_deref()))?;
@@ -24,7 +58,7 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         context.hint(line);
     }
     match context.format {
-        Format::Json => context.print_json(&serde_json::json!({ "destinations": outcome.destinations }))?,
+        Format::Json => context.print_json(&json!({ "destinations": outcome.destinations }))?,
         Format::Text if outcome.destinations.is_empty() => context.print("no destination is known for any run")?,
         Format::Text => {
             for (name, c) in &outcome.destinations {
@@ -37,4 +71,125 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     }
     let pending = outcome.destinations.values().any(|c| c.pending > 0);
     Ok(if pending { Exit::Incomplete } else { Exit::Success })
+}
+
+fn to_file(args: &Args, path: &Path, context: &Context) -> anyhow::Result<Exit> {
+    let stdout = path == Path::new("-");
+    anyhow::ensure!(
+        !stdout || context.format == Format::Text,
+        "--format json and `-o -` both want stdout; name a file, or leave one of them out"
+    );
+    let parquet = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"));
+    let format = context.file_format.unwrap_or(if parquet { FileFormat::Parquet } else { FileFormat::OtlpJson });
+    let filter = args.filter.as_deref().map(|text| query::parse(text, &Schema::traces())).transpose()?;
+    let reader = context.store()?.reader()?;
+    let run = args.run.as_deref().map(|run| reader.resolve_run(run)).transpose()?.map(|row| row.spec.run_id);
+    let chosen = Chosen { reader: &reader, ids: &args.trace, filter: filter.as_ref(), run: run.as_ref() };
+    let counts = match format {
+        FileFormat::OtlpJson => lines(path, &chosen)?,
+        FileFormat::Parquet => table(path, &chosen)?,
+    };
+    let Counts { traces, spans, logs } = counts;
+    let text = format!("{traces} traces, {spans} spans, {logs} log records written to {}", path.display());
+    match context.format {
+        Format::Json => context.print_json(&json!({
+            "output": path, "format": format.as_str(), "traces": traces, "spans": spans, "log_records": logs,
+        }))?,
+        Format::Text if stdout => context.hint(&text),
+        Format::Text => context.print(&text)?,
+    }
+    Ok(Exit::Success)
+}
+
+#[derive(Default)]
+struct Counts {
+    traces: u64,
+    spans: u64,
+    logs: u64,
+}
+
+impl Counts {
+    fn add(&mut self, detail: &TraceDetail) {
+        self.traces += 1;
+        self.spans += detail.spans.len() as u64;
+        self.logs += detail.logs.len() as u64;
+    }
+}
+
+fn lines(path: &Path, chosen: &Chosen<'_>) -> anyhow::Result<Counts> {
+    let mut out = Target::create(path)?;
+    let mut counts = Counts::default();
+    chosen.each(|detail| {
+        counts.add(&detail);
+        write_lines(&mut out, &telemetry_of(detail)).map_err(|error| out.failed(error).into())
+    })?;
+    out.finish()?;
+    Ok(counts)
+}
+
+/// Goes through the traces twice: the table's columns must be known before its first row.
+fn table(path: &Path, chosen: &Chosen<'_>) -> anyhow::Result<Counts> {
+    let mut scores = BTreeSet::new();
+    chosen.rows(|row| {
+        scores.extend(row.scores.into_keys());
+        Ok(())
+    })?;
+    let mut table = SpanTable::create(path, scores)?;
+    let mut counts = Counts::default();
+    chosen.each(|detail| {
+        counts.add(&detail);
+        // Log records have no row of their own.
+        counts.logs = 0;
+        Ok(table.add(&detail)?)
+    })?;
+    table.finish()?;
+    Ok(counts)
+}
+
+/// The traces that were asked for.
+struct Chosen<'a> {
+    reader: &'a Reader,
+    ids: &'a [String],
+    filter: Option<&'a Expr>,
+    run: Option<&'a RunId>,
+}
+
+impl Chosen<'_> {
+    /// Hands over every trace, one at a time.
+    fn each(&self, mut take: impl FnMut(TraceDetail) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        if !self.ids.is_empty() {
+            for id in self.ids {
+                take(self.reader.trace(id)?)?;
+            }
+            return Ok(());
+        }
+        self.rows(|row| match self.reader.trace(&row.trace_id.to_string()) {
+            Ok(detail) => take(detail),
+            // Removed since the list was read.
+            Err(StoreError::UnknownTrace { .. } | StoreError::PrunedTrace { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        })
+    }
+
+    /// Hands over the list's row of every trace.
+    fn rows(&self, mut take: impl FnMut(TraceRow) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        if !self.ids.is_empty() {
+            for id in self.ids {
+                take(self.reader.trace_skeleton(id)?.row)?;
+            }
+            return Ok(());
+        }
+        let mut query =
+            TraceQuery { filter: self.filter.cloned(), sort: None, limit: PAGE, after: None, run: self.run.cloned() };
+        loop {
+            let page = self.reader.trace_page(&query)?;
+            for row in page.rows {
+                take(row)?;
+            }
+            match page.next {
+                None => return Ok(()),
+                after => query.after = after,
+            }
+        }
+    }
 }

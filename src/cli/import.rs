@@ -1,14 +1,23 @@
-//! `spanscore import scifact`: a public dataset into one of ours.
+//! `spanscore import`: traces of other programs and machines into the store, or a public dataset into one of ours.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use serde_json::json;
 
-use super::{Context, Exit, Format};
-use crate::dataset::{ImportSummary, import_scifact};
+use super::{Context, Exit, Format, import_dataset};
+use crate::export::files::FileError;
+use crate::export::otlp_file::ReadFile;
+use crate::export::{jaeger, otlp_file};
+use crate::model::Telemetry;
+use crate::report::text::clean;
+use crate::store::{Ingested, Store, StoreError, Writer};
+
+/// Spans and log records that are recorded at once.
+const TOGETHER: usize = 4096;
+/// Problems that are shown; the rest is counted.
+const SHOWN: usize = 20;
 
 /// Flags of `import`.
 #[derive(Debug, Parser)]
@@ -19,85 +28,185 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Kind {
-    /// SciFact: claims and corpus as JSON Lines, as the authors publish them
-    Scifact {
-        /// The claims (claims_train.jsonl, claims_dev.jsonl)
-        #[arg(long, value_name = "FILE")]
-        claims: PathBuf,
-        /// The abstracts (corpus.jsonl)
-        #[arg(long, value_name = "FILE")]
-        corpus: PathBuf,
-        /// The dataset to write, as JSON Lines; without it, stdout
-        #[arg(long, short, value_name = "FILE")]
-        output: Option<PathBuf>,
+    /// Traces and logs in OTLP: JSON lines as the Collector's file exporter writes them, one JSON document, or protobuf; also
+    /// .gz and .zst
+    Otlp {
+        /// The files
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
     },
+    /// Traces as Jaeger's user interface downloads them and its query API answers; also .gz and .zst
+    Jaeger {
+        /// The files
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Another store's runs and traces; what is here already is left as it is
+    Store {
+        /// The folder of the other store
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// SciFact: claims and corpus as JSON Lines, as the authors publish them
+    Scifact(import_dataset::Args),
 }
 
 pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
-    let Kind::Scifact { claims, corpus, output } = &args.kind;
-    let summary = match output {
-        Some(path) => to_file(claims, corpus, path)?,
-        None => {
-            anyhow::ensure!(context.format == Format::Text, "--format json needs --output: the cases take stdout");
-            let mut cases = Vec::new();
-            let summary = import_scifact(claims, corpus, &mut cases)?;
-            context.print(&String::from_utf8(cases)?)?;
-            summary
+    match &args.kind {
+        Kind::Otlp { files } => traces(files, Reading::Otlp, context),
+        Kind::Jaeger { files } => traces(files, Reading::Jaeger, context),
+        Kind::Store { folder } => store(folder, context),
+        Kind::Scifact(args) => import_dataset::exec(args, context),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Reading {
+    Otlp,
+    Jaeger,
+}
+
+/// Why reading a file ended.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn traces(files: &[PathBuf], reading: Reading, context: &Context) -> anyhow::Result<Exit> {
+    // A name with a slip in it ends the command before anything is taken in.
+    for path in files {
+        std::fs::metadata(path).with_context(|| format!("reading `{}`", path.display()))?;
+    }
+    let writer = Store::open(&context.store_dir)?.writer()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let mut intake = Intake { writer, runtime, waiting: Vec::new(), items: 0, sum: Ingested::default() };
+    let mut all = Vec::with_capacity(files.len());
+    let mut bad = false;
+    for path in files {
+        let before = intake.sum;
+        let read = match reading {
+            Reading::Otlp => otlp_file::read(path, |telemetry| intake.take(telemetry)),
+            Reading::Jaeger => jaeger::read(path, |telemetry| intake.take(telemetry)),
+        };
+        let flushed = intake.flush();
+        match (read, flushed) {
+            (Ok(found), Ok(())) => {
+                bad |= !found.is_whole();
+                tell(path, &found, context);
+                all.push(document(path, &found, before, intake.sum, None));
+            }
+            // The store's failure ends the command; what was taken in before stays.
+            (Err(Stopped::Store(error)), _) | (_, Err(error)) => return Err(error.into()),
+            (Err(Stopped::File(error)), _) => {
+                bad = true;
+                context.say(&format!("error: {error}"));
+                all.push(document(path, &ReadFile::default(), before, intake.sum, Some(error.to_string())));
+            }
         }
-    };
-    report(&summary, output.as_deref(), context)?;
+    }
+    let sum = intake.close()?;
+    match context.format {
+        Format::Json => context.print_json(&json!({ "files": all, "total": counts(sum) }))?,
+        Format::Text => context.print(&format!(
+            "{} spans and {} log records taken in, {} scores among them; {} were here already",
+            sum.spans, sum.logs, sum.scores, sum.duplicates
+        ))?,
+    }
+    if bad {
+        context.say("error: not everything could be taken in; the rest is in the store");
+        return Ok(Exit::Usage);
+    }
+    context.next(["spanscore traces".to_owned()]);
     Ok(Exit::Success)
 }
 
-/// Writes beside the target first, so that a file there is replaced whole or not at all.
-fn to_file(claims: &Path, corpus: &Path, path: &Path) -> anyhow::Result<ImportSummary> {
-    let partial = path.with_extension("partial");
-    let write = || -> anyhow::Result<ImportSummary> {
-        let mut out = BufWriter::new(File::create(&partial)?);
-        let summary = import_scifact(claims, corpus, &mut out)?;
-        out.flush()?;
-        std::fs::rename(&partial, path)?;
-        Ok(summary)
-    };
-    let result = write();
-    if result.is_err() {
-        // It may not exist; the error that matters is the first one.
-        let _ = std::fs::remove_file(&partial);
-    }
-    result.with_context(|| format!("writing `{}`", path.display()))
+/// Gathers telemetry and records it in portions.
+struct Intake {
+    writer: Writer,
+    runtime: tokio::runtime::Runtime,
+    waiting: Vec<Telemetry>,
+    items: usize,
+    sum: Ingested,
 }
 
-fn report(summary: &ImportSummary, output: Option<&Path>, context: &Context) -> anyhow::Result<()> {
-    for problem in &summary.problems {
-        context.hint(&format!("skipped: {problem}"));
-    }
-    let labels = summary.labels;
-    let text = format!(
-        "{} cases written: {} True, {} False, {} NEE; skipped: {} with conflicting evidence, {} whose documents are not in \
-         the corpus, {} unreadable",
-        summary.written,
-        labels.supported,
-        labels.refuted,
-        labels.not_enough_evidence,
-        summary.conflicting,
-        summary.without_documents,
-        summary.unreadable
-    );
-    match (output, context.format) {
-        (Some(path), Format::Json) => context.print_json(&serde_json::json!({
-            "output": path,
-            "cases": summary.written,
-            "labels": labels,
-            "skipped": {
-                "conflicting": summary.conflicting,
-                "without_documents": summary.without_documents,
-                "unreadable": summary.unreadable,
-            },
-        })),
-        (Some(_), Format::Text) => context.print(&text),
-        (None, _) => {
-            context.hint(&text);
-            Ok(())
+impl Intake {
+    fn take(&mut self, telemetry: Vec<Telemetry>) -> Result<(), Stopped> {
+        self.items += telemetry.iter().map(|part| part.spans.len() + part.logs.len()).sum::<usize>();
+        self.waiting.extend(telemetry);
+        if self.items >= TOGETHER {
+            self.flush()?;
         }
+        Ok(())
     }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.items = 0;
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let new = self.runtime.block_on(self.writer.ingest(std::mem::take(&mut self.waiting)))?;
+        self.sum.spans += new.spans;
+        self.sum.logs += new.logs;
+        self.sum.duplicates += new.duplicates;
+        self.sum.scores += new.scores;
+        Ok(())
+    }
+
+    fn close(self) -> Result<Ingested, StoreError> {
+        self.runtime.block_on(self.writer.close())?;
+        Ok(self.sum)
+    }
+}
+
+/// Says what of a file cannot be taken.
+fn tell(path: &Path, found: &ReadFile, context: &Context) {
+    let shown = clean(&path.display().to_string()).into_owned();
+    for problem in found.problems.iter().take(SHOWN) {
+        let place = if problem.line == 0 { String::new() } else { format!(", line {}", problem.line) };
+        context.say(&format!("error: `{shown}`{place}: {}", clean(&problem.message)));
+    }
+    let more = (found.problems.len() as u64 + found.problems_omitted).saturating_sub(SHOWN as u64);
+    if more > 0 {
+        context.say(&format!("… and {more} more of `{shown}`"));
+    }
+    if found.metrics > 0 {
+        context.hint(&format!("`{shown}`: {} requests of metrics are left out; metrics are not kept", found.metrics));
+    }
+}
+
+fn document(
+    path: &Path,
+    found: &ReadFile,
+    before: Ingested,
+    after: Ingested,
+    error: Option<String>,
+) -> serde_json::Value {
+    let own = Ingested {
+        spans: after.spans - before.spans,
+        logs: after.logs - before.logs,
+        duplicates: after.duplicates - before.duplicates,
+        scores: after.scores - before.scores,
+    };
+    let problems: Vec<_> =
+        found.problems.iter().map(|problem| json!({ "line": problem.line, "message": problem.message })).collect();
+    let mut document = counts(own);
+    document["file"] = json!(path);
+    document["requests"] = json!(found.requests);
+    document["rejected"] = json!(found.rejected);
+    document["problems"] = json!(problems);
+    document["problems_omitted"] = json!(found.problems_omitted);
+    document["error"] = json!(error);
+    document
+}
+
+fn counts(sum: Ingested) -> serde_json::Value {
+    json!({ "spans": sum.spans, "log_records": sum.logs, "scores": sum.scores, "duplicates": sum.duplicates })
+}
+
+fn store(folder: &Path, context: &Context) -> anyhow::Result<Exit> {
+    let _ = (folder, context);
+    anyhow::bail!("not yet")
 }

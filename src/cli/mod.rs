@@ -24,6 +24,7 @@ mod trace;
 mod verify;
 mod export;
 mod import;
+mod import_dataset;
 mod doctor;
 mod serve;
 mod serve_model;
@@ -33,7 +34,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub use context::{Context, Format};
+pub use context::{Context, FileFormat, Format};
 pub use exit::Exit;
 
 use context::Globals;
@@ -74,9 +75,9 @@ enum Command {
     Trace(trace::Args),
     /// Prove that every score of a run is linked to its span
     Verify(verify::Args),
-    /// Deliver traces and scores that are still pending
+    /// Write traces into a file, or deliver what is still pending
     Export(export::Args),
-    /// Convert a public dataset
+    /// Take in traces, or another machine's store, or convert a public dataset
     Import(import::Args),
     /// Check configuration, model endpoint, credentials, exporters and store
     Doctor(Box<doctor::Args>),
@@ -93,6 +94,13 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let context = Context::new(cli.globals);
     context.init_log();
+    if let Some(format) = context.file_format
+        && !matches!(cli.command, Command::Export(_))
+    {
+        let word = format.as_str();
+        context.say(&format!("error: --format {word} is for `spanscore export -o FILE`; expected text or json here"));
+        return Exit::Usage.into();
+    }
     let result = match &cli.command {
         Command::Init(args) => init::exec(args, &context),
         Command::Validate(args) => validate::exec(args, &context),

@@ -3,6 +3,8 @@
 //! [`settings`] says where to, [`delivery`] moves the outbox, a [`destination`] takes batches: [`otlp`] or [`console`].
 //! [`exporters`] puts these together for a run and for what earlier runs left. [`metrics`] are best effort and go their
 //! own way. What was recorded stays in the store whatever happens here.
+//!
+//! Traces in and out by file: [`otlp_file`] and [`jaeger`] read, [`otlp_file`] and [`parquet`] write, [`files`] is what they share.
 
 pub mod settings;
 mod otel_env;
@@ -21,6 +23,10 @@ mod ledger;
 pub mod delivery;
 pub mod exporters;
 pub mod metrics;
+pub mod files;
+pub mod otlp_file;
+pub mod parquet;
+pub mod jaeger;
 
 pub use delivery::Wake;
 pub use exporters::{Exporters, PendingOutcome, deliver_pending};

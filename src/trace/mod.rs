@@ -12,5 +12,6 @@ pub mod origin;
 pub mod results;
 pub mod traceparent;
 pub mod tree;
+pub mod value_json;
 pub mod critical_path;
 pub mod conversation;
