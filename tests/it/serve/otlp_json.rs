@@ -115,7 +115,8 @@ fn deep_values_are_refused_in_words_and_never_exhaust_the_stack() {
     for depth in [100, 100_000] {
         let message = refused(&nested(depth, r#"{"arrayValue":{"values":["#, "]}}"));
         assert!(message.contains("recursion limit") || message.contains("nest"), "{message}");
-        refused(&nested(depth, r#"{"x":"#, "}"));
     }
+    // Even where nobody reads what is nested.
+    refused(&nested(100_000, r#"{"x":"#, "}"));
     refused(&"[".repeat(100_000));
 }
