@@ -113,6 +113,10 @@ impl Intake {
             } else {
                 message
             };
+            if encoding == Encoding::Json {
+                // Read as JSON, it takes many times its bytes until it is telemetry.
+                share.grow(3 * message.len() as u64).map_err(|Full| Refusal::Overloaded)?;
+            }
             decode(signal, encoding, message).map(|content| (content, share))
         };
         let decoded = if large { blocking(work).await } else { work() };
