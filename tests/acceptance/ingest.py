@@ -175,7 +175,7 @@ def main():
     tool = options.load or binary.parent / "examples" / "otlp_load"
     if not options.load:
         subprocess.run(["cargo", "build", "--quiet", "--release", "--example", "otlp_load"], cwd=common.ROOT, check=True)
-    with common.folder(options) as folder:
+    with common.workspace(options) as folder:
         parts = {"speed": lambda: speed(check, binary, tool, folder, options), "kills": lambda: kills(check, binary, tool, folder),
                  "overload": lambda: overload(check, binary, tool, folder), "bombs": lambda: bombs(check, binary, folder)}
         for name, part in parts.items():
