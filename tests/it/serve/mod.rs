@@ -6,6 +6,8 @@ mod otlp_http;
 mod otlp_json;
 // The same over gRPC.
 mod otlp_grpc;
+// What the store makes of it.
+mod kept;
 // Limits: size, time, load.
 mod limits;
 // Foreign requests.
