@@ -59,7 +59,7 @@ impl From<f64> for Value {
 }
 
 /// The role of a span, numbered as in OTLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum SpanKind {
     /// Not said.

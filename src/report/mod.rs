@@ -3,7 +3,8 @@
 //! Reading order: [`collect`] (a run's facts as they stream by), [`document`] (the JSON of `run` and `show`), [`details`] (what
 //! `show` adds), [`documents`]
 //! and [`trace_documents`] (the JSON of lists and of single things), then the terminal: [`text`], [`style`], [`mod@format`] and
-//! [`table`] are its tools, [`terminal`] shows a run, [`lists`] the lists, [`waterfall`] a trace. Where output goes is
+//! [`table`] are its tools, [`terminal`] shows a run, [`lists`] the lists, [`waterfall`] a trace. [`trace_align`] puts the spans of two traces side by side, [`text_diff`]
+//! two texts. Where output goes is
 //! decided by the caller.
 
 pub mod collect;
@@ -12,10 +13,14 @@ pub mod document;
 pub mod documents;
 pub mod format;
 pub mod lists;
+pub mod low;
 pub mod style;
 pub mod table;
 pub mod terminal;
 pub mod text;
+pub mod text_diff;
+pub mod trace_align;
+pub mod trace_diff;
 pub mod trace_documents;
 pub mod waterfall;
 

@@ -201,6 +201,15 @@ pub fn json(value: &Value) -> Json {
     }
 }
 
+/// A value as text: plain text as it is, everything else as JSON.
+pub fn shown_value(value: &Value) -> String {
+    match value {
+        Value::Str(text) => text.to_string(),
+        Value::Bytes(bytes) => format!("{} bytes, base64 {}", bytes.len(), json(value).as_str().unwrap_or_default()),
+        other => json(other).to_string(),
+    }
+}
+
 fn not_finite(x: f64) -> &'static str {
     if x.is_nan() {
         "NaN"

@@ -9,7 +9,7 @@ use crate::trace::tree::{Marks, Tree};
 use super::format::{self, ABSENT, count};
 use super::style::{Style, Tone};
 use super::text::{clean, cut, pad, put, wrap};
-use super::trace_documents::{json, trace_status};
+use super::trace_documents::{shown_value, trace_status};
 
 /// Beyond this many spans only those that matter are shown.
 const WHOLE: usize = 2_000;
@@ -115,15 +115,6 @@ pub fn span(detail: &TraceDetail, span: &Span, style: Style) -> String {
 
 fn attribute_lines(attributes: &[(crate::model::Key, Value)]) -> Vec<(String, String)> {
     attributes.iter().map(|(key, value)| (key.to_string(), shown_value(value))).collect()
-}
-
-/// A value as text: plain text as it is, everything else as JSON.
-fn shown_value(value: &Value) -> String {
-    match value {
-        Value::Str(text) => text.to_string(),
-        Value::Bytes(bytes) => format!("{} bytes, base64 {}", bytes.len(), json(value).as_str().unwrap_or_default()),
-        other => json(other).to_string(),
-    }
 }
 
 fn section(out: &mut String, style: Style, title: Option<&str>, pairs: &[(String, String)]) {
@@ -251,7 +242,8 @@ fn notes(span: &Span, marks: Marks, scores: Option<&Vec<SpanScore>>) -> Vec<Stri
     notes
 }
 
-fn verdict_in_short(evaluation: &Evaluation) -> String {
+/// The outcome of an evaluation in a few characters: `1 (pass)`, `! timeout`, `–` where it does not apply.
+pub fn verdict_in_short(evaluation: &Evaluation) -> String {
     match (evaluation, evaluation.value(), evaluation.label()) {
         (_, Some(value), Some(label)) => format!("{} ({label})", format::score(value)),
         (_, Some(value), None) => format::score(value),

@@ -225,6 +225,11 @@ impl Reader {
         Ok(Payload { resource, scope, content })
     }
 
+    /// What a payload holds, unpacked.
+    pub(super) fn payload_content(&self, number: i64) -> Result<Vec<u8>, StoreError> {
+        Ok(self.payload(number)?.content)
+    }
+
     /// Who made what stands in a payload with these numbers; without a scope it was this program.
     pub(super) fn origin(&self, resource: Option<i64>, scope: Option<i64>) -> Result<Arc<Origin>, StoreError> {
         let body = |sql: &str, id: Option<i64>| -> Result<Vec<u8>, StoreError> {

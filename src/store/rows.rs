@@ -237,6 +237,21 @@ pub struct SpanSkeleton {
     pub end_unix_nano: u64,
 }
 
+impl crate::trace::tree::Placed for SpanSkeleton {
+    fn span_id(&self) -> SpanId {
+        self.span_id
+    }
+    fn parent_span_id(&self) -> Option<SpanId> {
+        self.parent_span_id
+    }
+    fn start_unix_nano(&self) -> u64 {
+        self.start_unix_nano
+    }
+    fn end_unix_nano(&self) -> u64 {
+        self.end_unix_nano
+    }
+}
+
 /// A trace in outline, read without opening a payload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceSkeleton {

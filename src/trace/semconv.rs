@@ -175,6 +175,8 @@ names! {
     /// Its version.
     TELEMETRY_SDK_VERSION = "telemetry.sdk.version";
 
+    /// Before all names of evaluation results.
+    GEN_AI_EVALUATION_PREFIX = "gen_ai.evaluation.";
     /// Which evaluator.
     GEN_AI_EVALUATION_NAME = "gen_ai.evaluation.name";
     /// The score as a double.

@@ -199,7 +199,7 @@ fn table(shown: &Shown) -> Markup {
     evaluators.dedup();
     let repeats = history.runs.iter().any(|trial| trial.repeat > 0);
     html! {
-        div.scroll role="region" aria-label="Trials" tabindex="0" {
+        div.scroll role="region" aria-label="Trials, table" tabindex="0" {
             table.list data-rows="" {
                 thead {
                     tr {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect};
 use axum::routing::get;
 use maud::{Markup, html};
 
@@ -159,6 +160,7 @@ struct Shown {
 }
 
 async fn list(State(app): State<Arc<App>>, Path(wanted): Path<String>, mut context: PageContext) -> PageResult {
+    let named = wanted.clone();
     let asked = Asked::of(&context);
     // A query that cannot be read is shown in its box, with a caret, above the whole list.
     let schema = Schema::cases();
@@ -207,7 +209,13 @@ async fn list(State(app): State<Arc<App>>, Path(wanted): Path<String>, mut conte
             })
         })
         .await?;
-    context.live = format!("run:{}", shown.run.spec.run_id);
+    let id = shown.run.spec.run_id.to_string();
+    // `latest`, names and prefixes lead to the address that stays.
+    if named != id && !json {
+        let path = link::path(&["runs", &id, "cases"]);
+        return Ok(Redirect::to(&context.with(&[]).replacen(context.path(), &path, 1)).into_response());
+    }
+    context.live = format!("run:{id}");
     let title = format!("Cases of {}", shown.run.spec.name);
     let mut response =
         context.answer(&shown.entries, &title, Nav::Runs, || body(&context, &asked, problem.as_ref(), &shown));
@@ -316,7 +324,7 @@ fn sortable(context: &PageContext, asked: &Asked, key: &str, name: &str, number:
 fn table(context: &PageContext, asked: &Asked, shown: &Shown) -> Markup {
     let spec = &shown.run.spec;
     html! {
-        div.scroll role="region" aria-label="Cases" tabindex="0" {
+        div.scroll.many[spec.evaluators.len() > 6] role="region" aria-label="Cases, table" tabindex="0" {
             table.list data-rows="" {
                 thead {
                     tr {

@@ -55,9 +55,14 @@ impl From<StoreError> for PageError {
     fn from(error: StoreError) -> Self {
         let (status, instead) = match &error {
             StoreError::UnknownRun { .. } => (StatusCode::NOT_FOUND, Some(("All runs", "/runs"))),
-            StoreError::UnknownTrace { .. } => (StatusCode::NOT_FOUND, Some(("All traces", "/traces"))),
+            StoreError::UnknownTrace { .. } | StoreError::UnknownSpan { .. } => {
+                (StatusCode::NOT_FOUND, Some(("All traces", "/traces")))
+            }
             StoreError::AmbiguousRun { .. } => (StatusCode::BAD_REQUEST, Some(("All runs", "/runs"))),
-            StoreError::AmbiguousTrace { .. } => (StatusCode::BAD_REQUEST, Some(("All traces", "/traces"))),
+            StoreError::AmbiguousTrace { .. } | StoreError::BadCursor { .. } => {
+                (StatusCode::BAD_REQUEST, Some(("All traces", "/traces")))
+            }
+            StoreError::PrunedTrace { .. } => (StatusCode::GONE, Some(("All traces", "/traces"))),
             StoreError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, None),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, None),
         };

@@ -162,7 +162,9 @@ pub(super) fn history(history: &[Past], now: &str, evaluator: &str) -> Markup {
     if points.len() < 2 {
         return html! { p.muted { "A line appears here from the second run of the suite on." } };
     }
-    svg::line(&points, &format!("{evaluator} in the last {} runs", points.len()))
+    let day = |past: Option<&Past>| past.map_or_else(String::new, |past| past.started_at.chars().take(10).collect());
+    let (first, last) = (day(history.first()), day(history.last()));
+    svg::line(&points, [&first, &last], &format!("{evaluator} in the last {} runs", points.len()))
 }
 
 /// What to do while there is no run.

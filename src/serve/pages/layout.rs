@@ -79,6 +79,11 @@ impl PageContext {
         link::with_query(&self.path, kept.chain(changes.iter().copied()))
     }
 
+    /// Another path with all the parameters of this address.
+    pub fn moved(&self, path: &str) -> String {
+        link::with_query(path, self.parameters.iter().map(|(name, value)| (name.as_str(), Some(value.as_str()))))
+    }
+
     /// The page in HTML, or its document where JSON is asked for.
     pub fn answer(
         &self,
@@ -138,6 +143,7 @@ pub fn page(context: &PageContext, title: &str, active: Nav, body: Markup) -> Re
                     }
                     div.tools {
                         span #live role="status" {}
+                        button #keys.small type="button" hidden aria-label="Keyboard shortcuts" title="Keyboard shortcuts" { "?" }
                         @if active != Nav::None { a.quiet href=(json) title="This page as a JSON document" { "JSON" } }
                     }
                 }

@@ -1,8 +1,8 @@
 //! The pages: one view model each for HTML, `?format=json` and the terminal command.
 //!
 //! [`layout`] is what all pages share, [`errors`] are pages too, [`link`] writes addresses. Each other module is one screen
-//! with its own `routes()`; all of them read the store through [`App::read`] and none writes to it. Pages work without
-//! scripts, and the address is the whole state of a page.
+//! with its own `routes()`; all of them read the store through [`App::read`]; nothing is written but [`setup`]'s test
+//! span. Pages work without scripts, and the address is the whole state of a page.
 
 pub mod errors;
 pub mod layout;
@@ -14,9 +14,14 @@ mod case;
 mod cases;
 mod front;
 mod health;
+mod live;
 mod parts;
 mod run;
 mod runs;
+mod setup;
+mod trace;
+mod trace_diff;
+mod traces;
 
 use std::sync::Arc;
 
@@ -39,7 +44,12 @@ pub fn routes() -> Router<Arc<App>> {
         .merge(run::routes())
         .merge(cases::routes())
         .merge(case::routes())
+        .merge(traces::routes())
+        .merge(trace::routes())
+        .merge(trace_diff::routes())
         .merge(health::routes())
+        .merge(live::routes())
+        .merge(setup::routes())
         .merge(assets::routes())
         .fallback(errors::nothing_here)
         .layer(axum::Extension(cache::Cache::default()))

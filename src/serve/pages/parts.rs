@@ -52,7 +52,7 @@ pub(super) fn run_status(status: &str) -> Markup {
 /// What became of a trial.
 pub(super) fn trial_status(case: &CaseEntry) -> Markup {
     match (case.status, &case.error) {
-        ("completed", _) => html! { span.badge.ok { "completed" } },
+        ("completed", _) => html! { span.muted { "completed" } },
         ("failed", Some(error)) => {
             html! { span.badge.error title=[case.reason.as_deref().map(text)] { "failed: " (text(error)) } }
         }
@@ -80,23 +80,14 @@ pub(super) fn score(entry: Option<&ScoreEntry>) -> Markup {
     match (entry.state, &entry.label, entry.value) {
         ("failed", ..) => html! { span.badge.error title=[why] { "! failed" } },
         ("skipped", ..) => html! { span.badge.skipped title=[why] { "skipped" } },
-        (_, Some(label), value) => {
-            let class = match label.as_str() {
-                "pass" => "badge ok",
-                "fail" => "badge low",
-                _ => "badge",
-            };
-            let sign = match label.as_str() {
-                "pass" => "✓ ",
-                "fail" => "✗ ",
-                _ => "",
-            };
-            let number = value.filter(|_| sign.is_empty());
-            html! {
-                span class=(class) title=[why] { (sign) (text(label)) }
-                @if let Some(number) = number { " " (format::score(number)) }
+        (_, Some(label), value) => match label.as_str() {
+            "pass" => html! { span.good title=[why] { "✓" span.word { " pass" } } },
+            "fail" => html! { span.bad title=[why] { "✗" span.word { " fail" } } },
+            label => {
+                let number = value.map(format::score).unwrap_or_default();
+                html! { span title=(why.unwrap_or_else(|| number.into())) { (text(label)) } }
             }
-        }
+        },
         (_, None, Some(value)) => html! { span title=[why] { (format::score(value)) } },
         (_, None, None) => absent(),
     }
@@ -140,6 +131,16 @@ pub(super) fn mean(mean: Option<f64>) -> String {
     }
 }
 
+/// An interval with digits that suit it.
+pub(super) fn ends(ends: Option<[f64; 2]>) -> String {
+    match ends {
+        Some([low, high]) if low.abs().max(high.abs()) > 10.0 => {
+            format!("[{}, {}]", format::score(low), format::score(high))
+        }
+        ends => format::interval(ends),
+    }
+}
+
 /// Tokens in and out.
 pub(super) fn tokens(input: Option<u64>, output: Option<u64>) -> Markup {
     let shown = |n: Option<u64>| n.map_or_else(|| ABSENT.to_owned(), format::count);
@@ -155,7 +156,7 @@ pub(super) fn tokens(input: Option<u64>, output: Option<u64>) -> Markup {
 pub(super) fn lowest(report: &Report, cases: &[LowCase]) -> Markup {
     let run = &report.run;
     html! {
-        div.scroll role="region" aria-label="Lowest cases" tabindex="0" {
+        div.scroll role="region" aria-label="Lowest cases, table" tabindex="0" {
             table.list data-rows="" {
                 thead {
                     tr {
@@ -226,7 +227,7 @@ mod tests {
         ];
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
-        assert!(all[0].contains("✓ pass") && all[0].contains("why &lt;b&gt;"), "{}", all[0]);
+        assert!(all[0].contains("✓") && all[0].contains("why &lt;b&gt;"), "{}", all[0]);
     }
 
     #[test]

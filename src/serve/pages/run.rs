@@ -206,7 +206,7 @@ fn confusion(report: &Report) -> Markup {
     html! {
         section.card.span-6 aria-labelledby="confusion" {
             header { h2 #confusion { "Confusion" } span.muted { "rows expected, columns answered; each count leads to its cases" } }
-            div.scroll role="region" aria-label="Confusion matrix" tabindex="0" {
+            div.scroll role="region" aria-label="Confusion matrix, table" tabindex="0" {
                 table.matrix {
                     caption.visually-hidden { "Trials by expected label and answer" }
                     thead {
@@ -278,7 +278,7 @@ fn agreement(report: &Report) -> Markup {
     html! {
         section.card.span-6 aria-labelledby="agreement" {
             header { h2 #agreement { "Agreement with the expected labels" } span.muted { "95 % intervals" } }
-            div.scroll role="region" aria-label="Agreement" tabindex="0" {
+            div.scroll role="region" aria-label="Agreement, table" tabindex="0" {
                 table.plain.wide {
                     thead {
                         tr {
@@ -334,7 +334,7 @@ fn tile(report: &Report, id: &str, evaluator: &Evaluator, histogram: Option<&His
             h3 { (id) " " span.muted { "v" (text(&evaluator.version)) " · " (evaluator.kind) @if id == report.run.primary { " · primary" } } }
             p.figure {
                 b { (parts::mean(evaluator.mean)) }
-                span.muted { @if evaluator.ci95.is_some() { (format::interval(evaluator.ci95)) } @else { (text(&evaluator.method)) } }
+                span.muted { @if evaluator.ci95.is_some() { (parts::ends(evaluator.ci95)) } @else { (text(&evaluator.method)) } }
             }
             @match histogram {
                 Some(histogram) if !histogram.bins.is_empty() => (bars(run, id, histogram)),
@@ -436,7 +436,7 @@ fn slices(report: &Report, slices: &[Slices]) -> Markup {
                                     tr {
                                         th scope="row" { a href=(link::cases(run, &slice.filter)) { (text(&slice.value)) } }
                                         td.number { (parts::mean(slice.mean.value)) }
-                                        td.muted { (format::interval(slice.mean.ci95)) }
+                                        td.muted { (parts::ends(slice.mean.ci95)) }
                                         td.number { (count(slice.trials)) }
                                     }
                                 }
@@ -489,7 +489,7 @@ fn resources(report: &Report) -> Markup {
             }
             @if !spans.exported.is_empty() {
                 h3.gap { "Delivered" }
-                div.scroll role="region" aria-label="Delivered" tabindex="0" {
+                div.scroll role="region" aria-label="Delivered, table" tabindex="0" {
                     table.plain {
                         thead {
                             tr {

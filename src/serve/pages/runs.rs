@@ -87,7 +87,7 @@ fn body(context: &PageContext, listed: &Listed) -> Markup {
 
 fn table(listed: &Listed) -> Markup {
     html! {
-        div.scroll role="region" aria-label="Runs" tabindex="0" {
+        div.scroll role="region" aria-label="Runs, table" tabindex="0" {
             table.list data-rows="" {
                 thead {
                     tr {
@@ -137,7 +137,7 @@ fn row(run: &RunEntry) -> Markup {
                                 td.number {
                                     @match score.mean { Some(_) => (parts::mean(score.mean)), None => (parts::absent()) }
                                 }
-                                td.muted { @if score.ci95.is_some() { (format::interval(score.ci95)) } }
+                                td.muted { @if score.ci95.is_some() { (parts::ends(score.ci95)) } }
                             }
                         }
                     }

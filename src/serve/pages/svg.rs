@@ -60,7 +60,7 @@ pub fn sparkline(values: &[Option<f64>], described: &str) -> Markup {
 }
 
 /// A line with a band for the intervals, its points leading where they say.
-pub fn line(points: &[Point], described: &str) -> Markup {
+pub fn line(points: &[Point], ends: [&str; 2], described: &str) -> Markup {
     let (width, height, left, right, top, bottom) = (640.0, 168.0, 44.0, 12.0, 10.0, 22.0);
     let all = points.iter().flat_map(|point| point.value.into_iter().chain(point.interval.into_iter().flatten()));
     let (low, high) = range(all, 0.02);
@@ -73,8 +73,10 @@ pub fn line(points: &[Point], described: &str) -> Markup {
         svg.chart viewBox={ "0 0 " (width) " " (height) } role="group" aria-label=(text(described)) focusable="false" {
             @for tick in ticks(low, high) {
                 line.grid-line x1=(number(left)) x2=(number(width - right)) y1=(number(y(tick))) y2=(number(y(tick))) {}
-                text x=(number(left - 8.0)) y=(number(y(tick) + 4.0)) text-anchor="end" { (short(tick)) }
+                text.tick x=(number(left - 8.0)) y=(number(y(tick) + 4.0)) text-anchor="end" { (short(tick)) }
             }
+            text.tick x=(number(left)) y=(number(height - 6.0)) { (text(ends[0])) }
+            text.tick x=(number(width - right)) y=(number(height - 6.0)) text-anchor="end" { (text(ends[1])) }
             @for run in runs(&banded) {
                 @let upper = run.iter().map(|(i, ends)| (x(*i), y(ends[1])));
                 @let lower = run.iter().rev().map(|(i, ends)| (x(*i), y(ends[0])));
@@ -131,8 +133,8 @@ pub fn histogram(columns: &[Column], ends: [&str; 2], described: &str) -> Markup
                 }
             }
             line.axis x1="0" x2=(width) y1=(height - bottom) y2=(height - bottom) {}
-            text x="0" y=(height - 4.0) { (text(ends[0])) }
-            text x=(width) y=(height - 4.0) text-anchor="end" { (text(ends[1])) }
+            text.tick x="0" y=(height - 4.0) { (text(ends[0])) }
+            text.tick x=(width) y=(height - 4.0) text-anchor="end" { (text(ends[1])) }
         }
     }
 }
@@ -213,7 +215,7 @@ fn range(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
 
 /// Three to six round numbers within the range.
 fn ticks(low: f64, high: f64) -> Vec<f64> {
-    let rough = (high - low) / 4.0;
+    let rough = (high - low) / 5.0;
     let magnitude = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|m| m * magnitude).find(|step| *step >= rough);
     let step = step.unwrap_or(magnitude * 10.0);
@@ -237,7 +239,7 @@ mod tests {
         assert!(drawn.contains(r#"aria-label="three runs""#));
         // Nothing at all is still a drawing.
         assert!(!sparkline(&[None], "").into_string().contains("NaN"));
-        assert!(!line(&[], "").into_string().contains("NaN"));
+        assert!(!line(&[], ["", ""], "").into_string().contains("NaN"));
         assert!(!histogram(&[], ["", ""], "").into_string().contains("NaN"));
     }
 
@@ -247,7 +249,7 @@ mod tests {
             assert_eq!(found.len(), wanted.len(), "{found:?}");
             assert!(found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-9), "{found:?}");
         };
-        close(ticks(0.0, 1.0), &[0.0, 0.25, 0.5, 0.75, 1.0]);
+        close(ticks(0.0, 1.0), &[0.0, 0.2, 0.4, 0.6, 0.8, 1.0]);
         close(ticks(0.51, 0.62), &[0.525, 0.55, 0.575, 0.6]);
         close(ticks(-3.0, 140.0), &[0.0, 50.0, 100.0]);
     }
@@ -260,7 +262,7 @@ mod tests {
             href: Some("/runs/\"x".to_owned()),
             ..Point::default()
         };
-        let drawn = line(&[point], "\"><script>").into_string();
+        let drawn = line(&[point], ["<script>", ""], "\"><script>").into_string();
         assert!(!drawn.contains("<script") && !drawn.contains("\"x"), "{drawn}");
     }
 }

@@ -107,6 +107,30 @@ impl Message {
     }
 }
 
+/// Whether an attribute of this name is told as part of a conversation, so that it need not be shown a second time.
+pub fn carries(key: &str) -> bool {
+    use crate::trace::semconv as name;
+    let whole = [
+        name::GEN_AI_SYSTEM_INSTRUCTIONS,
+        name::GEN_AI_INPUT_MESSAGES,
+        name::GEN_AI_OUTPUT_MESSAGES,
+        name::GEN_AI_TOOL_CALL_ARGUMENTS,
+        name::GEN_AI_TOOL_CALL_RESULT,
+        name::GEN_AI_PROMPT,
+        name::GEN_AI_COMPLETION,
+        name::INPUT_VALUE,
+        name::OUTPUT_VALUE,
+        name::TRACELOOP_ENTITY_INPUT,
+        name::TRACELOOP_ENTITY_OUTPUT,
+        name::MLFLOW_SPAN_INPUTS,
+        name::MLFLOW_SPAN_OUTPUTS,
+    ];
+    let indexed = [name::GEN_AI_PROMPT, name::GEN_AI_COMPLETION, name::LLM_INPUT_MESSAGES, name::LLM_OUTPUT_MESSAGES];
+    let numbered =
+        |rest: &str| rest.strip_prefix('.').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    whole.contains(&key) || indexed.iter().any(|prefix| key.strip_prefix(prefix).is_some_and(numbered))
+}
+
 /// The conversation of a span, with the log records that belong to it.
 pub fn conversation(span: &Span, logs: &[LogRecord]) -> Conversation {
     let mut found = [Vec::new(), Vec::new()];

@@ -1,0 +1,286 @@
+//! What differs between two traces, span by span: durations, scores, inputs and outputs, attributes.
+//!
+//! The document serves the page, `?format=json` and `trace A --diff B`. Which spans belong together is decided in
+//! [`trace_align`](super::trace_align).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::format::rfc3339;
+use super::trace_align::{Pair, align};
+use super::trace_documents::{shown_value, trace_status};
+use crate::model::{LogRecord, RunId, Span, SpanId, Status, TraceId};
+use crate::store::rows::{SpanScore, TraceDetail};
+use crate::trace::conversation::{self, Conversation, Message};
+use crate::trace::semconv;
+
+/// The document of two traces side by side.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TraceDiff {
+    /// The first trace.
+    pub a: Side,
+    /// The second trace.
+    pub b: Side,
+    /// The second's duration less the first's.
+    pub duration_delta_ms: f64,
+    /// How many spans both have.
+    pub paired: u64,
+    /// How many of these differ in more than their times.
+    pub changed: u64,
+    /// How many spans only the first has.
+    pub only_a: u64,
+    /// How many spans only the second has.
+    pub only_b: u64,
+    /// All spans of both, parents before children.
+    pub spans: Vec<SpanDiff>,
+}
+
+/// One of the two traces.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Side {
+    /// Its id.
+    pub trace_id: TraceId,
+    /// Earliest start of its spans.
+    pub start_time: String,
+    /// Latest end less earliest start.
+    pub duration_ms: f64,
+    /// `ok` or `error`.
+    pub status: &'static str,
+    /// How many spans it has.
+    pub operations: u64,
+    /// Name of its root span.
+    pub root: String,
+    /// The run it belongs to.
+    pub run_id: Option<RunId>,
+}
+
+/// A pair of spans, or a span that only one trace has.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SpanDiff {
+    /// How many ancestors it has.
+    pub depth: usize,
+    /// Its name; the second's, if the two differ.
+    pub name: String,
+    /// The first trace's span.
+    pub a: Option<SpanSide>,
+    /// The second trace's span.
+    pub b: Option<SpanSide>,
+    /// The second's duration less the first's; `None` where one is missing or open.
+    pub duration_delta_ms: Option<f64>,
+    /// Scores of either, by name.
+    pub scores: Vec<ScoreDiff>,
+    /// What else differs; nothing for a span that only one trace has.
+    pub changes: Vec<Change>,
+}
+
+/// One span of a pair.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SpanSide {
+    /// Its id.
+    pub span_id: SpanId,
+    /// Its name.
+    pub name: String,
+    /// How long it took; `None` while it is open.
+    pub duration_ms: Option<f64>,
+    /// `UNSET`, `OK` or `ERROR`.
+    pub status: &'static str,
+}
+
+/// A score in both traces.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScoreDiff {
+    /// Its name.
+    pub name: String,
+    /// In the first: `1 (pass)`; `None` where there is none.
+    pub a: Option<String>,
+    /// In the second.
+    pub b: Option<String>,
+    /// The second's value less the first's, where both have one.
+    pub delta: Option<f64>,
+}
+
+impl ScoreDiff {
+    /// Whether the two differ.
+    pub fn differs(&self) -> bool {
+        self.a != self.b
+    }
+}
+
+/// A text that differs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Change {
+    /// `name`, `status`, `input`, `output` or `attribute`.
+    pub what: &'static str,
+    /// Name of the attribute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// In the first; `None` where it is not there.
+    pub a: Option<String>,
+    /// In the second.
+    pub b: Option<String>,
+}
+
+impl SpanDiff {
+    /// Whether the two differ in more than their times, or one is missing.
+    pub fn differs(&self) -> bool {
+        self.a.is_none() || self.b.is_none() || !self.changes.is_empty() || self.scores.iter().any(ScoreDiff::differs)
+    }
+}
+
+/// What differs between two traces.
+pub fn trace_diff(a: &TraceDetail, b: &TraceDetail) -> TraceDiff {
+    let logs = [logs_by_span(a), logs_by_span(b)];
+    let pairs = align(&a.spans, &b.spans);
+    let spans: Vec<SpanDiff> = pairs.iter().map(|pair| span_diff(*pair, [a, b], &logs)).collect();
+    let count = |wanted: fn(&SpanDiff) -> bool| spans.iter().filter(|span| wanted(span)).count() as u64;
+    TraceDiff {
+        a: side(a),
+        b: side(b),
+        duration_delta_ms: (b.row.duration_ns as f64 - a.row.duration_ns as f64) / 1e6,
+        paired: count(|span| span.a.is_some() && span.b.is_some()),
+        changed: count(|span| span.a.is_some() && span.b.is_some() && span.differs()),
+        only_a: count(|span| span.b.is_none()),
+        only_b: count(|span| span.a.is_none()),
+        spans,
+    }
+}
+
+fn side(detail: &TraceDetail) -> Side {
+    Side {
+        trace_id: detail.row.trace_id,
+        start_time: rfc3339(detail.row.start_unix_nano),
+        duration_ms: detail.row.duration_ns as f64 / 1e6,
+        status: trace_status(&detail.row),
+        operations: detail.row.operations,
+        root: detail.row.root.clone(),
+        run_id: detail.row.run_id.clone(),
+    }
+}
+
+type LogsBySpan = BTreeMap<SpanId, Vec<LogRecord>>;
+
+fn logs_by_span(detail: &TraceDetail) -> LogsBySpan {
+    let mut logs = LogsBySpan::new();
+    for (log, _) in &detail.logs {
+        if let Some(span) = log.span_id {
+            logs.entry(span).or_default().push(log.clone());
+        }
+    }
+    logs
+}
+
+fn span_diff(pair: Pair, details: [&TraceDetail; 2], logs: &[LogsBySpan; 2]) -> SpanDiff {
+    let spans = [pair.a.map(|i| &details[0].spans[i]), pair.b.map(|i| &details[1].spans[i])];
+    let scores = [0, 1].map(|side| {
+        spans[side].and_then(|span| details[side].scores.get(&span.span_id)).map_or(&[][..], Vec::as_slice)
+    });
+    let [a, b] = spans.map(|span| span.map(span_side));
+    let duration = |side: &Option<SpanSide>| side.as_ref().and_then(|side| side.duration_ms);
+    SpanDiff {
+        depth: pair.depth,
+        name: b.as_ref().or(a.as_ref()).map(|side| side.name.clone()).unwrap_or_default(),
+        duration_delta_ms: duration(&b).zip(duration(&a)).map(|(b, a)| b - a),
+        scores: score_diffs(scores),
+        changes: match spans {
+            [Some(a), Some(b)] => changes([a, b], logs),
+            _ => Vec::new(),
+        },
+        a,
+        b,
+    }
+}
+
+fn span_side(span: &Span) -> SpanSide {
+    SpanSide {
+        span_id: span.span_id,
+        name: span.name.to_string(),
+        duration_ms: (!span.is_open()).then(|| span.end_unix_nano.saturating_sub(span.start_unix_nano) as f64 / 1e6),
+        status: span.status.as_str(),
+    }
+}
+
+fn score_diffs(scores: [&[SpanScore]; 2]) -> Vec<ScoreDiff> {
+    let names: BTreeSet<&str> = scores.iter().flat_map(|side| side.iter().map(|score| score.name.as_str())).collect();
+    let diff = |name: &str| {
+        let [a, b] = scores.map(|side| side.iter().find(|score| score.name == name));
+        let value = |score: Option<&SpanScore>| score.and_then(|score| score.evaluation.value());
+        ScoreDiff {
+            name: name.to_owned(),
+            a: a.map(|score| super::waterfall::verdict_in_short(&score.evaluation)),
+            b: b.map(|score| super::waterfall::verdict_in_short(&score.evaluation)),
+            delta: value(b).zip(value(a)).map(|(b, a)| b - a),
+        }
+    };
+    names.into_iter().map(diff).collect()
+}
+
+fn changes(spans: [&Span; 2], logs: &[LogsBySpan; 2]) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let mut note = |what, key: Option<&str>, a: Option<String>, b: Option<String>| {
+        if a != b {
+            changes.push(Change { what, key: key.map(str::to_owned), a, b });
+        }
+    };
+    let [a, b] = spans;
+    note("name", None, Some(a.name.to_string()), Some(b.name.to_string()));
+    note("status", None, Some(status(a)), Some(status(b)));
+    let talks = [0, 1].map(|side| {
+        let logs = logs[side].get(&spans[side].span_id).map_or(&[][..], Vec::as_slice);
+        conversation::conversation(spans[side], logs)
+    });
+    let said = |pick: fn(&Conversation) -> String| {
+        talks.each_ref().map(pick).map(|text| Some(text).filter(|text| !text.is_empty()))
+    };
+    let [input_a, input_b] = said(|talk| transcript(talk.input()));
+    note("input", None, input_a, input_b);
+    let [output_a, output_b] = said(|talk| transcript(talk.output()));
+    note("output", None, output_a, output_b);
+    // In the order of the first, then what only the second has.
+    let keys = a.attributes.iter().map(|(key, _)| &**key);
+    let new = b.attributes.iter().map(|(key, _)| &**key).filter(|key| a.get(key).is_none());
+    for key in keys.chain(new).filter(|key| tells(key)) {
+        let [a, b] = spans.map(|span| span.get(key).map(shown_value));
+        note("attribute", Some(key), a, b);
+    }
+    changes
+}
+
+fn status(span: &Span) -> String {
+    match &span.status {
+        Status::Error(message) if !message.is_empty() => format!("ERROR: {message}"),
+        status => status.as_str().to_owned(),
+    }
+}
+
+/// Messages one below the other, each under its speaker.
+fn transcript<'m>(messages: impl Iterator<Item = &'m Message>) -> String {
+    let lines: Vec<String> = messages
+        .map(|message| {
+            let why = message.finish_reason.as_ref().filter(|why| *why != "stop");
+            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+            format!("{}{why}: {}", message.role, message.text())
+        })
+        .collect();
+    lines.join("\n")
+}
+
+/// Whether a difference in this attribute says something: not what differs between any two calls, nor what is shown as
+/// a score or as a message.
+fn tells(key: &str) -> bool {
+    let always_different = [
+        semconv::GEN_AI_RESPONSE_ID,
+        semconv::TEST_SUITE_RUN_ID,
+        semconv::TEST_CASE_RESULT_STATUS,
+        semconv::SERVER_PORT,
+    ];
+    let scores = [
+        semconv::SPANSCORE_SCORE_PREFIX,
+        semconv::SPANSCORE_LABEL_PREFIX,
+        semconv::EVALUATIONS_PREFIX,
+        semconv::GEN_AI_EVALUATION_PREFIX,
+    ];
+    !always_different.contains(&key)
+        && !scores.iter().any(|prefix| key.starts_with(prefix))
+        && !conversation::carries(key)
+}

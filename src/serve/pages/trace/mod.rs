@@ -1,0 +1,312 @@
+//! `/traces/{id}`: one trace, with the scores on its spans. The document is that of `trace`.
+//!
+//! [`scene`] is what all views share; [`waterfall`] with [`window`], [`talk`], [`critical`] and [`raw`] are the views;
+//! [`span_panel`] shows the selected operation, with [`chat`], [`record`] and [`values`] as its pieces. However large the
+//! trace, only its outline and the payload of one span are read.
+
+mod chat;
+mod critical;
+mod raw;
+mod record;
+mod scene;
+mod span_panel;
+mod talk;
+mod values;
+mod waterfall;
+mod window;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use maud::{Markup, html};
+
+use super::layout::{self, text};
+use super::{Nav, PageContext, PageError, PageResult, link, parts};
+use crate::model::{RunSpec, SpanId, TraceId};
+use crate::report::document::trace_url;
+use crate::report::format::{self, count};
+use crate::report::low::Yardstick;
+use crate::report::text::cut;
+use crate::report::trace_documents;
+use crate::serve::App;
+use crate::store::rows::{LowScore, SpanDetail, TraceSkeleton};
+use crate::store::{Reader, StoreError};
+
+use record::Record;
+use scene::{Scene, View};
+use window::WHOLE;
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new().route("/traces/{trace}", get(show))
+}
+
+async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, context: PageContext) -> PageResult {
+    app.read(move |reader| answer(reader, &id, &context)).await
+}
+
+/// The trace of an id that may be the beginning of one; where it is not the whole id, where to go instead.
+pub(super) fn whole_id(reader: &Reader, id: &str) -> Result<Result<TraceId, Response>, PageError> {
+    if let Ok(whole) = id.parse::<TraceId>()
+        && whole.to_string() == id
+    {
+        return Ok(Ok(whole));
+    }
+    match reader.resolve_trace(id) {
+        Ok(whole) => Ok(Ok(whole)),
+        Err(StoreError::AmbiguousTrace { wanted, candidates }) => Ok(Err(candidates_page(&wanted, &candidates))),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn candidates_page(wanted: &str, candidates: &[String]) -> Response {
+    let body = html! {
+        div.center {
+            h1 { "Which trace?" }
+            p.lead { "The ids of several traces begin with " code { (text(wanted)) } "." }
+            ul { @for id in candidates { li { a.mono data-open="" href=(link::path(&["traces", id])) { (id) } } } }
+            p.muted { "Give more of the id, or choose from " a href="/traces" { "all traces" } "." }
+        }
+    };
+    let context = PageContext::of(&axum::http::Uri::from_static("/traces"));
+    let mut response = layout::page(&context, "Which trace?", Nav::Traces, body);
+    *response.status_mut() = StatusCode::MULTIPLE_CHOICES;
+    response
+}
+
+fn answer(reader: &Reader, id: &str, context: &PageContext) -> PageResult {
+    let trace_id = match whole_id(reader, id)? {
+        Ok(whole) => whole,
+        Err(choice) => return Ok(choice),
+    };
+    let whole = trace_id.to_string();
+    if whole != id {
+        return Ok(Redirect::temporary(&context.moved(&link::path(&["traces", &whole]))).into_response());
+    }
+    match context.parameter("format") {
+        Some("json") => {
+            let detail = reader.trace(&whole)?;
+            let only = context.parameter("span").and_then(|span| span.parse::<SpanId>().ok());
+            return Ok(layout::json(StatusCode::OK, &trace_documents::trace(&detail, only)));
+        }
+        Some("otlp-json") => {
+            let logs = context.parameter("signal") == Some("logs");
+            let json = raw::otlp_json(reader.trace(&whole)?, logs);
+            let name = format!("attachment; filename=\"{}-{whole}.json\"", if logs { "logs" } else { "trace" });
+            let head = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_DISPOSITION, name)];
+            return Ok((head, json).into_response());
+        }
+        Some(other) if other != "html" => {
+            return Err(PageError::bad_request(format!(
+                "`{other}` is no format of a trace; the formats are html, json and otlp-json."
+            )));
+        }
+        _ => {}
+    }
+    page(reader, &whole, context)
+}
+
+fn page(reader: &Reader, id: &str, context: &PageContext) -> PageResult {
+    let skeleton = reader.trace_skeleton(id)?;
+    let trace_id = skeleton.row.trace_id;
+    let spec = match &skeleton.row.run_id {
+        Some(run) => Some(reader.resolve_run(run.as_str())?.spec),
+        None => None,
+    };
+    let yardstick = spec.as_ref().map(|spec| Yardstick::of(&spec.evaluators)).unwrap_or_default();
+    // Telemetry of other applications has no trials.
+    let cases = if spec.is_some() { reader.cases_by_span(trace_id)? } else { BTreeMap::new() };
+    let scene = Scene::new(context, skeleton, yardstick, cases, |needle, skeleton| search(reader, needle, skeleton))?;
+    let detail = match scene.selected {
+        Some(position) => Some(reader.span(trace_id, scene.span(position).span_id)?),
+        None => None,
+    };
+    let next_low = if scene.lows.is_empty() && spec.is_none() { None } else { None::<LowScore> };
+    let record = match (&spec, &detail, scene.selected) {
+        (Some(spec), Some(detail), Some(position)) => {
+            Record::find(reader, spec, &scene.skeleton, &scene.tree, position, detail)?
+        }
+        _ => None,
+    };
+    let main = match (scene.view, &detail) {
+        (View::Timeline, _) => waterfall::timeline(&scene),
+        (View::Critical, _) => critical::view(&scene),
+        (View::Conversation, _) if scene.skeleton.row.operations <= WHOLE as u64 => {
+            talk::view(&scene, &talk::Source::Whole(reader.trace(id)?))
+        }
+        (View::Conversation, Some(detail)) => talk::view(&scene, &talk::Source::One(Box::new(detail.clone()))),
+        (View::Raw, Some(detail)) => raw::view(&scene, detail),
+        (View::Conversation | View::Raw, None) => html! { p.notice { "The trace has no operations." } },
+    };
+    let body = body(&scene, spec.as_ref(), detail.as_ref(), record.as_ref(), next_low.as_ref(), &main);
+    let mut context = context.clone();
+    if scene.is_unfinished() {
+        "traces".clone_into(&mut context.live);
+    }
+    Ok(layout::page(&context, &format!("Trace {id}"), Nav::Traces, body))
+}
+
+/// The spans that hold a text anywhere, and the one whose id it is.
+fn search(reader: &Reader, needle: &str, skeleton: &TraceSkeleton) -> Result<BTreeSet<SpanId>, PageError> {
+    let mut found = reader.search_spans(skeleton.row.trace_id, needle)?;
+    found.extend(needle.to_lowercase().parse::<SpanId>().ok());
+    Ok(found)
+}
+
+fn body(
+    scene: &Scene,
+    spec: Option<&RunSpec>,
+    detail: Option<&SpanDetail>,
+    record: Option<&Record>,
+    next_low: Option<&LowScore>,
+    main: &Markup,
+) -> Markup {
+    // Conversations and raw data want the width; the other views leave it to the selected operation.
+    let beside = matches!(scene.view, View::Timeline | View::Critical);
+    html! {
+        (head(scene, spec))
+        (tools(scene, next_low))
+        div.split.wide[!beside] {
+            section.card.flush[scene.view == View::Timeline] #trace-view aria-label=(scene.view.title()) { (main) }
+            @if let (true, Some(detail), Some(position)) = (beside, detail, scene.selected) {
+                aside.card.panel #panel aria-label="Selected operation" tabindex="-1" {
+                    (span_panel::panel(scene, position, detail, record))
+                }
+            }
+        }
+    }
+}
+
+fn head(scene: &Scene, spec: Option<&RunSpec>) -> Markup {
+    let row = &scene.skeleton.row;
+    let id = row.trace_id.to_string();
+    let backend = spec.and_then(|spec| {
+        let url = spec.trace_url.as_deref().filter(|url| url.starts_with("https://") || url.starts_with("http://"))?;
+        let span = scene.selected.map(|at| scene.span(at).span_id);
+        Some(trace_url(url, row.trace_id, span, row.start_unix_nano, spec.run_id.as_str()))
+    });
+    html! {
+        nav.crumbs aria-label="Where this is" {
+            @match spec {
+                Some(spec) => {
+                    a href="/runs" { "Runs" } " / " a href=(link::run(&spec.run_id)) { (text(&spec.name)) }
+                    " / " a href=(link::with_query("/traces", [("q", Some(format!("run = {}", spec.run_id).as_str()))])) { "Traces" }
+                }
+                None => { a href="/traces" { "Traces" } }
+            }
+        }
+        div.head {
+            div {
+                h1 { (cut(&row.root, 160)) }
+                p.muted {
+                    @if let Some(service) = &row.service { "by " (cut(service, 80)) }
+                    @if let (Some(spec), false) = (spec, row.case_ids.is_empty()) {
+                        " · " @if row.case_ids.len() == 1 { "case " } @else { "cases " }
+                        @for (i, case) in row.case_ids.iter().enumerate() {
+                            @if i > 0 { ", " }
+                            a href=(link::case(&spec.dataset.name, case)) { (text(case.as_str())) }
+                        }
+                        @if row.case_ids.len() >= 8 { " …" }
+                    }
+                }
+                @if !row.scores.is_empty() {
+                    ul.tags aria-label="Means of the scores" {
+                        @for (name, mean) in &row.scores {
+                            @let low = scene.yardstick.is_low_mean(name, *mean);
+                            li { span.badge.low[low] { @if low { "▼ " } (cut(name, 60)) " " (format::score(*mean)) } }
+                        }
+                    }
+                }
+            }
+            div.actions {
+                (super::trace_diff::form(&id))
+                @if let Some(url) = backend { a.button.small href=(url) rel="noreferrer" { "In the trace backend ↗" } }
+                a.button.small href=(scene.context.with(&[("format", Some("otlp-json")), ("view", None), ("q", None), ("fold", None), ("page", None), ("zoom", None), ("span", None)])) download { "OTLP JSON" }
+            }
+        }
+        dl.figures.five {
+            div { dt { "Trace ID" } dd.id { code { (id) } " " (parts::copy("the trace id", &id)) } }
+            div { dt { "Start time" } dd { (time(row.start_unix_nano)) } }
+            div { dt { "Duration" } dd { (format::duration(row.duration_ns)) } }
+            div { dt { "Status" } dd {
+                @if row.error { span.badge.error { "✗ error" } " " small { (count(row.errors)) @if row.errors == 1 { " operation" } @else { " operations" } } }
+                @else { span.badge.ok { "✓ ok" } }
+            } }
+            div { dt { "Operations" } dd { (count(row.operations)) } }
+            @if let Some((input, output)) = row.tokens { div { dt { "Tokens in / out" } dd { (parts::tokens(Some(input), Some(output))) } } }
+        }
+    }
+}
+
+/// A time to the millisecond, whole as its title.
+pub(super) fn time(unix_nano: u64) -> Markup {
+    let whole = format::rfc3339(unix_nano);
+    let shown = whole.replace('T', " ");
+    html! { time datetime=(whole) title=(whole) { (shown.get(..23).unwrap_or(&shown)) " UTC" } }
+}
+
+/// Views, search, and the ways to the next error and the next low score.
+fn tools(scene: &Scene, next_low: Option<&LowScore>) -> Markup {
+    html! {
+        div.trace-tools {
+            nav.tabs aria-label="Views" {
+                @for view in View::ALL {
+                    @let word = (view != View::Timeline).then(|| view.word());
+                    a href=(scene.context.with(&[("view", word), ("page", None)])) aria-current=[(view == scene.view).then_some("page")] { (view.title()) }
+                }
+            }
+            form.find method="get" action=(scene.context.path()) role="search" {
+                @for name in ["view", "span", "fold", "zoom"] {
+                    @if let Some(value) = scene.context.parameter(name) { input type="hidden" name=(name) value=(value); }
+                }
+                label.visually-hidden for="find" { "Search in this trace" }
+                input #find type="search" name="q" data-search="" placeholder="Search in this trace" value=[scene.needle.as_deref()];
+                button.small type="submit" { "Find" }
+            }
+            (found(scene))
+            (jumps(scene, next_low))
+        }
+    }
+}
+
+fn found(scene: &Scene) -> Markup {
+    let Some(needle) = &scene.needle else { return Markup::default() };
+    html! {
+        p.found role="status" {
+            @if scene.hits.is_empty() { "Nothing holds “" (cut(needle, 60)) "”. " }
+            @else {
+                (count(scene.hits.len() as u64)) @if scene.hits.len() == 1 { " operation holds “" } @else { " operations hold “" } (cut(needle, 60)) "” "
+                @if let Some(at) = scene.previous_of(&scene.hits) { a.button.small href=(scene.at(at)) { "‹ Previous" } }
+                @if let Some(at) = scene.next_of(&scene.hits) { " " a.button.small href=(scene.at(at)) { "Next ›" } }
+            }
+            " " a href=(scene.context.with(&[("q", None)])) { "Clear" }
+        }
+    }
+}
+
+fn jumps(scene: &Scene, next_low: Option<&LowScore>) -> Markup {
+    let (errors, lows) = (scene.errors.len() as u64, scene.lows.len() as u64);
+    let inside = scene.lows.iter().copied().find(|&at| scene.selected.is_none_or(|selected| at > selected));
+    html! {
+        div.jumps {
+            @if errors > 0 {
+                @match scene.next_of(&scene.errors) {
+                    Some(at) => a.button.small data-next-error="" href=(scene.at(at)) { "Next error (" (count(errors)) ")" },
+                    None => span.muted { "the only error is selected" },
+                }
+            }
+            @if let Some(at) = inside {
+                a.button.small data-next-low="" href=(scene.at(at)) { "Next low score (" (count(lows)) " here)" }
+            } @else if let Some(low) = next_low {
+                a.button.small data-next-low="" href=(link::trace(low.trace_id, low.span_id)) {
+                    "Next low score: " @match &low.case_id { Some(case) => { (cut(case.as_str(), 24)) } None => { (cut(&low.name, 24)) } }
+                    @if let Some(value) = low.value { " " (format::score(value)) }
+                }
+            }
+        }
+    }
+}
