@@ -251,8 +251,11 @@ fn errors(out: &mut String, report: &Report, style: Style) {
 
 fn spans(out: &mut String, spans: &Spans, style: Style) {
     heading(out, style, "Spans");
-    let lost = spans.stored < spans.created;
-    let stored = format!("{} created, {} stored", count(spans.created), count(spans.stored));
+    let lost = spans.stored + spans.pruned < spans.created;
+    let mut stored = format!("{} created, {} stored", count(spans.created), count(spans.stored));
+    if spans.pruned > 0 {
+        put!(stored, ", {} removed by retention", count(spans.pruned));
+    }
     let note = if lost { style.paint(Tone::Bad, "  ! some are missing from the store") } else { String::new() };
     put!(out, "  {stored}{note}\n");
     if spans.exported.is_empty() {

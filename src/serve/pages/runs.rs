@@ -87,7 +87,7 @@ fn body(context: &PageContext, listed: &Listed) -> Markup {
 
 fn table(listed: &Listed) -> Markup {
     html! {
-        div.scroll role="region" aria-label="Runs, table" tabindex="0" {
+        div.scroll.many role="region" aria-label="Runs, table" tabindex="0" {
             table.list data-rows="" {
                 thead {
                     tr {
