@@ -14,3 +14,5 @@ mod applications;
 mod exchange;
 // Scores and the spans that carry them.
 mod linkage;
+// The collector and its ports.
+mod serve;
