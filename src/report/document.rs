@@ -255,6 +255,8 @@ pub struct Spans {
     pub created: u64,
     /// Found in the store.
     pub stored: u64,
+    /// Removed by retention.
+    pub pruned: u64,
     /// What each destination got.
     pub exported: BTreeMap<String, Exported>,
 }
@@ -409,7 +411,12 @@ pub fn assemble(run: &RunRow, collected: Collected, rest: Rest) -> Report {
         unpriced: collected.unpriced,
         attempts: collected.attempts,
         errors,
-        spans: Spans { created: run.spans_created, stored: rest.spans_stored, exported: rest.exported },
+        spans: Spans {
+            created: run.spans_created,
+            stored: rest.spans_stored,
+            pruned: run.spans_pruned,
+            exported: rest.exported,
+        },
         gate: None,
         tags: spec.tags.clone(),
         lowest: rest.lowest.iter().map(|row| low_case(run, row)).collect(),

@@ -249,6 +249,8 @@ pub struct Verify<'a> {
     pub scores: u64,
     /// Of these, the ones whose spans are all there and say the same.
     pub linked: u64,
+    /// Of the scores, the ones whose trace retention removed.
+    pub pruned: u64,
     /// Spans that are not in the store.
     pub missing: &'a [MissingSpan],
     /// Attributes that say something else than their score.
@@ -257,8 +259,8 @@ pub struct Verify<'a> {
 
 /// The document of `verify`.
 pub fn verify<'a>(run: &'a RunId, found: &'a Verification) -> Verify<'a> {
-    let Verification { scores, linked, missing, mismatched } = found;
-    Verify { run, scores: *scores, linked: *linked, missing, mismatched }
+    let Verification { scores, linked, pruned, missing, mismatched } = found;
+    Verify { run, scores: *scores, linked: *linked, pruned: *pruned, missing, mismatched }
 }
 
 /// A run in the document of `runs`.

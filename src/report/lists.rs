@@ -190,6 +190,11 @@ pub fn verification(run: &RunId, found: &Verification, style: Style) -> String {
     let sentence =
         format!("{} of {} scores are linked to a span that carries them", count(found.linked), count(found.scores));
     put!(out, "{} {run}: {sentence}\n", style.paint(tone, mark));
+    if found.pruned > 0 {
+        let removed =
+            format!("the traces of {} scores were removed by retention; their scores are kept", count(found.pruned));
+        put!(out, "  {}\n", style.paint(Tone::Faint, &removed));
+    }
     let mut faults = Sheet::new(style, &["fault", "case", ">repeat", "trace", "span", "what"]).flexible(5);
     for span in &found.missing {
         let scores: Vec<&str> = span.scores.iter().map(EvaluatorId::as_str).collect();

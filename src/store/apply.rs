@@ -11,14 +11,18 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use super::bundle::{Bundle, FAILED, SKIPPED, SpanRow, TrialRow, number_of, span_id_of};
 use super::codec::Decoder;
 use super::error::{Attempt, BUSY_SECONDS, StoreError};
+use super::gather::{Gathered, Interned};
+use super::ingest::{Delivery, Ingested};
 use super::interrupted::FoundSpan;
 use super::outbox::{Ack, Signal};
 use super::plan::{self, PlannedCase};
+use super::prune::{PruneStep, PrunedStep};
 use super::remove;
 use super::schema::pack;
 use super::statements::Statements;
+use super::sums::{Counters, KnownTrace, Sums};
 use crate::model::{RunId, RunSpec, RunStatus, TraceId, Value};
-use crate::trace::{otlp, semconv};
+use crate::trace::semconv;
 
 /// A step for the writer.
 #[derive(Debug)]
@@ -36,9 +40,20 @@ pub(super) enum Work {
     SetTags { run_id: RunId, tags: BTreeMap<String, String> },
     Register { run_id: RunId, destination: String, signal: Signal, config: String },
     Acknowledge(Ack),
+    Ingest(Box<Delivery>),
+    Prune(Box<PruneStep>),
 }
 
 impl Work {
+    /// How much of a transaction it fills, counted in spans and log records.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Ingest(delivery) => delivery.len(),
+            Self::Prune(_) => usize::MAX,
+            _ => 0,
+        }
+    }
+
     /// Whether it belongs to a trial or its batch: many of them come at once.
     pub(super) const fn is_of_trial(&self) -> bool {
         matches!(self, Self::Trial { .. } | Self::BatchStarted { .. } | Self::BatchFinished { .. })
@@ -53,6 +68,8 @@ pub(super) enum Done {
     More,
     /// The run's number.
     Run(i64),
+    Ingested(Ingested),
+    Pruned(PrunedStep),
 }
 
 /// The run that events belong to.
@@ -61,43 +78,6 @@ struct Session {
     run: i64,
     resource: i64,
     service: Option<String>,
-}
-
-/// Sums of a transaction that are written at its end.
-#[derive(Debug, Default)]
-pub(super) struct Sums {
-    created_spans: i64,
-    /// By outcome: completed, failed, skipped.
-    trials: [i64; 3],
-    /// By trace number.
-    pub(super) traces: BTreeMap<i64, TraceSums>,
-    /// Of the session's run, the first and last span and payload.
-    spans: Option<(i64, i64)>,
-    payloads: Option<(i64, i64)>,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct TraceSums {
-    pub(super) operations: i64,
-    pub(super) errors: i64,
-    /// Set where a span begins before the trace did so far.
-    pub(super) start: Option<i64>,
-    pub(super) end: i64,
-}
-
-/// A trace that was met: its number and where it begins.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct KnownTrace {
-    pub(super) number: i64,
-    pub(super) start: i64,
-}
-
-/// The last numbers given out.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Counters {
-    pub(super) span: i64,
-    pub(super) payload: i64,
-    pub(super) trace: i64,
 }
 
 /// The state of the writer's thread.
@@ -112,6 +92,10 @@ pub(super) struct Applier<'c> {
     pub(super) traces: HashMap<TraceId, KnownTrace>,
     pub(super) last: Counters,
     pub(super) sums: Sums,
+    pub(super) gathered: Gathered,
+    pub(super) interned: Interned,
+    /// The database's version at the last look: another number means that another connection has changed it.
+    version: i64,
 }
 
 impl<'c> Applier<'c> {
@@ -126,6 +110,9 @@ impl<'c> Applier<'c> {
             traces: HashMap::new(),
             last: Counters::default(),
             sums: Sums::default(),
+            gathered: Gathered::default(),
+            interned: Interned::default(),
+            version: 0,
         }
     }
 
@@ -142,7 +129,7 @@ impl<'c> Applier<'c> {
             // After some errors SQLite has rolled back by itself and says so.
             let _ = self.conn.execute_batch("ROLLBACK");
             self.session = session;
-            self.traces.clear();
+            self.forget();
             self.sums = Sums::default();
         }
         result
@@ -161,6 +148,12 @@ impl<'c> Applier<'c> {
         if self.statements.is_none() {
             self.statements = Some(Statements::prepare(self.conn).map_err(self.or())?);
         }
+        // Read after the lock is taken, so that it holds until the commit.
+        let version = self.statements().version.query_row([], |row| row.get(0)).unwrap_or(-1);
+        if version != self.version {
+            self.forget();
+            self.version = version;
+        }
         let counters = self
             .statements()
             .counters
@@ -173,6 +166,20 @@ impl<'c> Applier<'c> {
             }
         }
         Ok(())
+    }
+
+    /// Forgets what it knows of the tables.
+    fn forget(&mut self) {
+        self.traces.clear();
+        self.gathered = Gathered::default();
+        self.interned.clear();
+    }
+
+    /// Forgets what may be removed by a step of this transaction.
+    pub(super) fn forget_removed(&mut self) {
+        self.traces.clear();
+        self.forget_joined();
+        self.interned.clear();
     }
 
     fn apply(&mut self, step: &Work) -> Result<Done, StoreError> {
@@ -190,7 +197,10 @@ impl<'c> Applier<'c> {
                 plan::insert(self.conn, self.dictionary, &self.attempt, run_id, cases)?;
             }
             Work::PlanFinished(spec) => return self.plan_finished(spec).map(Done::Run),
-            Work::RemoveStep(run_id) => return remove::step(self.conn, run_id).map(more).map_err(self.or()),
+            Work::RemoveStep(run_id) => {
+                self.forget_removed();
+                return remove::step(self.conn, run_id).map(more).map_err(self.or());
+            }
             Work::DropPlan(run_id) => return remove::drop_plan(self.conn, run_id).map(more).map_err(self.or()),
             Work::SetTags { run_id, tags } => self.set_tags(run_id, tags)?,
             Work::Register { run_id, destination, signal, config } => {
@@ -200,6 +210,8 @@ impl<'c> Applier<'c> {
                 self.change(sql, params![run, destination, signal.number(), config])?;
             }
             Work::Acknowledge(ack) => self.acknowledge(ack)?,
+            Work::Ingest(delivery) => return self.ingest(delivery).map(Done::Ingested),
+            Work::Prune(step) => return self.prune(step).map(Done::Pruned),
         }
         Ok(Done::Nothing)
     }
@@ -230,63 +242,42 @@ impl<'c> Applier<'c> {
         self.open_root(root)
     }
 
-    fn insert_run(&self, spec: &RunSpec) -> Result<i64, StoreError> {
-        self.change(
-            "INSERT INTO run (run_id, status) VALUES (?1, ?2)",
-            params![spec.run_id.as_str(), RunStatus::Running.as_str()],
-        )?;
-        let run = self.conn.last_insert_rowid();
-        self.store_spec(run, spec)?;
-        Ok(run)
-    }
-
-    /// The resource stands apart, as protobuf: JSON has no NaN and no bytes.
-    fn store_spec(&self, run: i64, spec: &RunSpec) -> Result<(), StoreError> {
-        let mut body = Vec::new();
-        otlp::write_resource(&mut body, &spec.resource);
-        self.change("INSERT OR IGNORE INTO resource (body) VALUES (?1)", params![body])?;
-        let json = serde_json::to_string(&RunSpec { resource: Vec::new(), ..spec.clone() })
-            .expect("a spec's maps have text keys");
-        self.change(
-            "UPDATE run SET spec = ?2, started = ?3, resource = (SELECT id FROM resource WHERE body = ?4)
-             WHERE number = ?1",
-            params![run, json, spec.started_unix_nano as i64, body],
-        )
-    }
-
-    fn plan_finished(&self, spec: &RunSpec) -> Result<i64, StoreError> {
-        let run = plan::find_or_insert(self.conn, &self.attempt, &spec.run_id)?;
-        let planned: i64 = self
-            .conn
-            .query_row(
-                "SELECT count(*) FROM planned WHERE id BETWEEN ?1 AND ?2",
-                [super::schema::first_key(run), super::schema::last_key(run)],
-                |row| row.get(0),
-            )
-            .map_err(self.or())?;
-        if planned as u64 != spec.dataset.cases {
-            return Err(StoreError::OutOfOrder {
-                what: format!("the plan of run {}", spec.run_id),
-                reason: format!("it has {planned} cases and its dataset {}", spec.dataset.cases),
-            });
-        }
-        self.store_spec(run, spec)?;
-        Ok(run)
-    }
-
     /// Records the open root of a trace that is new.
     fn open_root(&mut self, root: &Bundle) -> Result<(), StoreError> {
         let session = self.session()?.clone();
         let span = only_span(root)?;
-        self.last.trace += 1;
-        let number = self.last.trace;
-        self.statements()
-            .insert_trace
-            .execute(params![number, span.trace_id.as_bytes(), session.run, span.start, span.name, session.service])
-            .map_err(|e| self.clash(e, span, "a trace of that id is recorded already"))?;
-        self.traces.insert(span.trace_id, KnownTrace { number, start: span.start });
-        self.sums.created_spans += 1;
+        let number = self.last.trace + 1;
+        let row = params![number, span.trace_id.as_bytes(), session.run, span.start, span.name, session.service];
+        if self.statements().insert_trace.execute(row).map_err(self.or())? == 1 {
+            self.last.trace = number;
+            self.traces.insert(span.trace_id, KnownTrace { number, start: span.start });
+        } else {
+            self.join_trace(span, &session)?;
+        }
+        self.sums.run.created_spans += 1;
         self.insert_bundle(root, None)
+    }
+
+    /// A root in a trace that is there already: the trace of who started this run (`TRACEPARENT`), or one that telemetry
+    /// came ahead of.
+    fn join_trace(&mut self, span: &SpanRow, session: &Session) -> Result<(), StoreError> {
+        let run: Option<i64> = self
+            .conn
+            .query_row("SELECT run FROM trace WHERE trace_id = ?1", [span.trace_id.as_bytes()], |row| row.get(0))
+            .map_err(self.or())?;
+        if span.parent.is_none() {
+            if run.is_some() {
+                return Err(out_of_order(span, "a trace of that id is recorded already"));
+            }
+            self.change(
+                "UPDATE trace SET run = ?2, root = ?3, service = ?4, rooted = 2, root_start = ?5,
+                     start = CASE operations WHEN 0 THEN ?5 ELSE min(start, ?5) END WHERE trace_id = ?1",
+                params![span.trace_id.as_bytes(), session.run, span.name, session.service, span.start],
+            )?;
+        }
+        self.traces.remove(&span.trace_id);
+        self.forget_joined();
+        Ok(())
     }
 
     /// Puts the ended root in the place of the open one, with a new number: it comes last in the outbox.
@@ -304,6 +295,11 @@ impl<'c> Applier<'c> {
         };
         self.delete_span(&open)?;
         self.insert_bundle(root, None)?;
+        match &root.means {
+            Some(means) if means.is_empty() => self.add_means_of(open.trace)?,
+            Some(means) => self.store_means(open.trace, means)?,
+            None => {}
+        }
         // It was counted when it was opened.
         let sums = self.sums.traces.entry(open.trace).or_default();
         sums.operations -= 1;
@@ -348,7 +344,7 @@ impl<'c> Applier<'c> {
                 .map_err(self.or())?;
         }
         self.sums.trials[counted_as(i64::from(trial.outcome))] += 1;
-        self.sums.created_spans += bundle.spans.len() as i64;
+        self.sums.run.created_spans += bundle.spans.len() as i64;
         self.insert_bundle(bundle, Some((id, number_of(trial.span_id))))
     }
 
@@ -394,7 +390,7 @@ impl<'c> Applier<'c> {
                 records => statements.insert_log.execute(params![payload, run, records as i64]),
             })
             .map_err(self.or())?;
-        extend(&mut self.sums.payloads, payload);
+        self.sums.run.add_payload(payload);
         for (slot, span) in bundle.spans.iter().enumerate() {
             let Some(trace) = self.trace_number(span.trace_id)? else {
                 return Err(StoreError::Rootless { trace_id: span.trace_id, span_id: span_id_of(span.span_id) });
@@ -402,10 +398,16 @@ impl<'c> Applier<'c> {
             self.last.span += 1;
             let id = self.last.span;
             let trial = trial.and_then(|(trial, of)| (of == span.span_id).then_some(trial));
-            self.statements()
-                .insert_span(id, Some(run), trace.number, trial, (payload, slot as i64), span)
-                .map_err(|e| self.clash(e, span, "a span of that id is recorded already"))?;
-            extend(&mut self.sums.spans, id);
+            let place = (payload, slot as i64);
+            match self.statements().insert_span(id, Some(run), trace.number, trial, place, span) {
+                Err(e) if e.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                    self.displace(trace.number, span)?;
+                    let again = self.statements().insert_span(id, Some(run), trace.number, trial, place, span);
+                    again.map_err(self.or())?;
+                }
+                inserted => drop(inserted.map_err(self.or())?),
+            }
+            self.sums.run.add_span(id);
             let sums = self.sums.traces.entry(trace.number).or_default();
             sums.operations += 1;
             sums.errors += i64::from(span.status == 2);
@@ -417,59 +419,15 @@ impl<'c> Applier<'c> {
         Ok(())
     }
 
-    fn set_tags(&self, run_id: &RunId, tags: &BTreeMap<String, String>) -> Result<(), StoreError> {
-        let run = self.run_number(run_id)?;
-        let json: String = self
-            .conn
-            .query_row("SELECT spec FROM run WHERE number = ?1", [run], |row| row.get(0))
-            .map_err(self.or())?;
-        let mut spec: RunSpec =
-            serde_json::from_str(&json).map_err(|e| StoreError::damaged(format!("run {run_id}"), e))?;
-        for (name, value) in tags {
-            if value.is_empty() {
-                spec.tags.remove(name);
-            } else {
-                spec.tags.insert(name.clone(), value.clone());
-            }
-        }
-        let json = serde_json::to_string(&spec).expect("it came from JSON");
-        self.change("UPDATE run SET spec = ?2 WHERE number = ?1", params![run, json])
-    }
-
-    fn acknowledge(&self, ack: &Ack) -> Result<(), StoreError> {
-        let changed = self
-            .conn
-            .prepare_cached(
-                "UPDATE outbox SET cursor = max(cursor, ?4), delivered = delivered + ?5, rejected = rejected + ?6,
-                                   not_sampled = not_sampled + ?7, duplicates = duplicates + ?8
-                 WHERE run = ?1 AND destination = ?2 AND signal = ?3",
-            )
-            .and_then(|mut update| {
-                update.execute(params![
-                    ack.run,
-                    ack.destination,
-                    ack.signal.number(),
-                    ack.cursor,
-                    ack.delivered as i64,
-                    ack.rejected as i64,
-                    ack.not_sampled as i64,
-                    ack.duplicates as i64
-                ])
-            })
-            .map_err(self.or())?;
-        if changed == 1 {
-            return Ok(());
-        }
-        Err(StoreError::OutOfOrder {
-            what: format!("a delivery to `{}`", ack.destination),
-            reason: "the run has no such destination".to_owned(),
-        })
-    }
-
     /// Says what was attempted when SQLite refused.
     pub(super) fn or(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
         let attempt = self.attempt.clone();
         move |error| attempt.failed(error)
+    }
+
+    /// The run of the session, if one is open.
+    pub(super) fn session_run(&self) -> Option<i64> {
+        self.session.as_ref().map(|session| session.run)
     }
 
     fn session(&self) -> Result<&Session, StoreError> {
@@ -484,7 +442,7 @@ impl<'c> Applier<'c> {
         self.conn.query_row(sql, [run_id.as_str()], |row| row.get(0)).optional().map_err(self.or())
     }
 
-    fn run_number(&self, run_id: &RunId) -> Result<i64, StoreError> {
+    pub(super) fn run_number(&self, run_id: &RunId) -> Result<i64, StoreError> {
         self.find_run(run_id)?.ok_or_else(|| StoreError::UnknownRun { wanted: run_id.to_string(), known: Vec::new() })
     }
 
@@ -518,50 +476,7 @@ impl<'c> Applier<'c> {
         self.change("DELETE FROM payload WHERE id = ?1", [span.payload])
     }
 
-    /// Writes the sums of this transaction.
-    pub(super) fn flush(&mut self) -> Result<(), StoreError> {
-        if let Some(run) = self.session.as_ref().map(|session| session.run) {
-            self.flush_run(run)?;
-        }
-        let last = self.last;
-        let or = self.or();
-        self.statements().set_counters.execute([last.span, last.payload, last.trace]).map_err(or)?;
-        Ok(())
-    }
-
-    pub(super) fn flush_run(&mut self, run: i64) -> Result<(), StoreError> {
-        let sums = std::mem::take(&mut self.sums);
-        let or = self.or();
-        for (trace, of) in sums.traces {
-            let statements = self.statements();
-            statements.add_to_trace.execute(params![trace, of.operations, of.end]).map_err(&or)?;
-            // These columns have indexes.
-            if of.errors != 0 {
-                statements.add_errors.execute([trace, of.errors]).map_err(&or)?;
-            }
-            if let Some(start) = of.start {
-                statements.begin_trace.execute([trace, start]).map_err(&or)?;
-            }
-        }
-        let [completed, failed, skipped] = sums.trials;
-        self.statements()
-            .add_to_run
-            .execute(params![
-                run,
-                sums.created_spans,
-                completed,
-                failed,
-                skipped,
-                sums.spans.map(|range| range.0),
-                sums.spans.map(|range| range.1),
-                sums.payloads.map(|range| range.0),
-                sums.payloads.map(|range| range.1),
-            ])
-            .map_err(or)?;
-        Ok(())
-    }
-
-    fn statements(&mut self) -> &mut Statements<'c> {
+    pub(super) fn statements(&mut self) -> &mut Statements<'c> {
         self.statements.as_mut().expect("prepared when the transaction began")
     }
 
@@ -574,16 +489,37 @@ impl<'c> Applier<'c> {
         self.conn.execute_batch(sql).map_err(self.or())
     }
 
-    /// A constraint that a span or trace violates is a fault of the event, not of the store.
-    fn clash(&self, error: rusqlite::Error, span: &SpanRow, reason: &str) -> StoreError {
-        if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) {
-            StoreError::OutOfOrder {
-                what: format!("span {} of trace {}", span_id_of(span.span_id), span.trace_id),
-                reason: reason.to_owned(),
-            }
-        } else {
-            self.attempt.failed(error)
+    /// Makes place for a span of the run itself where an application has sent one of that id.
+    fn displace(&mut self, trace: i64, span: &SpanRow) -> Result<(), StoreError> {
+        let found: Option<(i64, Option<i64>, i64)> = self
+            .conn
+            .query_row(
+                "SELECT span.id, span.run, span.status FROM span JOIN payload ON payload.id = span.payload
+                 WHERE span.trace = ?1 AND span_id = ?2 AND scope IS NOT NULL",
+                [trace, span.span_id],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )
+            .optional()
+            .map_err(self.or())?;
+        let Some((id, run, status)) = found else {
+            return Err(out_of_order(span, "a span of that id is recorded already"));
+        };
+        self.change("DELETE FROM span WHERE id = ?1", [id])?;
+        if let Some(run) = run {
+            self.gathered.runs.entry(run).or_default().created_spans -= 1;
         }
+        let sums = self.sums.traces.entry(trace).or_default();
+        sums.operations -= 1;
+        sums.errors -= i64::from(status == 2);
+        Ok(())
+    }
+}
+
+/// What a span violates is a fault of the event, not of the store.
+fn out_of_order(span: &SpanRow, reason: &str) -> StoreError {
+    StoreError::OutOfOrder {
+        what: format!("span {} of trace {}", span_id_of(span.span_id), span.trace_id),
+        reason: reason.to_owned(),
     }
 }
 
@@ -599,10 +535,6 @@ fn only_span(root: &Bundle) -> Result<&SpanRow, StoreError> {
 
 const fn more(more: bool) -> Done {
     if more { Done::More } else { Done::Nothing }
-}
-
-fn extend(range: &mut Option<(i64, i64)>, id: i64) {
-    *range = Some((range.map_or(id, |(first, _)| first), id));
 }
 
 /// The place of an outcome number in `completed, failed, skipped`.

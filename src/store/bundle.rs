@@ -8,9 +8,9 @@ use super::codec::{self, put_varint, take_bytes, take_varint};
 use super::error::StoreError;
 use crate::model::{
     CaseId, Evaluation, EvaluatorId, Failure, Finite, Key, Label, LogRecord, Outcome, Predicted, Span, SpanId, TraceId,
-    Trial, TrialKey, Usage,
+    Trial, TrialKey, Usage, Value,
 };
-use crate::trace::otlp;
+use crate::trace::{otlp, semconv};
 
 /// The columns of a span.
 #[derive(Debug)]
@@ -30,11 +30,26 @@ pub(super) struct SpanRow {
 pub(super) struct Bundle {
     pub(super) spans: Vec<SpanRow>,
     pub(super) logs: usize,
+    /// The means that a batch's root carries, by evaluator; `None` of other bundles.
+    pub(super) means: Option<Vec<(String, f64)>>,
     /// How many spans there are, the spans, the log records: each with its length before it, all of it a blob.
     pub(super) body: Vec<u8>,
 }
 
 impl Bundle {
+    /// The root of a batch with the means on it.
+    pub(super) fn encode_batch(dictionary: u32, root: Span) -> Self {
+        let mean = |(key, value): &(Key, Value)| {
+            let evaluator = key.strip_prefix(semconv::SPANSCORE_SCORE_PREFIX)?.strip_suffix(semconv::MEAN_SUFFIX)?;
+            match value {
+                Value::Double(mean) if mean.is_finite() => Some((evaluator.to_owned(), *mean)),
+                _ => None,
+            }
+        };
+        let means = Some(root.attributes.iter().filter_map(mean).collect());
+        Self { means, ..Self::encode(dictionary, vec![root], &[]) }
+    }
+
     pub(super) fn encode(dictionary: u32, spans: Vec<Span>, logs: &[LogRecord]) -> Self {
         let body = codec::encode(dictionary, |out| {
             let mut message = Vec::with_capacity(4096);
@@ -65,7 +80,7 @@ impl Bundle {
                 name: span.name,
             })
             .collect();
-        Self { spans, logs: logs.len(), body }
+        Self { spans, logs: logs.len(), means: None, body }
     }
 }
 

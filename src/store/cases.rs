@@ -149,7 +149,13 @@ impl Reader {
             ))
             .map_err(&or)?;
         let texts = if needs.texts { "texts" } else { "NULL" };
-        let trace = if needs.trace { "(SELECT trace_id FROM trace WHERE number = trial.trace)" } else { "NULL" };
+        let trace = if needs.trace {
+            // A trace that retention removed keeps its id.
+            "coalesce((SELECT trace_id FROM trace WHERE number = trial.trace),
+                      (SELECT trace_id FROM pruned WHERE number = trial.trace))"
+        } else {
+            "NULL"
+        };
         let mut trials = self
             .conn
             .prepare_cached(&format!(

@@ -3,6 +3,7 @@
 use super::error::StoreError;
 use super::reader::Reader;
 use super::rows::StoreHealth;
+use crate::model::RunId;
 
 impl Reader {
     /// What the store holds. Takes some hundredths of a second with a million spans.
@@ -42,6 +43,22 @@ impl Reader {
             .map_err(&or)?;
         health.pruned_unix_nano = last.map(|t| t as u64);
         Ok(health)
+    }
+
+    /// Size of the database, in bytes; the file follows when the write-ahead log is moved into it.
+    pub(super) fn file_bytes(&self) -> Result<u64, StoreError> {
+        let number = |name| self.conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(self.or());
+        Ok((number("page_count")? * number("page_size")?) as u64)
+    }
+
+    /// The runs that are at work, or were when their process was killed.
+    pub(super) fn sessions(&self) -> Result<Vec<RunId>, StoreError> {
+        let ids: Vec<String> = self
+            .conn
+            .prepare_cached("SELECT run_id FROM run WHERE session_started IS NOT NULL AND spec IS NOT NULL")
+            .and_then(|mut find| find.query_map([], |row| row.get(0))?.collect())
+            .map_err(self.or())?;
+        ids.into_iter().map(|id| RunId::parse(id).map_err(|e| StoreError::damaged("a run", e))).collect()
     }
 
     /// A number that grows with every change of the store, by whatever process; the same for all readers.

@@ -71,9 +71,25 @@ impl Applier<'_> {
             self.insert_bundle_of(run, resource, &bundle, None)?;
             self.sums.traces.entry(trace).or_default().operations -= 1;
             self.traces.remove(&trace_id);
-            self.flush_run(run)?;
+            self.add_means_of(trace)?;
+            self.flush_sums(Some(run))?;
         }
         Ok(latest)
+    }
+
+    /// The means of a batch whose root does not say them, from the scores of its trials.
+    pub(super) fn add_means_of(&mut self, trace: i64) -> Result<(), StoreError> {
+        let means: Vec<(String, f64)> = self
+            .conn
+            .prepare_cached(
+                "SELECT json_extract(run.spec, '$.evaluators[' || evaluator || '].id'), avg(value) FROM span
+                 JOIN trial ON trial.id = span.trial AND trial.span = span.span_id
+                 JOIN score ON score.trial = trial.id JOIN run ON run.number = span.run
+                 WHERE span.trace = ?1 AND state = 0 AND value IS NOT NULL AND run.spec IS NOT NULL GROUP BY 1",
+            )
+            .and_then(|mut find| find.query_map([trace], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+            .map_err(self.or())?;
+        self.store_means(trace, &means)
     }
 }
 

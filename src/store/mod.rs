@@ -8,6 +8,7 @@ pub mod rows;
 
 mod answers;
 mod apply;
+mod apply_run;
 mod bundle;
 mod case_page;
 mod cases;
@@ -16,10 +17,14 @@ mod error;
 mod failures;
 mod fields;
 mod format;
+mod gather;
+#[cfg(test)]
+mod gather_tests;
 mod health;
 mod ingest;
 mod interrupted;
 mod lock;
+mod low_score;
 mod marks;
 mod open;
 mod opened;
@@ -32,8 +37,9 @@ mod remove;
 mod schema;
 mod search;
 mod statements;
+mod sums;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod trace_page;
 mod trace_sql;
 mod traces;

@@ -129,6 +129,7 @@ fn connect_for_writing(path: &Path) -> Result<Connection, StoreError> {
             // Rarely and then much: a page that many trials touch goes to the database file once.
             conn.pragma_update(None, "wal_autocheckpoint", 4000)?;
             conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
+            conn.set_prepared_statement_cache_capacity(64);
             Ok(conn)
         })
         .map_err(|e| Attempt::new("opening", path).failed(e))

@@ -110,7 +110,7 @@ pub struct Outgoing<T> {
 /// How far a destination is with a run's signal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct OutboxCounts {
-    /// Items stored, counted from the rows.
+    /// Items stored, counted from the rows; and those that the destination had dealt with before retention removed them.
     pub stored: u64,
     /// Items that the destination has taken.
     pub delivered: u64,
@@ -295,7 +295,7 @@ impl Reader {
     fn outbox_rows(&self, run: i64) -> Result<Vec<Row>, StoreError> {
         self.conn
             .prepare_cached(
-                "SELECT destination, signal, config, cursor, delivered, rejected, not_sampled, duplicates
+                "SELECT destination, signal, config, cursor, delivered, rejected, not_sampled, duplicates, pruned
                  FROM outbox WHERE run = ?1 ORDER BY destination, signal",
             )
             .and_then(|mut find| {
@@ -311,6 +311,8 @@ impl Reader {
                             rejected: count(5)?,
                             not_sampled: count(6)?,
                             duplicates: count(7)?,
+                            // Those that are gone, for a start.
+                            stored: count(8)?,
                             ..OutboxCounts::default()
                         },
                     })
@@ -322,7 +324,7 @@ impl Reader {
 
     fn count(&self, run: i64, row: &Row) -> Result<OutboxCounts, StoreError> {
         let mut counts = row.counts.clone();
-        counts.stored = self.stored(run, row.signal, i64::MIN)?;
+        counts.stored += self.stored(run, row.signal, i64::MIN)?;
         counts.pending = self.stored(run, row.signal, row.cursor)?;
         if row.signal == Signal::Traces {
             // Open spans that the cursor has passed: they come again at the end.

@@ -127,7 +127,7 @@ impl Planner {
                 self.finished = true;
                 Ok(number)
             }
-            Done::Nothing | Done::More => Err(StoreError::Closed),
+            _ => Err(StoreError::Closed),
         }
     }
 

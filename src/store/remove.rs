@@ -47,8 +47,24 @@ pub(super) fn step(conn: &Connection, run_id: &RunId) -> rusqlite::Result<bool> 
         conn.execute("DELETE FROM trial WHERE id BETWEEN ?1 AND ?2", [keys.0, last])?;
         return Ok(true);
     }
+    let upto: Option<i64> = conn.query_row(
+        "SELECT max(id) FROM (SELECT id FROM span WHERE run = ?1 AND id BETWEEN ?2 AND ?3 ORDER BY id LIMIT ?4)",
+        params![run, spans.0, spans.1, STEP],
+        |row| row.get(0),
+    )?;
+    if let Some(upto) = upto {
+        leave_traces(conn, run, (spans.0, upto))?;
+        conn.execute("DELETE FROM span WHERE run = ?1 AND id BETWEEN ?2 AND ?3", [run, spans.0, upto])?;
+        // The next step begins where this one ended.
+        conn.execute("UPDATE run SET first_span = ?2 WHERE number = ?1", [run, upto + 1])?;
+        return Ok(true);
+    }
     for (delete, range) in [
-        ("DELETE FROM span WHERE id IN (SELECT id FROM span WHERE run = ?1 AND id BETWEEN ?2 AND ?3 LIMIT ?4)", spans),
+        (
+            "DELETE FROM log_hash WHERE payload IN
+             (SELECT payload FROM log WHERE run = ?1 AND payload BETWEEN ?2 AND ?3 AND trace IS NOT NULL LIMIT ?4)",
+            payloads,
+        ),
         (
             "DELETE FROM log WHERE payload IN
              (SELECT payload FROM log WHERE run = ?1 AND payload BETWEEN ?2 AND ?3 LIMIT ?4)",
@@ -63,7 +79,7 @@ pub(super) fn step(conn: &Connection, run_id: &RunId) -> rusqlite::Result<bool> 
             return Ok(true);
         }
     }
-    if conn.execute("DELETE FROM trace WHERE run = ?1", [run])? > 0 {
+    if remove_traces(conn, run)? {
         return Ok(true);
     }
     if remove_plan(conn, keys)? {
@@ -73,9 +89,58 @@ pub(super) fn step(conn: &Connection, run_id: &RunId) -> rusqlite::Result<bool> 
         "DELETE FROM case_group WHERE id NOT IN (SELECT case_group FROM planned WHERE case_group IS NOT NULL)",
         [],
     )?;
+    conn.execute("DELETE FROM pruned WHERE run = ?1", [run])?;
+    conn.execute(UNUSED_NAMES, [])?;
     conn.execute("DELETE FROM run WHERE number = ?1", [run])?;
-    conn.execute("DELETE FROM resource WHERE id NOT IN (SELECT resource FROM run WHERE resource IS NOT NULL)", [])?;
+    // What came with telemetry has a last payload; retention removes it.
+    conn.execute(
+        "DELETE FROM resource WHERE last_payload IS NULL
+         AND id NOT IN (SELECT resource FROM run WHERE resource IS NOT NULL)",
+        [],
+    )?;
     Ok(false)
+}
+
+/// Removes the names of scores that nothing has any more.
+pub(super) const UNUSED_NAMES: &str = "DELETE FROM score_name
+    WHERE NOT EXISTS (SELECT 1 FROM trace_score WHERE trace_score.name = score_name.id)
+    AND NOT EXISTS (SELECT 1 FROM external_score WHERE external_score.name = score_name.id)";
+
+/// Removes the rows of traces, and what applications said of them.
+fn remove_traces(conn: &Connection, run: i64) -> rusqlite::Result<bool> {
+    let traces: Vec<i64> = conn
+        .prepare_cached("SELECT number FROM trace WHERE run = ?1 LIMIT ?2")?
+        .query_map([run, STEP], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for trace in &traces {
+        // A session's root may stand in a trace of somebody else, but a trace of the run is the run's as a whole.
+        for sql in [
+            "DELETE FROM external_score WHERE trace = ?1",
+            "DELETE FROM trace_score WHERE trace = ?1",
+            "DELETE FROM payload WHERE id IN (SELECT payload FROM span WHERE trace = ?1)",
+            "DELETE FROM span WHERE trace = ?1",
+            "DELETE FROM log_hash WHERE payload IN (SELECT payload FROM log WHERE trace = ?1)",
+            "DELETE FROM payload WHERE id IN (SELECT payload FROM log WHERE trace = ?1)",
+            "DELETE FROM log WHERE trace = ?1",
+            "DELETE FROM trace WHERE number = ?1",
+        ] {
+            conn.prepare_cached(sql)?.execute([trace])?;
+        }
+    }
+    Ok(!traces.is_empty())
+}
+
+/// Takes the run's spans of a range out of the sums of traces that are not its own.
+fn leave_traces(conn: &Connection, run: i64, range: (i64, i64)) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "UPDATE trace SET operations = trace.operations - gone.spans, errors = trace.errors - gone.failed FROM
+             (SELECT span.trace AS number, count(*) AS spans, sum(span.status = 2) AS failed
+              FROM span JOIN trace ON trace.number = span.trace
+              WHERE span.run = ?1 AND span.id BETWEEN ?2 AND ?3 AND trace.run IS NOT ?1 GROUP BY span.trace) AS gone
+         WHERE trace.number = gone.number",
+    )?
+    .execute([run, range.0, range.1])
+    .map(drop)
 }
 
 /// Removes planned cases, and content that no other plan shares.
@@ -130,21 +195,22 @@ pub(super) fn sweep(conn: &Connection, store: &Store) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Gives the pages that removals freed back to the file system.
-pub(super) fn vacuum(conn: &Connection) -> rusqlite::Result<()> {
-    loop {
-        // Each round is a transaction of its own; a step of the pragma frees one page.
-        conn.prepare("PRAGMA incremental_vacuum(4096)")?.query([]).and_then(|mut rows| {
-            while rows.next()?.is_some() {}
-            Ok(())
-        })?;
-        let free: i64 = conn.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-        if free == 0 {
-            break;
-        }
+/// How many pages a step gives back.
+const PAGES: i64 = 2048;
+
+/// Gives some of the pages that removals freed back to the file system; true while there are others.
+pub(super) fn vacuum(conn: &Connection) -> rusqlite::Result<bool> {
+    // Each round is a transaction of its own; a step of the pragma frees one page.
+    conn.prepare(&format!("PRAGMA incremental_vacuum({PAGES})"))?.query([]).and_then(|mut rows| {
+        while rows.next()?.is_some() {}
+        Ok(())
+    })?;
+    let free: i64 = conn.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+    if free > 0 {
+        return Ok(true);
     }
     // The file shrinks when the log is moved into it; where a reader prevents that, the next checkpoint does it.
-    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(false))
 }
 
 #[cfg(test)]

@@ -12,14 +12,19 @@ pub(super) struct Statements<'c> {
     pub(super) add_to_trace: Statement<'c>,
     pub(super) add_errors: Statement<'c>,
     pub(super) begin_trace: Statement<'c>,
-    #[expect(dead_code, reason = "used with ingest")]
     pub(super) add_tokens: Statement<'c>,
     pub(super) add_to_run: Statement<'c>,
     pub(super) insert_score: Statement<'c>,
     pub(super) insert_payload: Statement<'c>,
     pub(super) insert_log: Statement<'c>,
+    pub(super) version: Statement<'c>,
+    pub(super) find_trace: Statement<'c>,
+    pub(super) ingest_trace: Statement<'c>,
+    pub(super) ingest_payload: Statement<'c>,
+    pub(super) set_mean: Statement<'c>,
     trial: Statement<'c>,
     span: Statement<'c>,
+    ingest_span: Statement<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -30,7 +35,7 @@ impl<'c> Statements<'c> {
                 .prepare("UPDATE counter SET span = ?1, payload = ?2, trace = ?3, changes = changes + 1")?,
             insert_trace: conn.prepare(
                 "INSERT INTO trace (number, trace_id, run, start, end, operations, errors, root, service, root_start)
-                 VALUES (?1, ?2, ?3, ?4, ?4, 0, 0, ?5, ?6, ?4)",
+                 VALUES (?1, ?2, ?3, ?4, ?4, 0, 0, ?5, ?6, ?4) ON CONFLICT DO NOTHING",
             )?,
             add_to_trace: conn
                 .prepare("UPDATE trace SET operations = operations + ?2, end = max(end, ?3) WHERE number = ?1")?,
@@ -50,6 +55,21 @@ impl<'c> Statements<'c> {
             insert_score: conn.prepare("INSERT INTO score VALUES (?1, ?2, ?3, ?4, ?5)")?,
             insert_payload: conn.prepare("INSERT INTO payload (id, run, resource, body) VALUES (?1, ?2, ?3, ?4)")?,
             insert_log: conn.prepare("INSERT INTO log (payload, run, records) VALUES (?1, ?2, ?3)")?,
+            version: conn.prepare("PRAGMA data_version")?,
+            find_trace: conn
+                .prepare("SELECT number, run, start, rooted, root_start FROM trace WHERE trace_id = ?1")?,
+            ingest_trace: conn.prepare(
+                "INSERT INTO trace (number, trace_id, start, end, operations, errors, root, service, rooted, root_start,
+                                    input_tokens, output_tokens)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING",
+            )?,
+            ingest_payload: conn
+                .prepare("INSERT INTO payload (id, run, resource, scope, body) VALUES (?1, ?2, ?3, ?4, ?5)")?,
+            set_mean: conn.prepare("INSERT OR REPLACE INTO trace_score VALUES (?1, ?2, ?3)")?,
+            ingest_span: conn.prepare(
+                "INSERT INTO span VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, NULL, ?10, ?11, ?12)
+                 ON CONFLICT DO NOTHING",
+            )?,
             trial: conn.prepare(
                 "INSERT INTO trial VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             )?,
@@ -99,6 +119,31 @@ impl<'c> Statements<'c> {
             span.start,
             span.end,
             trial,
+            payload.0,
+            payload.1,
+            span.name.as_ref(),
+        ])
+    }
+
+    /// As [`Self::insert_span`], of an application: 0 if it is known already.
+    pub(super) fn ingest_span(
+        &mut self,
+        id: i64,
+        run: Option<i64>,
+        trace: i64,
+        payload: (i64, i64),
+        span: &SpanRow,
+    ) -> rusqlite::Result<usize> {
+        self.ingest_span.execute(params![
+            id,
+            run,
+            trace,
+            span.span_id,
+            span.parent,
+            span.kind,
+            span.status,
+            span.start,
+            span.end,
             payload.0,
             payload.1,
             span.name.as_ref(),

@@ -20,6 +20,8 @@ pub struct Verification {
     pub scores: u64,
     /// Of these, the ones whose spans are all there and carry what the score says.
     pub linked: u64,
+    /// Scores whose trace retention removed: nothing can be said of them any more.
+    pub pruned: u64,
     /// One entry for each span that is not in the store.
     pub missing: Vec<MissingSpan>,
     /// One entry for each attribute that says something else than its score.
@@ -29,7 +31,7 @@ pub struct Verification {
 impl Verification {
     /// Whether every score is linked.
     pub fn is_good(&self) -> bool {
-        self.missing.is_empty() && self.mismatched.is_empty() && self.linked == self.scores
+        self.missing.is_empty() && self.mismatched.is_empty() && self.linked + self.pruned == self.scores
     }
 }
 
@@ -139,6 +141,10 @@ impl Reader {
     ) -> Result<(), StoreError> {
         result.scores += subject.scores.len() as u64;
         let trace_id = self.trace_id(subject.trace)?;
+        if trace_id.is_none() && self.was_pruned(subject.trace)? {
+            result.pruned += subject.scores.len() as u64;
+            return Ok(());
+        }
         let (lost, payload) = self.missing_spans(subject, trace_id)?;
         let span = match payload {
             Some((payload, slot)) => self.stored_span(payload, slot)?,
@@ -239,6 +245,13 @@ impl Reader {
             missing.push((chat, "chat"));
         }
         Ok((missing, own.map(|(_, at)| at)))
+    }
+
+    fn was_pruned(&self, trace: i64) -> Result<bool, StoreError> {
+        self.conn
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM pruned WHERE number = ?1)")
+            .and_then(|mut find| find.query_row([trace], |row| row.get(0)))
+            .map_err(self.or())
     }
 
     fn trace_id(&self, trace: i64) -> Result<Option<TraceId>, StoreError> {

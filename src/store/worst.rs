@@ -66,7 +66,7 @@ pub(super) struct Badness {
 impl Badness {
     const SCORED: u8 = 2;
 
-    fn new(outcome: Option<i64>, value: Option<f64>, direction: Direction) -> Self {
+    pub(super) fn new(outcome: Option<i64>, value: Option<f64>, direction: Direction) -> Self {
         let class = match (outcome, value) {
             (Some(FAILED), _) => 0,
             (Some(3), _) => 1,
@@ -95,7 +95,12 @@ impl Badness {
         Self::new(outcome, row.scores.get(&run.spec.primary).and_then(Evaluation::value), direction)
     }
 
-    const fn counts_as_low(self) -> bool {
+    /// Whether it has the best value of an assertion.
+    pub(super) fn is_perfect(self) -> bool {
+        self.class == Self::SCORED && self.value >= 1.0
+    }
+
+    pub(super) const fn counts_as_low(self) -> bool {
         self.class <= Self::SCORED
     }
 

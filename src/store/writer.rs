@@ -31,6 +31,9 @@ const ENOUGH: usize = 24;
 /// model call takes far longer.
 const LINGER: Duration = Duration::from_micros(250);
 
+/// With this many spans and log records of applications a transaction is full: others wait for the disk, too.
+const HEAVY: usize = 8192;
+
 /// How many steps may wait. More than a group, so that the next one gathers while one is committed.
 const QUEUE: usize = 2 * GROUP;
 
@@ -40,7 +43,7 @@ pub(super) type Answer = Result<Done, StoreError>;
 pub(super) enum Job {
     /// Within a transaction that it may share.
     Work(Work, oneshot::Sender<Answer>),
-    /// Give free pages back to the file system.
+    /// Give some free pages back to the file system; answers `More` while there are others.
     Vacuum(oneshot::Sender<Answer>),
     /// Move the write-ahead log into the database file and end.
     Close(oneshot::Sender<Answer>),
@@ -138,9 +141,15 @@ impl Writer {
     pub async fn remove_run(&self, run_id: &RunId) -> Result<(), StoreError> {
         let lock = self.shared.store.lock_run(run_id)?;
         while let Done::More = self.ask(Work::RemoveStep(run_id.clone())).await? {}
-        self.send(Job::Vacuum).await?;
+        self.vacuum().await?;
         lock::forget(self.shared.store.dir(), run_id);
         drop(lock);
+        Ok(())
+    }
+
+    /// Gives the free pages of the file back, in steps between which others write.
+    pub(super) async fn vacuum(&self) -> Result<(), StoreError> {
+        while let Done::More = self.send(Job::Vacuum).await? {}
         Ok(())
     }
 
@@ -153,6 +162,14 @@ impl Writer {
             let _ = thread.join();
         }
         answer.map(drop)
+    }
+
+    pub(super) fn dictionary(&self) -> u32 {
+        self.shared.store.dictionary()
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.shared.store
     }
 
     pub(super) async fn ask(&self, work: Work) -> Answer {
@@ -189,7 +206,7 @@ impl Writer {
                     trial: Box::new(TrialRow::encode(dictionary, *trial, &evaluators)?),
                 }
             }
-            RunEvent::BatchFinished { root: span } => Work::BatchFinished { root: root(span) },
+            RunEvent::BatchFinished { root } => Work::BatchFinished { root: Bundle::encode_batch(dictionary, *root) },
             RunEvent::SessionFinished { status, root: span, ended_unix_nano } => {
                 Work::SessionFinished { status, root: root(span), ended: ended_unix_nano as i64 }
             }
@@ -214,13 +231,22 @@ fn run(conn: &Connection, dictionary: u32, attempt: &Attempt, mut jobs: mpsc::Re
             }
         }
         let mut group = Vec::with_capacity(waiting.len());
+        let mut weight = 0;
         for job in waiting.drain(..) {
             match job {
-                Job::Work(work, answer) => group.push((work, answer)),
+                Job::Work(work, answer) => {
+                    weight += work.weight().min(HEAVY);
+                    group.push((work, answer));
+                    if weight >= HEAVY {
+                        weight = 0;
+                        commit(&mut applier, &mut broken, std::mem::take(&mut group));
+                    }
+                }
                 Job::Vacuum(answer) => {
                     commit(&mut applier, &mut broken, std::mem::take(&mut group));
                     let vacuumed = remove::vacuum(conn).map_err(|e| attempt.failed(e));
-                    let _ = answer.send(broken.clone().map_or(vacuumed.map(|()| Done::Nothing), Err));
+                    let done = |more| if more { Done::More } else { Done::Nothing };
+                    let _ = answer.send(broken.clone().map_or(vacuumed.map(done), Err));
                 }
                 Job::Close(answer) => {
                     commit(&mut applier, &mut broken, std::mem::take(&mut group));

@@ -102,6 +102,10 @@ names! {
     GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.cache_read.input_tokens";
     /// Of the output, spent on reasoning (int).
     GEN_AI_USAGE_REASONING_OUTPUT_TOKENS = "gen_ai.usage.reasoning.output_tokens";
+    /// OpenInference's tokens of the request (int).
+    LLM_TOKEN_COUNT_PROMPT = "llm.token_count.prompt";
+    /// OpenInference's tokens of the answer (int).
+    LLM_TOKEN_COUNT_COMPLETION = "llm.token_count.completion";
     /// The messages sent, as a JSON string on spans.
     GEN_AI_INPUT_MESSAGES = "gen_ai.input.messages";
     /// The messages received, as a JSON string on spans.
@@ -214,6 +218,8 @@ names! {
     SPANSCORE_ATTEMPT_MESSAGE = "spanscore.attempt.message";
     /// Before the id of an evaluator: its score as a double.
     SPANSCORE_SCORE_PREFIX = "spanscore.score.";
+    /// Behind the id of an evaluator: its mean on batch and run spans.
+    MEAN_SUFFIX = ".mean";
     /// Before the id of an evaluator: its label.
     SPANSCORE_LABEL_PREFIX = "spanscore.label.";
     /// Before an index: OpenInference's inline evaluations.
@@ -255,5 +261,5 @@ pub fn label_key(evaluator: &str) -> String {
 
 /// The attribute of an evaluator's mean on batch and run spans.
 pub fn mean_key(evaluator: &str) -> String {
-    format!("{SPANSCORE_SCORE_PREFIX}{evaluator}.mean")
+    format!("{SPANSCORE_SCORE_PREFIX}{evaluator}{MEAN_SUFFIX}")
 }
