@@ -295,14 +295,14 @@ fn jumps(scene: &Scene, next_low: Option<&LowScore>) -> Markup {
         div.jumps {
             @if errors > 0 {
                 @match scene.next_of(&scene.errors) {
-                    Some(at) => a.button.small data-next-error="" href=(scene.at(at)) { "Next error (" (count(errors)) ")" },
+                    Some(at) => a.button.small data-next-error="" data-error="" data-jump="" href=(scene.at(at)) { "Next error (" (count(errors)) ")" },
                     None => span.muted { "the only error is selected" },
                 }
             }
             @if let Some(at) = inside {
-                a.button.small data-next-low="" href=(scene.at(at)) { "Next low score (" (count(lows)) " here)" }
+                a.button.small data-next-low="" data-low="" data-jump="" href=(scene.at(at)) { "Next low score (" (count(lows)) " here)" }
             } @else if let Some(low) = next_low {
-                a.button.small data-next-low="" href=(link::trace(low.trace_id, low.span_id)) {
+                a.button.small data-next-low="" data-low="" data-jump="" href=(link::trace(low.trace_id, low.span_id)) {
                     "Next low score: " @match &low.case_id { Some(case) => { (cut(case.as_str(), 24)) } None => { (cut(&low.name, 24)) } }
                     @if let Some(value) = low.value { " " (format::score(value)) }
                 }

@@ -74,8 +74,8 @@ fn heading(scene: &Scene, position: usize, detail: &SpanDetail) -> Markup {
                 @else if let Some(id) = span.parent_span_id { " · its parent " code { (id) } " is not in the store" }
             }
             nav.steps aria-label="Operations" {
-                @if position > 0 { a.button.small href=(scene.at(position - 1)) rel="prev" { "← Previous" } }
-                @if position + 1 < scene.tree.nodes.len() { a.button.small href=(scene.at(position + 1)) rel="next" { "Next →" } }
+                @if position > 0 { a.button.small href=(scene.at(position - 1)) rel="prev" data-previous="" { "← Previous" } }
+                @if position + 1 < scene.tree.nodes.len() { a.button.small href=(scene.at(position + 1)) rel="next" data-next="" { "Next →" } }
                 @if zoomed { a.button.small href=(scene.context.with(&[("zoom", None)])) { "Whole trace" } }
                 @else if scene.length(position) < scene.skeleton.row.duration_ns {
                     a.button.small href=(scene.context.with(&[("zoom", Some(&id)), ("span", Some(&id))])) { "Zoom to it" }
