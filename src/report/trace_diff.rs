@@ -65,6 +65,8 @@ pub struct SpanDiff {
     pub depth: usize,
     /// Its name; the second's, if the two differ.
     pub name: String,
+    /// The case that it is about, where it says so.
+    pub case_id: Option<String>,
     /// The first trace's span.
     pub a: Option<SpanSide>,
     /// The second trace's span.
@@ -183,6 +185,7 @@ fn span_diff(pair: Pair, details: [&TraceDetail; 2], logs: &[LogsBySpan; 2]) -> 
     SpanDiff {
         depth: pair.depth,
         name: b.as_ref().or(a.as_ref()).map(|side| side.name.clone()).unwrap_or_default(),
+        case_id: spans.iter().flatten().next().and_then(|span| span.get(semconv::TEST_CASE_ID)).map(shown_value),
         duration_delta_ms: duration(&b).zip(duration(&a)).map(|(b, a)| b - a),
         scores: score_diffs(scores),
         changes: match spans {
@@ -334,7 +337,9 @@ pub fn render(diff: &TraceDiff, style: Style) -> String {
             (None, Some(side)) => format!("{}  only in B", format::milliseconds(side.duration_ms)),
             (None, None) => String::new(),
         };
-        put!(out, "{mark}{indent}{}  {}\n", cut(&span.name, 60), style.paint(Tone::Faint, &times));
+        let case = span.case_id.as_ref().map(|case| format!(" {case}")).unwrap_or_default();
+        let name = cut(&format!("{}{case}", span.name), 70);
+        put!(out, "{mark}{indent}{name}  {}\n", style.paint(Tone::Faint, &times));
         let below = format!("  {indent}    ");
         for score in span.scores.iter().filter(|score| score.differs()) {
             let shown = |side: &Option<String>| side.clone().unwrap_or_else(|| format::ABSENT.to_owned());

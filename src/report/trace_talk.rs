@@ -17,7 +17,8 @@ pub struct Call {
     pub span: usize,
     /// What was said.
     pub talk: Conversation,
-    /// How many of its first messages are those of the call before, its answer included: agents send their history anew.
+    /// How many of its first messages are those of the call before: its history with the answer, for agents send all of it
+    /// anew, or its instructions.
     pub repeated: usize,
 }
 
@@ -58,8 +59,11 @@ fn is_model_call(span: &Span) -> bool {
 fn repeated(before: &Conversation, now: &Conversation) -> usize {
     let known = before.messages.iter().zip(now.input());
     let same = known.take_while(|(old, new)| old.role == new.role && old.text() == new.text()).count();
-    // A shared system prompt alone is no history.
-    if same >= 2 && same > before.input().count() { same } else { 0 }
+    // Either the call goes on where the one before ended, or it has nothing but its instructions in common with it.
+    let goes_on = same > before.input().count();
+    let instructions =
+        now.input().take(same).take_while(|message| matches!(message.role.as_str(), "system" | "developer")).count();
+    if goes_on { same } else { instructions }
 }
 
 /// The calls as text.
@@ -80,7 +84,8 @@ pub fn render(detail: &TraceDetail, calls: &[Call], style: Style) -> String {
             style.paint(Tone::Faint, &format::duration(length))
         );
         if call.repeated > 0 {
-            let line = format!("  ({} messages as in the call before)", count(call.repeated as u64));
+            let messages = if call.repeated == 1 { "message" } else { "messages" };
+            let line = format!("  ({} {messages} as in the call before)", count(call.repeated as u64));
             put!(out, "{}\n", style.paint(Tone::Faint, &line));
         }
         for message in call.talk.input().skip(call.repeated).chain(call.talk.output()) {

@@ -8,6 +8,7 @@ use maud::{Markup, html};
 use super::chat;
 use super::scene::Scene;
 use super::values::Budget;
+use super::waterfall::score_badge;
 use super::window::WHOLE;
 use crate::model::{Span, SpanId};
 use crate::report::format::{self, count};
@@ -108,10 +109,15 @@ fn one(scene: &Scene, shown: &Shown, budget: &mut Budget) -> Markup {
         section.talk.current[selected] data-row {
             header {
                 h2 { a data-open href=(scene.context.with(&[("view", None), ("page", None), ("span", Some(&span.span_id.to_string()))])) { (cut(&span.name, 100)) } }
+                @if let Some(trial) = std::iter::once(*position).chain(scene.tree.ancestors(*position).take(64)).find(|&at| scene.cases.contains_key(&scene.span(at).span_id)) {
+                    @if let Some(case) = scene.cases.get(&scene.span(trial).span_id) { span { (cut(case.as_str(), 40)) } }
+                    @for score in scene.scores(trial).into_iter().filter(|score| scene.is_low(score)) { (score_badge(score, true)) }
+                }
+                @for score in scene.scores(*position) { (score_badge(score, scene.is_low(score))) }
                 span.muted { (format::duration(scene.length(*position))) }
             }
             @if !old.is_empty() {
-                details { summary { (count(old.len() as u64)) " messages as in the call before" } (chat::messages(old.iter().copied(), budget)) }
+                details { summary { (count(old.len() as u64)) @if old.len() == 1 { " message" } @else { " messages" } " as in the call before" } (chat::messages(old.iter().copied(), budget)) }
             }
             (chat::messages(new.iter().copied().chain(call.talk.output()), budget))
         }
