@@ -39,7 +39,7 @@ mod search;
 mod statements;
 mod sums;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod trace_page;
 mod trace_sql;
 mod traces;

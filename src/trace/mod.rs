@@ -6,6 +6,7 @@ pub mod semconv;
 pub mod provider;
 pub mod otlp;
 pub mod otlp_json;
+pub mod incoming;
 pub mod metrics;
 pub mod requests;
 pub mod origin;

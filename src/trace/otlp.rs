@@ -38,6 +38,14 @@ pub enum OtlpError {
         /// How many it should have.
         expected: usize,
     },
+    /// A value within values within values.
+    #[error("decoding an OTLP {what}: a value nests deeper than {limit} levels")]
+    Deep {
+        /// `span`, `log record`.
+        what: &'static str,
+        /// How deep it may.
+        limit: usize,
+    },
 }
 
 /// The span as a protobuf message.

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{EntityRef, InstrumentationScope};
-use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord as ProtoLogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span as ProtoSpan};
 
 use super::otlp::{OtlpError, decode_attributes, decode_log, decode_span, encode_attributes, encode_log, encode_span};
-use crate::model::{Entity, Origin, SpanId, Telemetry, TraceId};
+use crate::model::{Entity, Key, LogRecord, Origin, Span, SpanId, Telemetry, TraceId, Value};
 
 /// What a request held, and what of it cannot be taken.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -27,7 +27,7 @@ pub struct Received {
 }
 
 impl Received {
-    fn keep<T>(&mut self, result: Result<T, OtlpError>) -> Option<T> {
+    pub(super) fn keep<T>(&mut self, result: Result<T, OtlpError>) -> Option<T> {
         result
             .map_err(|error| {
                 self.rejected += 1;
@@ -46,12 +46,7 @@ pub fn receive_traces(request: ExportTraceServiceRequest) -> Received {
             let origin = origin(&resource, &group.schema_url, scope.scope, scope.schema_url);
             let mut spans = Vec::with_capacity(scope.spans.len());
             for span in scope.spans {
-                let decoded = decode_span(span).and_then(|span| {
-                    set("span", "trace id", span.trace_id != TraceId::from_bytes([0; 16]), 16)?;
-                    set("span", "span id", span.span_id != SpanId::from_bytes([0; 8]), 8)?;
-                    Ok(span)
-                });
-                spans.extend(received.keep(decoded));
+                spans.extend(received.keep(take_span(span)));
             }
             if !spans.is_empty() {
                 received.telemetry.push(Telemetry { origin, spans, logs: Vec::new() });
@@ -70,11 +65,7 @@ pub fn receive_logs(request: ExportLogsServiceRequest) -> Received {
             let origin = origin(&resource, &group.schema_url, scope.scope, scope.schema_url);
             let mut logs = Vec::with_capacity(scope.log_records.len());
             for record in scope.log_records {
-                if let Some(mut log) = received.keep(decode_log(record)) {
-                    log.trace_id = log.trace_id.filter(|id| *id != TraceId::from_bytes([0; 16]));
-                    log.span_id = log.span_id.filter(|id| *id != SpanId::from_bytes([0; 8]));
-                    logs.push(log);
-                }
+                logs.extend(received.keep(take_log(record)));
             }
             if !logs.is_empty() {
                 received.telemetry.push(Telemetry { origin, spans: Vec::new(), logs });
@@ -82,6 +73,44 @@ pub fn receive_logs(request: ExportLogsServiceRequest) -> Received {
         }
     }
     received
+}
+
+/// The span of a message, if it has ids and can be written in every form.
+pub(super) fn take_span(span: ProtoSpan) -> Result<Span, OtlpError> {
+    let span = decode_span(span)?;
+    set("span", "trace id", span.trace_id != TraceId::from_bytes([0; 16]), 16)?;
+    set("span", "span id", span.span_id != SpanId::from_bytes([0; 8]), 8)?;
+    shallow("span", &span.attributes)?;
+    span.events.iter().try_for_each(|event| shallow("span", &event.attributes))?;
+    span.links.iter().try_for_each(|link| shallow("span", &link.attributes))?;
+    Ok(span)
+}
+
+/// The log record of a message, if it can be written in every form. Ids that are all zero count as unset.
+pub(super) fn take_log(record: ProtoLogRecord) -> Result<LogRecord, OtlpError> {
+    let mut log = decode_log(record)?;
+    log.trace_id = log.trace_id.filter(|id| *id != TraceId::from_bytes([0; 16]));
+    log.span_id = log.span_id.filter(|id| *id != SpanId::from_bytes([0; 8]));
+    shallow("log record", &log.attributes)?;
+    if depth(&log.body) > MAX_DEPTH { Err(OtlpError::Deep { what: "log record", limit: MAX_DEPTH }) } else { Ok(log) }
+}
+
+/// How deep values may nest: a list in a list has depth two. What is taken must be readable in every form that it is
+/// written in, and JSON needs four levels of its own for one of a map, of the 127 that its reader bears.
+pub const MAX_DEPTH: usize = 28;
+
+fn shallow(what: &'static str, attributes: &[(Key, Value)]) -> Result<(), OtlpError> {
+    let deep = attributes.iter().any(|(_, value)| depth(value) > MAX_DEPTH);
+    if deep { Err(OtlpError::Deep { what, limit: MAX_DEPTH }) } else { Ok(()) }
+}
+
+/// Nesting that the decoder has let pass, so that the recursion is bounded.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
+        Value::Map(pairs) => 1 + pairs.iter().map(|(_, value)| depth(value)).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// The trace request of telemetry; neighbours that share a resource share its group.
@@ -202,7 +231,6 @@ fn entity_ref(entity: &Entity) -> EntityRef {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Key, Span, Value};
 
     fn telemetry(resource: &'static str, scope: &str) -> Telemetry {
         let origin = Origin {
@@ -226,6 +254,35 @@ mod tests {
         let received = receive_traces(request.clone());
         assert_eq!((received.rejected, &received.telemetry), (0, &parts));
         assert_eq!(traces_request(&received.telemetry), request);
+    }
+
+    #[test]
+    fn values_as_deep_as_are_taken_are_read_again_in_both_encodings() {
+        let nested = |depth: usize| {
+            (0..depth).fold(Value::Int(1), |inner, n| match n % 2 {
+                0 => Value::Map(vec![(Key::from("k"), inner)]),
+                _ => Value::Array(vec![inner]),
+            })
+        };
+        let maps = |depth: usize| (0..depth).fold(Value::Int(1), |inner, _| Value::Map(vec![(Key::from("k"), inner)]));
+        let with = |value: Value| {
+            let mut part = telemetry("a", "one");
+            part.spans[0].set("deep", value.clone());
+            part.spans[0].add_event("e", 1, vec![(Key::from("deep"), value)]);
+            part
+        };
+        for value in [nested(MAX_DEPTH), maps(MAX_DEPTH)] {
+            let request = traces_request(&[with(value)]);
+            let bytes = prost::Message::encode_to_vec(&request);
+            let again: ExportTraceServiceRequest = prost::Message::decode(bytes.as_slice()).expect("protobuf");
+            assert_eq!(again, request);
+            let json = crate::trace::otlp_json::encode_trace_request(&request);
+            assert_eq!(crate::trace::otlp_json::decode_trace_request(&json).expect("JSON"), request);
+            assert_eq!(receive_traces(request).rejected, 0);
+        }
+        let received = receive_traces(traces_request(&[with(maps(MAX_DEPTH + 1)), telemetry("a", "one")]));
+        assert_eq!((received.rejected, received.telemetry.len()), (1, 1));
+        assert!(received.reason.is_some_and(|reason| reason.contains("deeper than 28 levels")));
     }
 
     #[test]

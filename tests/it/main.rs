@@ -12,3 +12,5 @@ mod runs;
 mod applications;
 // Scores and the spans that carry them.
 mod linkage;
+// The collector and its ports.
+mod serve;

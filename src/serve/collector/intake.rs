@@ -3,21 +3,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use opentelemetry_proto::tonic::collector::logs::v1::{
-    ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
-use prost::Message;
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
+use prost::Message as _;
 
 use super::body::{self, Bounds};
 use super::budget::{Budget, Full, Share};
 use super::refusal::Refusal;
 use crate::serve::app::Traffic;
 use crate::store::Writer;
+use crate::trace::incoming::{Incoming, Items};
 use crate::trace::metrics::{self, Points};
+use crate::trace::otlp::OtlpError;
 use crate::trace::otlp_json::{self, JsonError};
 use crate::trace::requests::{Received, receive_logs, receive_traces};
 
@@ -70,12 +68,16 @@ pub(super) struct Intake {
 }
 
 enum Content {
-    Telemetry(Received),
+    /// What is decoded of a request, and the rest of it.
+    Telemetry(Option<Received>, Option<Incoming>),
     Points(Points),
 }
 
 /// Above this many bytes, decoding moves to a thread of its own, so that small requests do not wait for it.
 const LARGE: usize = 512 << 10;
+
+/// So many bytes of a request are decoded and recorded at a time.
+const PIECE: usize = 2 << 20;
 
 impl Intake {
     /// Room for a request, or the answer that there is none.
@@ -111,19 +113,18 @@ impl Intake {
             } else {
                 message
             };
-            decode(signal, encoding, &message).map(|content| (content, share))
-        };
-        let decoded = if large {
-            match tokio::task::spawn_blocking(work).await {
-                Ok(decoded) => decoded,
-                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            if encoding == Encoding::Json {
+                // Read as JSON, it takes many times its bytes until it is telemetry.
+                share.grow(3 * message.len() as u64).map_err(|Full| Refusal::Overloaded)?;
             }
-        } else {
-            work()
+            decode(signal, encoding, message).map(|content| (content, share))
         };
+        let decoded = if large { blocking(work).await } else { work() };
         let (content, share) = decoded.map_err(|refusal| self.count(refusal))?;
         let taken = match content {
-            Content::Telemetry(received) => self.record(received).await.map_err(|refusal| self.count(refusal))?,
+            Content::Telemetry(first, rest) => {
+                self.record_all(first, rest).await.map_err(|refusal| self.count(refusal))?
+            }
             Content::Points(points) => {
                 Traffic::add(&self.traffic.metric_points, points.kept.len() as u64);
                 Traffic::add(&self.traffic.dropped_metric_points, points.others);
@@ -134,6 +135,27 @@ impl Intake {
         // Until now its memory is in use.
         drop(share);
         Ok(taken)
+    }
+
+    /// Records a request piece by piece. If the store fails in the middle, the client sends all of it again, and what is
+    /// there already counts as duplicates.
+    async fn record_all(&self, first: Option<Received>, mut rest: Option<Incoming>) -> Result<Taken, Refusal> {
+        let mut all = Taken::default();
+        let mut next = first;
+        while let Some(received) = next.take() {
+            let taken = self.record(received).await?;
+            if all.rejected == 0 {
+                all.reason = taken.reason;
+            }
+            all.rejected += taken.rejected;
+            if let Some(mut incoming) = rest.take().filter(|incoming| !incoming.is_done()) {
+                let decode = move || (incoming.next(PIECE), incoming);
+                let (received, incoming) = blocking(decode).await;
+                next = received.map_err(|e| Refusal::Undecodable(e.to_string()))?;
+                rest = Some(incoming);
+            }
+        }
+        Ok(all)
     }
 
     async fn record(&self, received: Received) -> Result<Taken, Refusal> {
@@ -159,32 +181,48 @@ impl Intake {
     }
 }
 
-fn decode(signal: Signal, encoding: Encoding, message: &[u8]) -> Result<Content, Refusal> {
-    Ok(match signal {
-        Signal::Traces => {
-            let request: ExportTraceServiceRequest = read(encoding, message, otlp_json::decode_trace_request)?;
-            Content::Telemetry(receive_traces(request))
+/// Does work that takes long on a thread of its own.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+fn decode(signal: Signal, encoding: Encoding, message: Bytes) -> Result<Content, Refusal> {
+    let json = |e: JsonError| Refusal::Undecodable(e.to_string());
+    Ok(match (encoding, signal) {
+        (Encoding::Protobuf, Signal::Traces) => pieces(message, Items::Spans)?,
+        (Encoding::Protobuf, Signal::Logs) => pieces(message, Items::LogRecords)?,
+        (Encoding::Protobuf, Signal::Metrics) => {
+            let request = ExportMetricsServiceRequest::decode(message)
+                .map_err(|e| Refusal::Undecodable(format!("decoding OTLP metrics: {e}")))?;
+            Content::Points(metrics::points(request))
         }
-        Signal::Logs => {
-            let request: ExportLogsServiceRequest = read(encoding, message, otlp_json::decode_logs_request)?;
-            Content::Telemetry(receive_logs(request))
+        (Encoding::Json, Signal::Traces) => {
+            let request = otlp_json::decode_trace_request(&message).map_err(json)?;
+            Content::Telemetry(Some(receive_traces(request)), None)
         }
-        Signal::Metrics => {
-            let request: ExportMetricsServiceRequest = read(encoding, message, otlp_json::decode_metrics_request)?;
+        (Encoding::Json, Signal::Logs) => {
+            let request = otlp_json::decode_logs_request(&message).map_err(json)?;
+            Content::Telemetry(Some(receive_logs(request)), None)
+        }
+        (Encoding::Json, Signal::Metrics) => {
+            let request = otlp_json::decode_metrics_request(&message).map_err(json)?;
             Content::Points(metrics::points(request))
         }
     })
 }
 
-fn read<T: Message + Default>(
-    encoding: Encoding,
-    message: &[u8],
-    from_json: fn(&[u8]) -> Result<T, JsonError>,
-) -> Result<T, Refusal> {
-    match encoding {
-        Encoding::Json => from_json(message).map_err(|e| Refusal::Undecodable(e.to_string())),
-        Encoding::Protobuf => {
-            T::decode(message).map_err(|e| Refusal::Undecodable(format!("decoding OTLP protobuf: {e}")))
-        }
+fn pieces(message: Bytes, items: Items) -> Result<Content, Refusal> {
+    let undecodable = |e: OtlpError| Refusal::Undecodable(e.to_string());
+    let length = message.len();
+    let mut incoming = Incoming::new(message, items).map_err(undecodable)?;
+    if length > PIECE {
+        // Nothing of a request is kept that turns out to be none at its end.
+        let mut whole = incoming.clone();
+        while whole.next(PIECE).map_err(undecodable)?.is_some() {}
     }
+    let first = incoming.next(PIECE).map_err(undecodable)?;
+    Ok(Content::Telemetry(first, Some(incoming)))
 }
