@@ -56,7 +56,7 @@ fn heading(scene: &Scene, position: usize, detail: &SpanDetail) -> Markup {
     let zoomed = scene.context.parameter("zoom").is_some();
     let id = span.span_id.to_string();
     html! {
-        header.panel-head {
+        div.panel-head {
             h2 #operation { (cut(&span.name, 200)) }
             p.tags {
                 span.badge { (span.kind.as_str().to_lowercase()) }

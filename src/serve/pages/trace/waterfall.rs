@@ -16,7 +16,7 @@ const DEEPEST: usize = 12;
 /// How many columns of a name are shown.
 const NAME: usize = 72;
 /// How many scores stand beside a name.
-const BADGES: usize = 3;
+const BADGES: usize = 2;
 /// How many stretches of the critical path are drawn on one bar.
 const STRETCHES: usize = 24;
 /// How many bands the map of a large trace has.
@@ -121,8 +121,8 @@ impl Row<'_> {
                     @if let Some(case) = scene.cases.get(&span.span_id) { " " span.muted { (cut(case.as_str(), 32)) } }
                     @if failed { " " span.badge.error { "error" } }
                     (oddities(scene, position))
-                    @for score in scores.iter().take(BADGES) { " " (score_badge(score, scene.is_low(score))) }
-                    @if scores.len() > BADGES { " " span.muted { "+" (scores.len() - BADGES) } }
+                    @for score in scores.iter().take(BADGES) { " " (short_badge(score, scene.is_low(score))) }
+                    @if scores.len() > BADGES { " " span.muted title="more scores" { "+" (scores.len() - BADGES) } }
                 }
                 td.number { (length) }
                 td { (self.bar(position)) }
@@ -216,6 +216,16 @@ pub(super) fn score_badge(score: &SpanScore, low: bool) -> Markup {
         evaluation => html! {
             span.badge.low[low] title=[low.then_some("low score")] { @if low { "▼ " } (name) " " (verdict(evaluation)) }
         },
+    }
+}
+
+/// The same in a row of the timeline, where space is short: without the label if there is a number.
+fn short_badge(score: &SpanScore, low: bool) -> Markup {
+    match score.evaluation.value() {
+        Some(value) => html! {
+            span.badge.low[low] title=[low.then_some("low score")] { @if low { "▼ " } (cut(&score.name, 24)) " " (format::score(value)) }
+        },
+        None => score_badge(score, low),
     }
 }
 
