@@ -90,6 +90,6 @@ mod tests {
 
     #[test]
     fn what_held_up_the_trace_longest_comes_first() {
-        insta::assert_snapshot!(render(&fixture::trace(), Style::plain(100)));
+        insta::assert_snapshot!(render(&fixture::trace(), Style::plain(100)), @"");
     }
 }

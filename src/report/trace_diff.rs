@@ -403,7 +403,7 @@ mod tests {
         a.spans[2].set(semconv::GEN_AI_RESPONSE_ID, "one");
         let mut b = a.clone();
         b.row.trace_id = TraceId::from_bytes([9; 16]);
-        b.spans[2].attributes.clear();
+        b.spans[2].attributes.retain(|(key, _)| key != semconv::GEN_AI_OUTPUT_MESSAGES && key != semconv::GEN_AI_RESPONSE_ID);
         b.spans[2]
             .set(semconv::GEN_AI_OUTPUT_MESSAGES, r#"[{"role":"assistant","content":"The claim is NEE."}]"#.to_owned());
         b.spans[2].set(semconv::GEN_AI_RESPONSE_ID, "two");
@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn what_differs_is_told_pair_by_pair() {
         let (a, b) = two();
-        insta::assert_snapshot!(render(&trace_diff(&a, &b), Style::plain(110)));
+        insta::assert_snapshot!(render(&trace_diff(&a, &b), Style::plain(110)), @"");
     }
 
     #[test]

@@ -147,7 +147,7 @@ mod tests {
     fn calls_show_what_is_new_in_them() {
         let trace = with_messages();
         let calls = calls(&trace, |_| true);
-        insta::assert_snapshot!(render(&trace, &calls, Style::plain(80)));
+        insta::assert_snapshot!(render(&trace, &calls, Style::plain(80)), @"");
     }
 
     #[test]
