@@ -90,6 +90,14 @@ mod tests {
 
     #[test]
     fn what_held_up_the_trace_longest_comes_first() {
-        insta::assert_snapshot!(render(&fixture::trace(), Style::plain(100)), @"");
+        insta::assert_snapshot!(render(&fixture::trace(), Style::plain(100)), @r#"
+        What the trace waited for, moment by moment:
+
+        operation                   on the path   share  count  longest
+        chat lexical-baseline           48.0 ms  40.0 %      2  b7ad6b7169203303
+        stray                           40.0 ms  33.3 %      1  b7ad6b7169203307
+        assess_claim                    17.0 ms  14.2 %      2  b7ad6b7169203304
+        assess_claims_with_context      15.0 ms  12.5 %      1  b7ad6b7169203301
+        "#);
     }
 }

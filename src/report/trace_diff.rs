@@ -403,7 +403,9 @@ mod tests {
         a.spans[2].set(semconv::GEN_AI_RESPONSE_ID, "one");
         let mut b = a.clone();
         b.row.trace_id = TraceId::from_bytes([9; 16]);
-        b.spans[2].attributes.retain(|(key, _)| key != semconv::GEN_AI_OUTPUT_MESSAGES && key != semconv::GEN_AI_RESPONSE_ID);
+        b.spans[2]
+            .attributes
+            .retain(|(key, _)| key != semconv::GEN_AI_OUTPUT_MESSAGES && key != semconv::GEN_AI_RESPONSE_ID);
         b.spans[2]
             .set(semconv::GEN_AI_OUTPUT_MESSAGES, r#"[{"role":"assistant","content":"The claim is NEE."}]"#.to_owned());
         b.spans[2].set(semconv::GEN_AI_RESPONSE_ID, "two");
@@ -425,7 +427,24 @@ mod tests {
     #[test]
     fn what_differs_is_told_pair_by_pair() {
         let (a, b) = two();
-        insta::assert_snapshot!(render(&trace_diff(&a, &b), Style::plain(110)), @"");
+        insta::assert_snapshot!(render(&trace_diff(&a, &b), Style::plain(110)), @r#"
+        A 0af7651916cd43dd8448eb211c80319c  2026-11-22T15:45:01.000000000Z   duration 120 ms   error   operations 7   run 20261122-154501-3f9a2c
+        B 09090909090909090909090909090909  2026-11-22T15:45:01.000000000Z   duration 120 ms   error   operations 7   run 20261122-154501-3f9a2c
+        7 operations in both, 2 of them differ; 0 only in A, 1 only in B; B took +0 ns
+
+          assess_claims_with_context  100 ms → 100 ms  +0 ns
+            assess_claim claims-001  35.0 ms → 35.0 ms  +0 ns
+                label_match 1 (pass) → 0 (fail)
+              chat another-model  28.0 ms → 68.0 ms  +40.0 ms
+                  name: chat [-lexical-baseline-]{+another-model+}
+                  output: assistant: The claim is [-True.-]{+NEE.+}
+                  attribute gen_ai.request.seed: {+7+}
+        +     lookup ␛[31m  68.0 ms  only in B
+            assess_claim  47.0 ms → 47.0 ms  +0 ns
+              chat lexical-baseline  35.0 ms → 35.0 ms  +0 ns
+            late  – → –
+          stray  40.0 ms → 40.0 ms  +0 ns
+        "#);
     }
 
     #[test]

@@ -147,7 +147,23 @@ mod tests {
     fn calls_show_what_is_new_in_them() {
         let trace = with_messages();
         let calls = calls(&trace, |_| true);
-        insta::assert_snapshot!(render(&trace, &calls, Style::plain(80)), @"");
+        insta::assert_snapshot!(render(&trace, &calls, Style::plain(80)), @r#"
+        chat lexical-baseline  b7ad6b7169203303 28.0 ms
+          → system
+            Judge.
+          → user
+            Is water wet?
+          ← assistant (finish: length)
+            True.
+
+        chat lexical-baseline  b7ad6b7169203305 35.0 ms
+          (3 messages as in the call before)
+          → user
+            Sure?
+            Really ␛[31m?
+          ← assistant (finish: length)
+            Yes.
+        "#);
     }
 
     #[test]

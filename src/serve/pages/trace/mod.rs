@@ -352,3 +352,6 @@ async fn go_low(State(app): State<Arc<App>>, Path(id): Path<String>, context: Pa
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

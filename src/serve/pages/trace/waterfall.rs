@@ -137,16 +137,16 @@ impl Row<'_> {
         let Some(address) = scene.fold(position) else { return Markup::default() };
         if !scene.folded.contains(&position) {
             // In a large trace the address of each row counts; there only what holds much can be folded.
-            if scene.tree.nodes.len() > WHOLE && node.descendants < 20 {
+            if scene.tree.nodes.len() > WHOLE && node.descendants < 20 || node.depth > DEEPEST {
                 return Markup::default();
             }
-            return html! { a.fold href=(address) aria-label="Fold" title="Fold" { "▾" } };
+            return html! { a.fold href=(address) aria-label="Fold" { "▾" } };
         }
         let below = position + 1..=position + node.descendants;
         let inside = |list: &[usize]| list.iter().filter(|at| below.contains(at)).count() as u64;
         let (errors, lows) = (inside(&scene.errors), inside(&scene.lows));
         html! {
-            a.fold href=(address) aria-label="Unfold" title="Unfold" { "▸" }
+            a.fold href=(address) aria-label="Unfold" { "▸" }
             span.badge { (count(node.descendants as u64)) " folded"
                 @if errors > 0 { ", " (count(errors)) " failed" }
                 @if lows > 0 { ", " (count(lows)) " low" }
