@@ -131,7 +131,7 @@ mod tests {
             traces,
         };
         let names = |before: &Marks, after: &Marks| {
-            changed(before, after).iter().map(|name| name.to_string()).collect::<Vec<_>>().join(" ")
+            changed(before, after).iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         };
         let first = marks(&[("a", 1), ("b", 2)], 7);
         assert_eq!(names(&first, &first), "");
