@@ -132,7 +132,7 @@ fn a_full_disk_is_said_and_what_was_acknowledged_stays() {
     let scratch = Scratch::new();
     let binary = env!("CARGO_BIN_EXE_spanscore");
     // No file may grow beyond some megabytes: the system's word for a full disk that a test can have.
-    let script = format!("trap '' XFSZ; ulimit -f 6000; exec {binary} serve {}", FREE.join(" "));
+    let script = format!("trap '' XFSZ; ulimit -S -f 6000; exec {binary} serve {}", FREE.join(" "));
     let mut command = std::process::Command::new("sh");
     command.current_dir(scratch.path()).args(["-c", &script]);
     let running = Running::start(command, 3);
@@ -149,6 +149,15 @@ fn a_full_disk_is_said_and_what_was_acknowledged_stays() {
     };
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
     assert!(refused.text().contains("free some space"), "{}", refused.text());
+    // There is room again.
+    let pid = running.child.id().to_string();
+    let freed = std::process::Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited:"]).status();
+    if freed.is_ok_and(|status| status.success()) {
+        let body = message(acknowledged, 1000);
+        let answer = send(http, &head("POST", "/v1/traces", http, &[PROTOBUF], body.len()), &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        acknowledged += 1000;
+    }
     running.signal("-TERM");
     let traces = scratch.json(&["traces", "--limit", "1000000"]);
     assert!(acknowledged > 0 && traces.as_array().is_some_and(|all| all.len() as u64 >= acknowledged / 5));
