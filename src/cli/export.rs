@@ -27,7 +27,7 @@ const PAGE: usize = 512;
 )]
 pub(super) struct Args {
     /// Deliver what is still pending, to the destinations that each run was given
-    #[arg(long, required_unless_present = "output", conflicts_with_all = ["output", "trace", "filter"])]
+    #[arg(long, conflicts_with_all = ["output", "trace", "filter"])]
     pending: bool,
     /// Write traces with their log records into this file; `-` is stdout
     #[arg(long, short, value_name = "FILE")]
@@ -47,6 +47,10 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     if let Some(path) = &args.output {
         return to_file(args, path, context);
     }
+    anyhow::ensure!(
+        args.pending || context.file_format.is_some(),
+        "nothing to do: pass --output FILE to write traces into a file, or --pending to deliver what destinations lack"
+    );
     anyhow::ensure!(
         context.file_format.is_none(),
         "--format otlp-json and --format parquet are for files; name one with -o FILE, or leave them out"
@@ -179,17 +183,26 @@ impl Chosen<'_> {
             }
             return Ok(());
         }
-        let mut query =
-            TraceQuery { filter: self.filter.cloned(), sort: None, limit: PAGE, after: None, run: self.run.cloned() };
-        loop {
-            let page = self.reader.trace_page(&query)?;
-            for row in page.rows {
-                take(row)?;
-            }
-            match page.next {
-                None => return Ok(()),
-                after => query.after = after,
-            }
+        walk(self.reader, self.filter.cloned(), self.run.cloned(), take)
+    }
+}
+
+/// Goes through the list of traces page by page, the newest first.
+pub(super) fn walk(
+    reader: &Reader,
+    filter: Option<Expr>,
+    run: Option<RunId>,
+    mut take: impl FnMut(TraceRow) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut query = TraceQuery { filter, sort: None, limit: PAGE, after: None, run };
+    loop {
+        let page = reader.trace_page(&query)?;
+        for row in page.rows {
+            take(row)?;
+        }
+        match page.next {
+            None => return Ok(()),
+            after => query.after = after,
         }
     }
 }

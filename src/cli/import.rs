@@ -6,13 +6,14 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
+use super::export::walk;
 use super::{Context, Exit, Format, import_dataset};
 use crate::export::files::FileError;
-use crate::export::otlp_file::ReadFile;
+use crate::export::otlp_file::{ReadFile, telemetry_of};
 use crate::export::{jaeger, otlp_file};
 use crate::model::Telemetry;
 use crate::report::text::clean;
-use crate::store::{Ingested, Store, StoreError, Writer};
+use crate::store::{Ingested, MergedRun, Store, StoreError, Writer, is_same};
 
 /// Spans and log records that are recorded at once.
 const TOGETHER: usize = 4096;
@@ -80,9 +81,7 @@ fn traces(files: &[PathBuf], reading: Reading, context: &Context) -> anyhow::Res
     for path in files {
         std::fs::metadata(path).with_context(|| format!("reading `{}`", path.display()))?;
     }
-    let writer = Store::open(&context.store_dir)?.writer()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let mut intake = Intake { writer, runtime, waiting: Vec::new(), items: 0, sum: Ingested::default() };
+    let mut intake = Intake::new(Store::open(&context.store_dir)?.writer()?)?;
     let mut all = Vec::with_capacity(files.len());
     let mut bad = false;
     for path in files {
@@ -133,6 +132,11 @@ struct Intake {
 }
 
 impl Intake {
+    fn new(writer: Writer) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        Ok(Self { writer, runtime, waiting: Vec::new(), items: 0, sum: Ingested::default() })
+    }
+
     fn take(&mut self, telemetry: Vec<Telemetry>) -> Result<(), Stopped> {
         self.items += telemetry.iter().map(|part| part.spans.len() + part.logs.len()).sum::<usize>();
         self.waiting.extend(telemetry);
@@ -155,7 +159,9 @@ impl Intake {
         Ok(())
     }
 
-    fn close(self) -> Result<Ingested, StoreError> {
+    /// Records what is left, and gives the sum of everything.
+    fn close(mut self) -> Result<Ingested, StoreError> {
+        self.flush()?;
         self.runtime.block_on(self.writer.close())?;
         Ok(self.sum)
     }
@@ -207,6 +213,58 @@ fn counts(sum: Ingested) -> serde_json::Value {
 }
 
 fn store(folder: &Path, context: &Context) -> anyhow::Result<Exit> {
-    let _ = (folder, context);
-    anyhow::bail!("not yet")
+    let other = Store::open_existing(folder).with_context(|| {
+        format!("`{}` is to be another store's folder, with a spanscore.db in it", folder.display())
+    })?;
+    let own = Store::open(&context.store_dir)?;
+    anyhow::ensure!(
+        !is_same(own.dir(), other.dir()),
+        "`{}` is the store that would take it in; name another one, or another --store",
+        folder.display()
+    );
+    let reader = other.reader()?;
+    let (mut runs, mut exit) = (Vec::new(), Exit::Success);
+    let (mut taken, mut known) = (0u64, 0u64);
+    for run_id in reader.run_ids()? {
+        let merged = own.merge_run(&other, &run_id).with_context(|| format!("taking in run {run_id}"))?;
+        let (state, trials, spans) = match merged {
+            MergedRun::Taken { trials, spans } => ("taken", trials, spans),
+            MergedRun::Known => ("known", 0, 0),
+            MergedRun::Live => ("live", 0, 0),
+        };
+        match merged {
+            MergedRun::Taken { .. } => {
+                taken += 1;
+                context.hint(&format!("run {run_id}: {trials} trials, {spans} spans"));
+            }
+            MergedRun::Known => known += 1,
+            MergedRun::Live => {
+                exit = Exit::Incomplete;
+                context.say(&format!("run {run_id} is being recorded; take it in again when it has ended"));
+            }
+        }
+        runs.push(json!({ "run": run_id, "state": state, "trials": trials, "spans": spans }));
+    }
+    let mut intake = Intake::new(own.writer()?)?;
+    walk(&reader, None, None, |row| {
+        if row.run_id.is_some() {
+            return Ok(());
+        }
+        match reader.trace(&row.trace_id.to_string()) {
+            Ok(detail) => Ok(intake.take(telemetry_of(detail))?),
+            Err(StoreError::UnknownTrace { .. } | StoreError::PrunedTrace { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    })?;
+    let sum = intake.close()?;
+    match context.format {
+        Format::Json => context.print_json(&json!({ "runs": runs, "traces_of_no_run": counts(sum) }))?,
+        Format::Text => context.print(&format!(
+            "{taken} runs taken in, {known} were here already; of traces of no run {} spans and {} log records taken in, {} \
+             were here already",
+            sum.spans, sum.logs, sum.duplicates
+        ))?,
+    }
+    context.next(["spanscore runs".to_owned()]);
+    Ok(exit)
 }

@@ -1,6 +1,7 @@
-//! `spanscore show`: the report of a recorded run, the same as the run itself gave.
+//! `spanscore show`: the report of a recorded run, the same as the run itself gave, and what only a look back can tell.
 
 use super::{Context, Exit, Format};
+use crate::report::details::details;
 use crate::report::{self, terminal};
 
 /// Show one run: scores with intervals, confusion, latency, cost, lowest cases
@@ -14,7 +15,8 @@ pub(super) struct Args {
 pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
     let reader = ctx.store()?.reader()?;
     let run = reader.resolve_run(&args.run)?;
-    let report = report::build(&reader, &run, reader.is_live(&run.spec.run_id))?;
+    let mut report = report::build(&reader, &run, reader.is_live(&run.spec.run_id))?;
+    report.details = Some(details(&reader, &run)?);
     match ctx.format {
         Format::Json => ctx.print_json(&report)?,
         Format::Text => {

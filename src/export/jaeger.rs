@@ -361,3 +361,106 @@ fn padded(text: &str, digits: usize) -> Option<String> {
 fn shown(text: &str) -> String {
     text.chars().take(64).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = r#"{"data":[{"traceID":"5f3b1c","spans":[
+      {"traceID":"5f3b1c","spanID":"a1","flags":1,"operationName":"root","references":[],"startTime":1700000000000001,"duration":1500,
+       "tags":[{"key":"span.kind","type":"string","value":"server"},{"key":"n","type":"int64","value":7},{"key":"big","type":"int64","value":"9007199254740993"},
+               {"key":"x","type":"float64","value":2},{"key":"b","type":"bool","value":true},{"key":"raw","type":"binary","value":"AQI="},
+               {"key":"otel.scope.name","type":"string","value":"lib"},{"key":"otel.scope.version","type":"string","value":"2"}],
+       "logs":[{"timestamp":1700000000000002,"fields":[{"key":"event","type":"string","value":"retry"},{"key":"k","type":"string","value":"v"}]}],
+       "processID":"p1","warnings":null},
+      {"traceID":"5f3b1c","spanID":"a2","operationName":"child","references":[{"refType":"CHILD_OF","traceID":"5f3b1c","spanID":"a1"},
+         {"refType":"FOLLOWS_FROM","traceID":"00000000000000000000000000000009","spanID":"9"}],"startTime":1700000000000100,"duration":0,
+       "tags":[{"key":"otel.status_code","type":"string","value":"ERROR"},{"key":"otel.status_description","type":"string","value":"boom"},
+               {"key":"error","type":"bool","value":true}],"logs":[],"processID":"p2","warnings":["clock skew"]},
+      {"traceID":"5f3b1c","spanID":"a3","operationName":"after","references":[{"refType":"FOLLOWS_FROM","traceID":"5f3b1c","spanID":"a2"}],
+       "startTime":1700000000000200,"duration":1,"tags":[{"key":"error","type":"string","value":"true"}],"processID":"p1"},
+      {"traceID":"nonsense","spanID":"a4","operationName":"bad","startTime":1,"duration":1}],
+     "processes":{"p1":{"serviceName":"shop","tags":[{"key":"host","type":"string","value":"h"}]},"p2":{"serviceName":"till"}},"warnings":null}],
+     "total":0,"limit":0,"offset":0,"errors":null}"#;
+
+    fn check(text: &str) -> Result<(Vec<Telemetry>, ReadFile), FileError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("t.json");
+        std::fs::write(&path, text).expect("written");
+        let mut all = Vec::new();
+        let found = read(&path, |part| {
+            all.extend(part);
+            Ok::<(), FileError>(())
+        })?;
+        Ok((all, found))
+    }
+
+    fn text(key: &'static str, value: &'static str) -> (Key, Value) {
+        (Key::from(key), Value::from(value))
+    }
+
+    #[test]
+    fn a_downloaded_trace_is_read_with_all_that_it_says() {
+        let (parts, found) = check(DOCUMENT).expect("read");
+        assert_eq!(parts.len(), 3, "two processes, one of them with and without a scope");
+        let spans: BTreeMap<String, (&Span, &Origin)> = parts
+            .iter()
+            .flat_map(|part| part.spans.iter().map(|span| (span.name.to_string(), (span, &*part.origin))))
+            .collect();
+        let (root, origin) = spans["root"];
+        assert_eq!(root.trace_id.to_string(), "000000000000000000000000005f3b1c");
+        assert_eq!(root.span_id.to_string(), "00000000000000a1");
+        assert_eq!(
+            (root.parent_span_id, root.kind, root.flags, &root.status),
+            (None, SpanKind::Server, 1, &Status::Unset)
+        );
+        assert_eq!((root.start_unix_nano, root.end_unix_nano), (1_700_000_000_000_001_000, 1_700_000_000_001_501_000));
+        let expected = vec![
+            (Key::from("n"), Value::Int(7)),
+            (Key::from("big"), Value::Int(9_007_199_254_740_993)),
+            (Key::from("x"), Value::Double(2.0)),
+            (Key::from("b"), Value::Bool(true)),
+            (Key::from("raw"), Value::Bytes(vec![1, 2])),
+        ];
+        assert_eq!(root.attributes, expected);
+        assert_eq!((root.events[0].name.as_ref(), &root.events[0].attributes), ("retry", &vec![text("k", "v")]));
+        assert_eq!((origin.scope_name.as_str(), origin.scope_version.as_str()), ("lib", "2"));
+        assert_eq!(origin.resource, [text("service.name", "shop"), text("host", "h")]);
+        let (child, origin) = spans["child"];
+        assert_eq!(child.parent_span_id, Some(root.span_id));
+        assert_eq!(child.status, Status::Error("boom".to_owned()));
+        assert_eq!((child.links.len(), &child.links[0].attributes), (1, &vec![text(REF_TYPE, "follows_from")]));
+        assert_eq!(child.attributes.iter().map(|(key, _)| &**key).collect::<Vec<_>>(), ["jaeger.warnings"]);
+        assert!(!child.is_open() && origin.resource_text(sc::SERVICE_NAME) == Some("till"));
+        let (after, _) = spans["after"];
+        assert_eq!((after.parent_span_id, after.links.len()), (Some(child.span_id), 1), "it hangs below, and says how");
+        assert_eq!(after.status, Status::Error(String::new()));
+        assert_eq!((found.requests, found.rejected), (1, 1));
+        assert!(
+            found.problems[0].message.starts_with("data[0].spans[3]: `nonsense` is no trace id"),
+            "{:?}",
+            found.problems
+        );
+    }
+
+    #[test]
+    fn a_bare_trace_and_a_list_are_read_too_and_other_documents_refused() {
+        let span = r#"{"traceID":"1","spanID":"2","operationName":"x","startTime":1,"duration":1,"process":{"serviceName":"s"}}"#;
+        for document in [
+            format!("{{\"spans\":[{span}]}}"),
+            format!("[{{\"spans\":[{span}]}}]"),
+            format!("{{\"data\":[{{\"spans\":[{span}]}}]}}"),
+        ] {
+            let (parts, found) = check(&document).expect("read");
+            assert!(found.is_whole(), "{:?}", found.problems);
+            assert_eq!(parts[0].origin.resource_text(sc::SERVICE_NAME), Some("s"), "{document}");
+        }
+        assert!(check("{\"data\":null,\"errors\":[]}").expect("nothing found").0.is_empty());
+        for other in ["", "3", "{\"x\":1}", "{\"data\":7}", "{\"data\":["] {
+            let error = check(other).expect_err(other).to_string();
+            assert!(error.contains("expected a trace as Jaeger"), "{error}");
+        }
+        let far = r#"{"spans":[{"traceID":"1","spanID":"2","startTime":18446744073709551615,"duration":1}]}"#;
+        assert!(check(far).expect("read").1.problems[0].message.contains("beyond all times"));
+    }
+}

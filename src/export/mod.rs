@@ -25,6 +25,8 @@ pub mod exporters;
 pub mod metrics;
 pub mod files;
 pub mod otlp_file;
+#[cfg(test)]
+mod otlp_file_tests;
 pub mod parquet;
 pub mod jaeger;
 

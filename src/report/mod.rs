@@ -1,18 +1,19 @@
 //! What people and programs read of a run: the report of last week's run is made as the one just finished, from the store.
 //!
-//! Reading order: [`collect`] (a run's facts as they stream by), [`document`] (the JSON of `run` and `show`), [`details`] (what
-//! `show` adds), [`documents`]
-//! and [`trace_documents`] (the JSON of lists and of single things), then the terminal: [`text`], [`style`], [`mod@format`] and
-//! [`table`] are its tools, [`terminal`] shows a run, [`lists`] the lists, [`waterfall`] a trace. [`trace_align`] puts the spans of two traces side by side, [`text_diff`]
-//! two texts. Where output goes is
-//! decided by the caller.
+//! Reading order: [`collect`] (a run's facts as they stream by), [`document`] (the JSON of `run` and `show`), [`details`] and
+//! [`distribution`] (what `show` adds), [`documents`] and [`trace_documents`] (the JSON of lists and of single things), then
+//! the terminal: [`text`], [`style`], [`mod@format`] and [`table`] are its tools, [`terminal`] shows a run, [`lists`] the
+//! lists, [`waterfall`] a trace. [`trace_align`] puts the spans of two traces side by side, [`text_diff`] two texts. Where
+//! output goes is decided by the caller.
 
 pub mod collect;
 pub mod details;
+pub mod distribution;
 pub mod document;
 pub mod documents;
 pub mod format;
 pub mod lists;
+mod look_back;
 pub mod low;
 pub mod style;
 pub mod table;

@@ -2,6 +2,7 @@
 
 use super::document::{Evaluator, LowCase, Report, Spans};
 use super::format::{self, ABSENT, count, estimate, interval, statistic};
+use super::look_back;
 use super::style::{Style, Tone};
 use super::table::Sheet;
 use super::text::{clean, put};
@@ -10,9 +11,15 @@ use super::text::{clean, put};
 pub fn render(report: &Report, style: Style) -> String {
     let mut out = String::new();
     header(&mut out, report, style);
+    if let Some(details) = &report.details {
+        look_back::since_previous(&mut out, report, details, style);
+    }
     metrics(&mut out, report, style);
     evaluators(&mut out, report, style);
     confusion(&mut out, report, style);
+    if let Some(details) = &report.details {
+        look_back::parts(&mut out, report, details, style);
+    }
     resources(&mut out, report, style);
     errors(&mut out, report, style);
     spans(&mut out, &report.spans, style);
@@ -49,14 +56,15 @@ pub fn shell_word(text: &str) -> String {
     }
 }
 
-fn heading(out: &mut String, style: Style, text: &str) {
+/// A blank line and a title.
+pub(super) fn heading(out: &mut String, style: Style, text: &str) {
     out.push('\n');
     out.push_str(&style.paint(Tone::Strong, text));
     out.push('\n');
 }
 
 /// `name  value` lines, the names padded to one width.
-fn pairs(out: &mut String, style: Style, pairs: &[(&str, String)]) {
+pub(super) fn pairs(out: &mut String, style: Style, pairs: &[(&str, String)]) {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in pairs {
         let name = style.paint(Tone::Faint, &format!("{name:<width$}"));

@@ -229,3 +229,96 @@ INSERT INTO trace_score
     WHERE span.trial IS NOT NULL GROUP BY span.trace, score_name.id;
 DROP TABLE evaluator_name;
 ";
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rusqlite::Connection;
+
+    use crate::model::{Label, Predicted, RunEvent};
+    use crate::store::testing::{Scene, batch_root, completed, failed, session_root, trial};
+    use crate::store::{Signal, Store, StoreError, schema};
+
+    /// The store's rows in a file of the first format.
+    fn as_first_format(store: &Store, dir: &Path) {
+        std::fs::create_dir_all(dir).expect("a directory");
+        let conn = Connection::open(dir.join("spanscore.db")).expect("a file");
+        conn.pragma_update(None, "auto_vacuum", "INCREMENTAL").expect("set");
+        conn.pragma_update(None, "journal_mode", "WAL").expect("set");
+        conn.execute_batch(super::FIRST).expect("the first tables");
+        conn.execute("ATTACH ?1 AS newer", [store.path().to_str().expect("a path")]).expect("attached");
+        let tables: Vec<String> = conn
+            .prepare("SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+            .and_then(|mut find| find.query_map([], |row| row.get(0))?.collect())
+            .expect("tables");
+        for table in tables {
+            let columns: Vec<String> = conn
+                .prepare(&format!("SELECT name FROM pragma_table_info('{table}')"))
+                .and_then(|mut find| find.query_map([], |row| row.get(0))?.collect())
+                .expect("columns");
+            let columns = columns.join(", ");
+            let copy = format!(
+                "DELETE FROM main.{table}; INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table};"
+            );
+            conn.execute_batch(&copy).expect(&table);
+        }
+        conn.pragma_update(Some("main"), "application_id", schema::APPLICATION_ID).expect("set");
+        conn.pragma_update(Some("main"), "user_version", 1).expect("set");
+    }
+
+    #[tokio::test]
+    async fn a_store_of_the_first_format_is_brought_up_to_date_and_says_the_same() {
+        let scene = Scene::started(4, 1).await;
+        let config = serde_json::json!({});
+        scene.writer.register_destination(&scene.spec.run_id, "x", Signal::Traces, &config).await.expect("registered");
+        for seq in 0..3 {
+            scene.record(trial(seq, 0, 0, completed(Predicted::Label(Label::True)))).await;
+        }
+        scene.record(trial(3, 0, 0, failed())).await;
+        scene.finish().await;
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = dir.path().join("store");
+        as_first_format(&scene.store, &place);
+
+        let store = Store::open(&place).expect("it is brought up to date");
+        let (before, after) = (scene.reader(), store.reader().expect("a reader"));
+        let run = after.resolve_run("latest").expect("the run");
+        assert_eq!(format!("{run:?}"), format!("{:?}", scene.run()));
+        let all = |reader: &crate::store::Reader| reader.traces(None, None, None).expect("traces");
+        assert_eq!(all(&after), all(&before));
+        assert_eq!(all(&after)[0].scores["label_match"], 1.0 / 3.0, "the means of batches are there");
+        assert_eq!(
+            format!("{:?}", after.trace("02").expect("a trace")),
+            format!("{:?}", before.trace("02").expect("a trace"))
+        );
+        assert!(after.verify(&run).expect("a verification").is_good());
+        assert_eq!(after.span_counts(&run).expect("counts"), before.span_counts(&scene.run()).expect("counts"));
+
+        // It is written on.
+        let writer = store.writer().expect("a writer");
+        let spec = Box::new(scene.spec.clone());
+        let root = Box::new(session_root(9));
+        writer.record(RunEvent::SessionStarted { spec, root }).await.expect("a session");
+        writer.record(RunEvent::BatchStarted { root: Box::new(batch_root(8)) }).await.expect("a batch");
+        assert_eq!(all(&after).len(), 4);
+        drop(Store::open(&place).expect("a second time nothing is done"));
+    }
+
+    #[tokio::test]
+    async fn a_store_in_which_an_older_program_records_is_left_alone() {
+        let scene = Scene::started(1, 1).await;
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = dir.path().join("store");
+        as_first_format(&scene.store, &place);
+        std::fs::create_dir_all(place.join("locks")).expect("a directory");
+        let lock = crate::store::lock::lock_run(&place, &scene.spec.run_id).expect("the older program's lock");
+        let refused = Store::open(&place).expect_err("it is in use");
+        assert!(matches!(refused, StoreError::RunInUse { .. }), "{refused}");
+        let conn = Connection::open(place.join("spanscore.db")).expect("the file");
+        let format: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).expect("a number");
+        assert_eq!(format, 1);
+        drop(lock);
+        Store::open(&place).expect("now it is free");
+    }
+}

@@ -57,6 +57,12 @@ pub(super) fn is_locked(dir: &Path, run_id: &RunId) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
+/// Whether a process plans the run now.
+pub(super) fn is_being_planned(dir: &Path, run_id: &RunId) -> bool {
+    let Ok(file) = File::open(planning_path_of(dir, run_id)) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
 /// Removes the lock file of a run that is no more.
 pub(super) fn forget(dir: &Path, run_id: &RunId) {
     // What stays behind is an empty file of no consequence.

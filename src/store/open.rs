@@ -103,7 +103,15 @@ impl Store {
         match schema::inspect(&conn).map_err(failed)? {
             Found::Current => {}
             Found::Empty => schema::create(&conn).map_err(failed)?,
-            Found::Older(_) => schema::upgrade(&conn).map_err(failed)?,
+            Found::Older(_) => {
+                // An older program that records a run does not know the newer tables: it would lose what it records.
+                if let Some(run_id) = live_run(&conn, dir).map_err(failed)? {
+                    let holder =
+                        "an older spanscore records it, and this one would change the store's format".to_owned();
+                    return Err(StoreError::RunInUse { run_id, holder });
+                }
+                schema::upgrade(&conn).map_err(failed)?;
+            }
             Found::Newer(found) => return Err(StoreError::NewerFormat { path, found, known: schema::FORMAT }),
             Found::Foreign => {
                 return Err(StoreError::NotAStore { path, reason: "it is the database of another program".to_owned() });
@@ -115,6 +123,14 @@ impl Store {
         drop(opening);
         Ok(store)
     }
+}
+
+/// A run that a process records now.
+fn live_run(conn: &Connection, dir: &Path) -> rusqlite::Result<Option<RunId>> {
+    let mut find = conn.prepare("SELECT run_id FROM run WHERE session_started IS NOT NULL OR spec IS NULL")?;
+    let ids = find.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    let mut runs = ids.into_iter().filter_map(|id| RunId::parse(id).ok());
+    Ok(runs.find(|run_id| lock::is_locked(dir, run_id) || lock::is_being_planned(dir, run_id)))
 }
 
 fn connect_for_writing(path: &Path) -> Result<Connection, StoreError> {

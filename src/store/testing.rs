@@ -14,19 +14,19 @@ use crate::store::rows::RunRow;
 use crate::trace::semconv;
 
 /// When made-up runs start.
-pub(super) const START: u64 = 1_790_000_000_000_000_000;
+pub(crate) const START: u64 = 1_790_000_000_000_000_000;
 
 /// A store in a directory that goes away with it.
-pub(super) struct Scene {
-    pub(super) _dir: TempDir,
-    pub(super) store: Store,
-    pub(super) writer: Writer,
-    pub(super) spec: RunSpec,
+pub(crate) struct Scene {
+    pub(crate) _dir: TempDir,
+    pub(crate) store: Store,
+    pub(crate) writer: Writer,
+    pub(crate) spec: RunSpec,
 }
 
 impl Scene {
     /// A store with a planned run of so many cases and repeats.
-    pub(super) async fn planned(cases: u64, repeat: u32) -> Self {
+    pub(crate) async fn planned(cases: u64, repeat: u32) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open(&dir.path().join("store")).expect("a new store");
         let writer = store.writer().expect("a writer");
@@ -36,24 +36,24 @@ impl Scene {
     }
 
     /// The same with its first session and batch open.
-    pub(super) async fn started(cases: u64, repeat: u32) -> Self {
+    pub(crate) async fn started(cases: u64, repeat: u32) -> Self {
         let scene = Self::planned(cases, repeat).await;
         scene.start_session(1).await;
         scene.record(RunEvent::BatchStarted { root: Box::new(batch_root(2)) }).await;
         scene
     }
 
-    pub(super) async fn start_session(&self, trace: u8) {
+    pub(crate) async fn start_session(&self, trace: u8) {
         let root = Box::new(session_root(trace));
         self.record(RunEvent::SessionStarted { spec: Box::new(self.spec.clone()), root }).await;
     }
 
-    pub(super) async fn record(&self, event: RunEvent) {
+    pub(crate) async fn record(&self, event: RunEvent) {
         self.writer.record(event).await.expect("the event is recorded");
     }
 
     /// Ends batch and session.
-    pub(super) async fn finish(&self) {
+    pub(crate) async fn finish(&self) {
         self.record(RunEvent::BatchFinished { root: Box::new(ended(batch_root(2), 900)) }).await;
         self.record(RunEvent::SessionFinished {
             status: RunStatus::Completed,
@@ -63,27 +63,27 @@ impl Scene {
         .await;
     }
 
-    pub(super) fn reader(&self) -> Reader {
+    pub(crate) fn reader(&self) -> Reader {
         self.store.reader().expect("a reader")
     }
 
-    pub(super) fn run(&self) -> RunRow {
+    pub(crate) fn run(&self) -> RunRow {
         self.reader().resolve_run("latest").expect("the run")
     }
 
     /// A connection to tamper with.
-    pub(super) fn tamper(&self, sql: &str) -> usize {
+    pub(crate) fn tamper(&self, sql: &str) -> usize {
         let conn = rusqlite::Connection::open(self.store.path()).expect("the file");
         conn.busy_timeout(std::time::Duration::from_secs(5)).expect("a timeout");
         conn.execute(sql, []).expect(sql)
     }
 
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.store.path().to_owned()
     }
 }
 
-pub(super) async fn plan(writer: &Writer, spec: &RunSpec) {
+pub(crate) async fn plan(writer: &Writer, spec: &RunSpec) {
     let (writer, spec) = (writer.clone(), spec.clone());
     tokio::task::spawn_blocking(move || {
         let mut planner = writer.plan(&spec.run_id);
@@ -96,11 +96,11 @@ pub(super) async fn plan(writer: &Writer, spec: &RunSpec) {
     .expect("it does not panic");
 }
 
-pub(super) fn evaluator(id: &str) -> EvaluatorId {
+pub(crate) fn evaluator(id: &str) -> EvaluatorId {
     EvaluatorId::parse(id).expect("an evaluator id")
 }
 
-pub(super) fn spec(run_id: &str, cases: u64, repeat: u32) -> RunSpec {
+pub(crate) fn spec(run_id: &str, cases: u64, repeat: u32) -> RunSpec {
     let evaluators = ["label_match", "valid_label"].map(|id| EvaluatorSpec {
         id: evaluator(id),
         description: String::new(),
@@ -136,7 +136,7 @@ pub(super) fn spec(run_id: &str, cases: u64, repeat: u32) -> RunSpec {
     }
 }
 
-pub(super) fn case(seq: u64) -> Case {
+pub(crate) fn case(seq: u64) -> Case {
     let mut digest = [0; 32];
     digest[..8].copy_from_slice(&seq.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
     Case {
@@ -151,31 +151,31 @@ pub(super) fn case(seq: u64) -> Case {
     }
 }
 
-pub(super) fn case_id(seq: u64) -> CaseId {
+pub(crate) fn case_id(seq: u64) -> CaseId {
     CaseId::parse(format!("case-{seq}")).expect("a case id")
 }
 
-pub(super) fn trace_id(n: u8) -> TraceId {
+pub(crate) fn trace_id(n: u8) -> TraceId {
     TraceId::from_bytes([n; 16])
 }
 
-pub(super) fn session_root(trace: u8) -> Span {
+pub(crate) fn session_root(trace: u8) -> Span {
     Span::open(trace_id(trace), SpanId::from_bytes([trace; 8]), None, semconv::span::EVALUATION_RUN, START)
 }
 
-pub(super) fn batch_root(trace: u8) -> Span {
+pub(crate) fn batch_root(trace: u8) -> Span {
     let id = SpanId::from_bytes([trace; 8]);
     Span::open(trace_id(trace), id, None, semconv::span::ASSESS_CLAIMS_WITH_CONTEXT, START + 1)
 }
 
 /// The span, ended so many nanoseconds after [`START`].
-pub(super) fn ended(mut span: Span, after: u64) -> Span {
+pub(crate) fn ended(mut span: Span, after: u64) -> Span {
     span.end_unix_nano = START + after;
     span
 }
 
 /// The ids of a trial's `assess_claim` and `chat` spans; `attempt` tells a trial from its retry.
-pub(super) fn span_ids(key: TrialKey, attempt: u8) -> (SpanId, SpanId) {
+pub(crate) fn span_ids(key: TrialKey, attempt: u8) -> (SpanId, SpanId) {
     let id = |kind: u8| {
         let n = (key.seq as u32).to_be_bytes();
         SpanId::from_bytes([kind, attempt, n[0], n[1], n[2], n[3], key.repeat as u8, 1])
@@ -183,16 +183,16 @@ pub(super) fn span_ids(key: TrialKey, attempt: u8) -> (SpanId, SpanId) {
     (id(0xa0), id(0xc0))
 }
 
-pub(super) fn completed(predicted: Predicted) -> Outcome {
+pub(crate) fn completed(predicted: Predicted) -> Outcome {
     Outcome::Completed { predicted }
 }
 
-pub(super) fn failed() -> Outcome {
+pub(crate) fn failed() -> Outcome {
     Outcome::Failed(Failure { error_type: "429".to_owned(), message: "too many requests".to_owned() })
 }
 
 /// A trial's event in the batch of trace 2: two spans, two scores, two log records.
-pub(super) fn trial(seq: u64, repeat: u32, attempt: u8, outcome: Outcome) -> RunEvent {
+pub(crate) fn trial(seq: u64, repeat: u32, attempt: u8, outcome: Outcome) -> RunEvent {
     let key = TrialKey { seq, repeat };
     let (span_id, chat_id) = span_ids(key, attempt);
     let case = case(seq);

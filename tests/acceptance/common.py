@@ -333,7 +333,7 @@ def user_message(row):
 
 # Fields of a report that may differ between two runs of the same thing.
 VOLATILE_RUN = ("id", "name", "started_at", "ended_at", "duration_s", "git")
-VOLATILE_TOP = ("latency_ms", "spans", "tags")
+VOLATILE_TOP = ("latency_ms", "spans", "tags", "details")
 VOLATILE_LOW = ("trace_id", "span_id", "trace_url")
 
 

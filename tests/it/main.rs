@@ -10,6 +10,8 @@ mod bad_input;
 mod runs;
 // Workflows that are a program or an endpoint of the user's.
 mod applications;
+// Traces and runs from one store to another.
+mod exchange;
 // Scores and the spans that carry them.
 mod linkage;
 // The collector and its ports.

@@ -124,10 +124,9 @@ fn body(shown: &Shown) -> Markup {
             p.notice.low { (shown.left_out) " trials of another case of that id (other texts or label) are left out." }
         }
         div.grid {
-            section.card.span-12 aria-labelledby="claim" {
+            section.card.span-8 aria-labelledby="claim" {
                 header {
                     h2 #claim { "Claim" }
-                    span { "expected " @match history.expected { Some(label) => span.badge { (label) }, None => (parts::absent()) } }
                 }
                 p.prose.lead { (block(&history.claim)) }
                 h2.gap { "Context" }
@@ -136,9 +135,16 @@ fn body(shown: &Shown) -> Markup {
                 } @else {
                     p.prose { (block(&history.context)) }
                 }
-                @if let Some(columns) = history.runs.first().map(|trial| &trial.columns).filter(|columns| !columns.is_empty()) {
-                    h2.gap { "Columns" }
-                    dl.facts { @for (name, value) in columns { dt { (text(name)) } dd { (text(value)) } } }
+            }
+            section.card.span-4 aria-labelledby="about" {
+                header { h2 #about { "About it" } }
+                dl.facts {
+                    dt { "Expected" } dd { @match history.expected { Some(label) => span.badge { (label) }, None => (parts::absent()) } }
+                    dt { "Dataset" } dd { (text(&history.dataset)) }
+                    @if let Some(group) = &history.group { dt { "Group" } dd { (text(group)) } }
+                    @for (name, value) in history.runs.first().into_iter().flat_map(|trial| &trial.columns) {
+                        dt { (text(name)) } dd { (text(value)) }
+                    }
                 }
             }
             section.card.flush.span-12 aria-labelledby="runs" {
@@ -199,7 +205,7 @@ fn table(shown: &Shown) -> Markup {
     evaluators.dedup();
     let repeats = history.runs.iter().any(|trial| trial.repeat > 0);
     html! {
-        div.scroll role="region" aria-label="Trials, table" tabindex="0" {
+        div.scroll.many[evaluators.len() > 2] role="region" aria-label="Trials, table" tabindex="0" {
             table.list data-rows="" {
                 thead {
                     tr {
@@ -227,7 +233,7 @@ fn row(shown: &Shown, trial: &CaseEntry, evaluators: &[&str], repeats: bool) -> 
     let backend = spec.and_then(|spec| elsewhere(spec, trial.trace_id, trial.span_id, trial.started_at.as_deref()));
     html! {
         tr {
-            th scope="row" { a href=(link::run(&run)) { (text(spec.map_or(run.as_str(), |spec| spec.name.as_str()))) } }
+            th.nowrap scope="row" { a href=(link::run(&run)) { (text(spec.map_or(run.as_str(), |spec| spec.name.as_str()))) } }
             td.nowrap { @if let Some(at) = &trial.started_at { (parts::time(at)) } }
             td { @match spec { Some(spec) => (text(&spec.model)), None => (parts::absent()) } }
             @if repeats { td.number { (trial.repeat) } }

@@ -78,7 +78,7 @@ fn body(app: &App, report: &Report, direction: Direction) -> Markup {
                     Some(previous) => {
                         p {
                             @let change = previous.scores.0.iter().find(|(id, _)| *id == run.primary).map(|(_, change)| change);
-                            (parts::difference(change.and_then(|change| change.difference), lower))
+                            (parts::change(change))
                             " against " a href=(link::run(&previous.run_id)) { (text(&previous.name)) } ", the suite's previous run"
                         }
                     }

@@ -23,6 +23,9 @@ mod trace;
 mod trace_diff;
 mod traces;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use axum::Router;

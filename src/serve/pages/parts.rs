@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::layout::text;
 use super::link;
+use crate::report::details::ScoreChange;
 use crate::report::document::{LowCase, Report};
 use crate::report::documents::{CaseEntry, ScoreEntry};
 use crate::report::format::{self, ABSENT};
@@ -79,7 +80,7 @@ pub(super) fn score(entry: Option<&ScoreEntry>) -> Markup {
     let why = entry.explanation.as_deref().map(text);
     match (entry.state, &entry.label, entry.value) {
         ("failed", ..) => html! { span.badge.error title=[why] { "! failed" } },
-        ("skipped", ..) => html! { span.badge.skipped title=[why] { "skipped" } },
+        ("skipped", ..) => html! { span.muted title=[why] { i { "skipped" } } },
         (_, Some(label), value) => match label.as_str() {
             "pass" => html! { span.good title=[why] { "✓" span.word { " pass" } } },
             "fail" => html! { span.bad title=[why] { "✗" span.word { " fail" } } },
@@ -96,10 +97,21 @@ pub(super) fn score(entry: Option<&ScoreEntry>) -> Markup {
 /// A difference with its sign, and whether it is for better or worse where that is known.
 pub(super) fn difference(difference: Option<f64>, lower_is_better: bool) -> Markup {
     let Some(x) = difference else { return absent() };
+    signed_difference(x, (x > 0.0) != lower_is_better)
+}
+
+/// The difference of an evaluator's means.
+pub(super) fn change(change: Option<&ScoreChange>) -> Markup {
+    match change.and_then(|change| change.difference.zip(change.improved)) {
+        Some((x, better)) => signed_difference(x, better),
+        None => absent(),
+    }
+}
+
+fn signed_difference(x: f64, better: bool) -> Markup {
     if x.abs() < 5e-5 {
         return html! { span.muted { "±0" } };
     }
-    let better = (x > 0.0) != lower_is_better;
     let (class, word) = if better { ("good", "better") } else { ("bad", "worse") };
     let arrow = if x > 0.0 { "up" } else { "down" };
     html! { span class={ (class) " " (arrow) } { (signed(x)) span.visually-hidden { " (" (word) ")" } } }
@@ -232,9 +244,13 @@ mod tests {
 
     #[test]
     fn a_difference_says_whether_it_is_for_the_better() {
-        assert!(difference(Some(0.0412), false).into_string().contains("+0.041"));
-        assert!(difference(Some(0.0412), true).into_string().contains("worse"));
-        assert!(difference(Some(-0.5), false).into_string().contains("−0.500"));
-        assert!(difference(Some(1e-9), false).into_string().contains("±0"));
+        let shown = |x, improved| {
+            let change = ScoreChange { before: None, after: None, difference: Some(x), improved: Some(improved) };
+            super::change(Some(&change)).into_string()
+        };
+        assert!(shown(0.0412, true).contains("+0.041"));
+        assert!(shown(0.0412, false).contains("worse"));
+        assert!(shown(-0.5, false).contains("−0.500"));
+        assert!(shown(1e-9, true).contains("±0"));
     }
 }

@@ -12,10 +12,10 @@ use super::cache::Cache;
 use super::layout::text;
 use super::svg::{self, Column};
 use super::{Nav, PageContext, PageError, PageResult, front, link, parts};
-use crate::model::Direction;
 use crate::query::Field;
 use crate::report::Report;
-use crate::report::details::{Details, Histogram, Previous, Slices, equals};
+use crate::report::details::{Details, Previous};
+use crate::report::distribution::{Histogram, Slices, equals};
 use crate::report::document::Evaluator;
 use crate::report::format::{self, count};
 use crate::serve::App;
@@ -32,11 +32,10 @@ async fn show(
     mut context: PageContext,
 ) -> PageResult {
     let asked = wanted.clone();
-    let (report, direction) = app
+    let report = app
         .read(move |reader| {
             let run = reader.resolve_run(&wanted)?;
-            let direction = crate::report::details::direction(&run.spec);
-            Ok::<_, PageError>((cache.report(reader, &run)?, direction))
+            Ok::<_, PageError>(cache.report(reader, &run)?)
         })
         .await?;
     // `latest`, names and prefixes lead to the address that stays.
@@ -45,10 +44,10 @@ async fn show(
     }
     context.live = format!("run:{}", report.run.id);
     let title = report.run.name.clone();
-    Ok(context.answer(&*report, &title, Nav::Runs, || body(&report, direction)))
+    Ok(context.answer(&*report, &title, Nav::Runs, || body(&report)))
 }
 
-fn body(report: &Report, direction: Direction) -> Markup {
+fn body(report: &Report) -> Markup {
     let run = &report.run;
     let none = Details::default();
     let details = report.details.as_ref().unwrap_or(&none);
@@ -63,7 +62,7 @@ fn body(report: &Report, direction: Direction) -> Markup {
         }
         div.grid {
             (what_was_run(report))
-            (since_previous(report, details.previous.as_ref(), direction))
+            (since_previous(report, details.previous.as_ref()))
             (confusion(report))
             (agreement(report))
             (evaluators(report, details))
@@ -129,7 +128,7 @@ fn short(digest: &str) -> String {
     digest.chars().take(12).collect()
 }
 
-fn since_previous(report: &Report, previous: Option<&Previous>, direction: Direction) -> Markup {
+fn since_previous(report: &Report, previous: Option<&Previous>) -> Markup {
     let run = &report.run;
     html! {
         section.card.span-6 aria-labelledby="since" {
@@ -168,7 +167,7 @@ fn since_previous(report: &Report, previous: Option<&Previous>, direction: Direc
                                 th scope="row" { (id) }
                                 td.number { (parts::mean(change.before)) }
                                 td.number { (parts::mean(change.after)) }
-                                td.number { (parts::difference(change.difference, *id == run.primary && direction == Direction::Lower)) }
+                                td.number { (parts::change(Some(change))) }
                             }
                         }
                     }

@@ -76,10 +76,11 @@ fn body(context: &PageContext, listed: &Listed) -> Markup {
                 p.pager { "No runs yet: " code { "spanscore run" } " records one. " a href="/" { "How to start" } }
             } @else {
                 (table(listed))
+                @if !listed.first || listed.next.is_some() {
                 nav.pager aria-label="Pages" {
                     @if !listed.first { a href=(context.with(&[("after", None)])) { "« Newest" } }
-                    @if let Some(next) = &listed.next { a rel="next" href=(context.with(&[("after", Some(next))])) { "Older ›" } }
-                }
+                    @if let Some(next) = &listed.next { a rel="next" data-next="" href=(context.with(&[("after", Some(next))])) { "Older ›" } }
+                } }
             }
         }
     }

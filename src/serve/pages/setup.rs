@@ -101,7 +101,7 @@ fn body(app: &App, setup: &Setup) -> Markup {
                     (parts::snippet(PYTHON_INSTALL))
                     p.gap { "Then run the application as it is:" }
                     (parts::snippet(&format!("{}\n{CONTENT}\nopentelemetry-instrument python app.py", exports(setup))))
-                    p.gap.muted { "The third variable puts prompts and answers on the spans; leave it out to keep them off." }
+                    p.gap.muted { "The last variable puts prompts and answers on the spans; leave it out to keep them off." }
                 }
                 section.card.span-6 aria-labelledby="js" {
                     header { h2 #js { "OpenAI SDK in JavaScript" } }
@@ -152,10 +152,10 @@ const CONTENT: &str = "export OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT
 
 // The instrumentation asks for no upper bounds and does not work with later versions of these.
 const PYTHON_INSTALL: &str = "pip install opentelemetry-distro opentelemetry-exporter-otlp-proto-http \\\n    \
-    opentelemetry-instrumentation-openai-v2 \"opentelemetry-util-genai==0.4b0\" \"openai<2\" httpx";
+    opentelemetry-instrumentation-openai-v2 \"opentelemetry-util-genai==0.4b0\" \\\n    \"openai<2\" httpx";
 
-const JS_INSTALL: &str = "npm install openai @opentelemetry/sdk-node @opentelemetry/instrumentation-openai \\\n    \
-    @opentelemetry/exporter-trace-otlp-proto";
+const JS_INSTALL: &str = "npm install openai @opentelemetry/sdk-node \\\n    \
+    @opentelemetry/instrumentation-openai @opentelemetry/exporter-trace-otlp-proto";
 
 const JS_FILE: &str = r#"import { register } from 'node:module';
 import { NodeSDK } from '@opentelemetry/sdk-node';

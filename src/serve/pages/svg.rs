@@ -70,7 +70,8 @@ pub fn line(points: &[Point], ends: [&str; 2], described: &str) -> Markup {
     let values: Vec<Option<f64>> = points.iter().map(|point| point.value).collect();
     let banded: Vec<Option<[f64; 2]>> = points.iter().map(|point| point.interval).collect();
     html! {
-        svg.chart viewBox={ "0 0 " (width) " " (height) } role="group" aria-label=(text(described)) focusable="false" {
+        svg.chart viewBox={ "0 0 " (width) " " (height) } role="group" aria-label=(text(described)) focusable="false"
+            preserveAspectRatio="xMinYMid meet" {
             @for tick in ticks(low, high) {
                 line.grid-line x1=(number(left)) x2=(number(width - right)) y1=(number(y(tick))) y2=(number(y(tick))) {}
                 text.tick x=(number(left - 8.0)) y=(number(y(tick) + 4.0)) text-anchor="end" { (short(tick)) }
