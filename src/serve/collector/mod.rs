@@ -75,7 +75,7 @@ impl Default for Limits {
             bytes_under_way: 8 << 20,
             requests_under_way: 128,
             silence: Duration::from_secs(10),
-            whole_body: Duration::from_secs(60),
+            whole_body: Duration::from_mins(1),
         }
     }
 }
