@@ -98,11 +98,12 @@ pub(super) fn gunzip(packed: &[u8], limit: usize, share: &mut Share) -> Result<B
     // A file says at its end how long the content of its last member is (RFC 1952, ISIZE).
     let is_gzip = packed.starts_with(&[0x1f, 0x8b]);
     let announced = packed.last_chunk::<4>().filter(|_| is_gzip).map_or(0, |size| u32::from_le_bytes(*size) as usize);
-    if announced > limit {
+    // Deflate shrinks to no less than a 1032nd: a size beyond that is none, but the end of a file that was cut.
+    if announced > limit && announced / 1032 <= packed.len() {
         return Err(too_large);
     }
     // Hardly any telemetry shrinks to a hundredth: before memory is taken for such a file, its content is measured.
-    let believable = announced / 100 <= packed.len();
+    let believable = announced <= limit && announced / 100 <= packed.len();
     if believable && let Some(content) = unpack(packed, announced, share)? {
         return Ok(content);
     }
