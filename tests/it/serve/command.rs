@@ -3,8 +3,11 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
-use super::{PROTOBUF, head, message, send};
+use prost::Message as _;
+
+use super::{PROTOBUF, head, message, request, send, spans};
 use crate::support::{Ran, Scratch};
 
 /// A running `spanscore serve`; killed if the test ends early.
@@ -125,6 +128,35 @@ fn other_machines_are_let_in_with_a_token_only() {
     assert_eq!(send(local, &head("GET", "/", local, &[], 0), b"").status, 401);
     let bearer = ["Authorization: Bearer correct-horse-battery-staple"];
     assert_ne!(send(local, &head("GET", "/", local, &bearer, 0), b"").status, 401);
+}
+
+#[test]
+fn old_traces_are_removed_as_soon_as_it_starts() {
+    let scratch = Scratch::new();
+    let mut old = spans(0, 5);
+    for span in &mut old {
+        span.start_unix_nano = 1_000_000_000_000_000_000;
+        span.end_unix_nano = span.start_unix_nano + 1;
+    }
+    let body = request([old, spans(5, 5)].concat()).encode_to_vec();
+    let running = Running::start(serve(&scratch, &FREE), 3);
+    let http = running.address("otlp/http");
+    assert_eq!(send(http, &head("POST", "/v1/traces", http, &[PROTOBUF], body.len()), &body).status, 200);
+    running.signal("-TERM");
+    let count = || scratch.json(&["traces"]).as_array().map(Vec::len);
+    assert_eq!(count(), Some(2));
+    let running = Running::start(serve(&scratch, &[&FREE[..], &["--max-age", "30d"]].concat()), 3);
+    let end = Instant::now() + Duration::from_secs(30);
+    while count() != Some(1) {
+        assert!(Instant::now() < end, "the old trace is still there");
+    }
+    running.signal("-TERM");
+    let ran = scratch.run(&["trace", &format!("{:032x}", 1)]);
+    assert!(ran.code == 2 && ran.stderr.contains("removed"), "{}", ran.stderr);
+    for (flag, value) in [("--max-age", "30"), ("--max-size", "much")] {
+        let ran = scratch.run(&["serve", flag, value]);
+        assert!(ran.code == 2 && ran.stderr.contains("expected"), "{}", ran.stderr);
+    }
 }
 
 #[test]
