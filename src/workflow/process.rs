@@ -83,7 +83,7 @@ impl Leash {
 #[derive(Debug)]
 pub(super) enum Asked {
     /// With an answer.
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// Not within the time limit.
     Timeout,
     /// With the process, whose end is told.
@@ -235,7 +235,7 @@ impl Process {
             receiver.await
         });
         match asked.await {
-            Ok(Ok(answer)) => Asked::Answer(answer),
+            Ok(Ok(answer)) => Asked::Answer(Box::new(answer)),
             Ok(Err(_)) => Asked::Died(self.death().unwrap_or_default()),
             Err(_) => {
                 self.shared.give_up(&id, repeat);
@@ -310,7 +310,7 @@ impl Shared {
     fn give_up(&self, id: &str, repeat: u32) {
         let mut traffic = self.traffic();
         let same = traffic.outstanding.get_mut(id).into_iter().flatten();
-        if same.filter(|one| one.repeat == repeat).filter_map(|one| one.waiting.take()).next().is_some() {
+        if same.filter(|one| one.repeat == repeat).find_map(|one| one.waiting.take()).is_some() {
             traffic.waiting -= 1;
         }
     }
