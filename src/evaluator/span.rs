@@ -80,6 +80,8 @@ impl ScoreWriter {
         for (((score, names), identifier), place) in scored.zip(&self.names) {
             inline(span, names, place.inline, score, identifier);
         }
+        // Without it the record of a repeat would be taken for that of the first.
+        let repeat = span.get(sc::SPANSCORE_TRIAL_REPEAT).filter(|repeat| **repeat != Value::Int(0)).cloned();
         let mut logs = Vec::with_capacity(scores.len());
         for (score, names) in scores.iter().zip(&self.names) {
             if matches!(score.evaluation, Evaluation::Skipped { .. }) {
@@ -92,6 +94,9 @@ impl ScoreWriter {
             span.add_event(event::EVALUATION_RESULT, now, attributes.clone());
             attributes.push((sc::TEST_CASE_ID.into(), case.id.as_str().to_owned().into()));
             attributes.push((sc::TEST_SUITE_RUN_ID.into(), self.run_id.as_str().to_owned().into()));
+            if let Some(repeat) = &repeat {
+                attributes.push((sc::SPANSCORE_TRIAL_REPEAT.into(), repeat.clone()));
+            }
             logs.push(LogRecord {
                 time_unix_nano: now,
                 observed_unix_nano: now,

@@ -4,6 +4,7 @@
 //! goes on from there.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -125,6 +126,13 @@ impl Reader {
     }
 }
 
+/// A comparison that holds for few traces.
+struct RareScore {
+    name: String,
+    op: &'static str,
+    value: f64,
+}
+
 /// One walk over the table.
 struct Walk<'q> {
     query: &'q TraceQuery,
@@ -132,10 +140,13 @@ struct Walk<'q> {
     condition: Condition,
     /// What the filter and the order need of a trace beyond its row.
     means: bool,
+    cases: bool,
     spans: bool,
     texts: bool,
     bounds: Option<(usize, usize)>,
     kept: Vec<Kept>,
+    /// The means that the list is sorted by, by trace.
+    sorted_by: HashMap<i64, f64>,
     /// Start and number of the last row that was looked at, where the walk stopped early.
     searched_until: Option<(i64, i64)>,
 }
@@ -146,18 +157,22 @@ impl<'q> Walk<'q> {
             Some(filter) => condition(filter),
             None => Condition { exact: true, ..Condition::default() },
         };
-        let mut fields = query.filter.as_ref().filter(|_| !condition.exact).map(Expr::fields).unwrap_or_default();
+        let mut fields: Vec<&Field> =
+            query.filter.as_ref().filter(|_| !condition.exact).map(Expr::fields).unwrap_or_default();
+        let means = fields.iter().any(|field| matches!(field, Field::Score(_)));
         fields.extend(sort.map(|sort| &sort.field));
         let wants = |wanted: fn(&Field) -> bool| fields.iter().any(|field| wanted(field));
         Self {
             query,
             sort,
-            means: wants(|f| matches!(f, Field::Score(_) | Field::Case)),
+            means,
+            cases: wants(|f| matches!(f, Field::Case)),
             spans: wants(|f| matches!(f, Field::Attribute(_) | Field::Error | Field::Text)),
             texts: wants(|f| matches!(f, Field::Text)),
             condition,
             bounds,
             kept: Vec::new(),
+            sorted_by: HashMap::new(),
             searched_until: None,
         }
     }
@@ -166,9 +181,12 @@ impl<'q> Walk<'q> {
         let or = reader.or();
         let after = self.query.after.as_ref().filter(|_| self.sort.is_none());
         let by_score = self.few_with_a_score(reader)?;
-        let mut sql = match by_score {
+        if let Some(SortKey { field: Field::Score(name), .. }) = self.sort {
+            self.sorted_by = reader.means_of(name)?;
+        }
+        let mut sql = match &by_score {
             // The order of the join is ours to choose: SQLite does not know how few they are.
-            Some((_, op)) => format!(
+            Some(RareScore { op, .. }) => format!(
                 "SELECT {COLUMNS} FROM trace_score CROSS JOIN trace ON trace.number = trace_score.trace
                  LEFT JOIN run ON run.number = trace.run
                  WHERE trace_score.name = (SELECT id FROM score_name WHERE name = ?) AND trace_score.value {op} ?
@@ -177,7 +195,7 @@ impl<'q> Walk<'q> {
             None => format!("SELECT {COLUMNS} FROM trace LEFT JOIN run ON run.number = trace.run WHERE {VISIBLE}"),
         };
         let mut params: Vec<Sql> = match &by_score {
-            Some(((name, value), _)) => vec![Sql::Text(name.clone()), Sql::Real(*value)],
+            Some(RareScore { name, value, .. }) => vec![Sql::Text(name.clone()), Sql::Real(*value)],
             None => Vec::new(),
         };
         if let Some(run) = &self.query.run {
@@ -220,8 +238,10 @@ impl<'q> Walk<'q> {
                     self.searched_until = Some((start, summary.number));
                 }
             }
-            if self.means {
+            if self.cases {
                 reader.add_scores(&mut summary, evaluators)?;
+            } else if self.means {
+                reader.add_means(&mut summary)?;
             }
             let by = self.matches(reader, &summary)?;
             let Some(by) = by else { continue };
@@ -260,7 +280,10 @@ impl<'q> Walk<'q> {
             return Ok(None);
         }
         let Some(sort) = self.sort else { return Ok(Some(None)) };
-        let by = Some(owned(searched.field(&sort.field)));
+        let by = Some(match &sort.field {
+            Field::Score(_) => FieldValue::maybe_number(self.sorted_by.get(&summary.number).copied()),
+            field => owned(searched.field(field)),
+        });
         let start = summary.row.start_unix_nano as i64;
         let behind = self.query.after.as_ref().is_none_or(|cursor| {
             compare(sort, (&by, start, summary.number), (&cursor.by, cursor.start, cursor.number)).is_gt()
@@ -269,7 +292,7 @@ impl<'q> Walk<'q> {
     }
 
     /// The score that few traces have, if the filter requires one: its name and value, and the operator.
-    fn few_with_a_score(&self, reader: &Reader) -> Result<Option<((String, f64), &'static str)>, StoreError> {
+    fn few_with_a_score(&self, reader: &Reader) -> Result<Option<RareScore>, StoreError> {
         let Some(filter) = &self.query.filter else { return Ok(None) };
         for comparison in required_scores(filter) {
             let (Field::Score(name), Some(value)) = (&comparison.field, comparison.value.number()) else { continue };
@@ -285,7 +308,7 @@ impl<'q> Walk<'q> {
                 .and_then(|mut count| count.query_row(rusqlite::params![name, value], |row| row.get(0)))
                 .map_err(reader.or())?;
             if found as usize <= FEW {
-                return Ok(Some(((name.clone(), value), op)));
+                return Ok(Some(RareScore { name: name.clone(), value, op }));
             }
         }
         Ok(None)

@@ -76,10 +76,10 @@ fn translate(expr: &Expr) -> Option<Condition> {
         Expr::Or(parts) => joined(parts, " OR "),
         Expr::Not(part) => translate(part).map(|part| Condition { sql: format!("(NOT {})", part.sql), ..part }),
         Expr::Compare(comparison) => compare(comparison),
-        Expr::Flag(Field::Errors | Field::Error) => exact("(errors > 0)", vec![]),
-        Expr::Flag(Field::Operations) => exact("(operations > 0)", vec![]),
-        Expr::Flag(Field::Run) => exact("(trace.run IS NOT NULL)", vec![]),
-        Expr::Flag(Field::Score(name)) => score(name, "<>", 0.0),
+        Expr::Flag(Field::Errors | Field::Error) => Some(exact("(errors > 0)", vec![])),
+        Expr::Flag(Field::Operations) => Some(exact("(operations > 0)", vec![])),
+        Expr::Flag(Field::Run) => Some(exact("(trace.run IS NOT NULL)", vec![])),
+        Expr::Flag(Field::Score(name)) => Some(score(name, "<>", 0.0)),
         Expr::Flag(_) => None,
     }
 }
@@ -88,17 +88,17 @@ fn compare(comparison: &Comparison) -> Option<Condition> {
     let Comparison { field, op, value } = comparison;
     let number = |column: &str| {
         let wanted = value.number()?;
-        exact(&format!("({column} {} ?)", operator(*op)), vec![Sql::Real(wanted)])
+        Some(exact(&format!("({column} {} ?)", operator(*op)), vec![Sql::Real(wanted)]))
     };
     let text = |column: &str| match op {
-        Op::Eq => exact(&format!("coalesce({column} = ?, 0)"), vec![Sql::Text(value.text.clone())]),
-        Op::Ne => exact(&format!("coalesce({column} <> ?, 1)"), vec![Sql::Text(value.text.clone())]),
+        Op::Eq => Some(exact(&format!("coalesce({column} = ?, 0)"), vec![Sql::Text(value.text.clone())])),
+        Op::Ne => Some(exact(&format!("coalesce({column} <> ?, 1)"), vec![Sql::Text(value.text.clone())])),
         _ => None,
     };
     match field {
         Field::Status if matches!(op, Op::Eq | Op::Ne) => {
             let failed = value.text.eq_ignore_ascii_case("error");
-            exact(if failed == (*op == Op::Eq) { "(errors > 0)" } else { "(errors = 0)" }, vec![])
+            Some(exact(if failed == (*op == Op::Eq) { "(errors > 0)" } else { "(errors = 0)" }, vec![]))
         }
         Field::Errors => number("errors"),
         Field::Operations => number("operations"),
@@ -106,30 +106,30 @@ fn compare(comparison: &Comparison) -> Option<Condition> {
         Field::Start => number("(start / 1e9)"),
         Field::Root => text("root"),
         Field::Service => text("service"),
-        Field::Run => match op {
-            Op::Eq => exact(
-                "coalesce(trace.run = (SELECT number FROM run WHERE run_id = ?), 0)",
-                vec![Sql::Text(value.text.clone())],
-            ),
-            Op::Ne => exact(
-                "coalesce(trace.run <> (SELECT number FROM run WHERE run_id = ?), 1)",
-                vec![Sql::Text(value.text.clone())],
-            ),
-            _ => None,
-        },
+        Field::Run => {
+            let of_run = |sql: &str| Some(exact(sql, vec![Sql::Text(value.text.clone())]));
+            match op {
+                Op::Eq => of_run("coalesce(trace.run = (SELECT number FROM run WHERE run_id = ?), 0)"),
+                Op::Ne => of_run("coalesce(trace.run <> (SELECT number FROM run WHERE run_id = ?), 1)"),
+                _ => None,
+            }
+        }
         Field::Score(name) => {
             let wanted = value.number()?;
-            match op {
+            Some(match op {
                 // A trace without that score is not equal to anything.
-                Op::Ne => score(name, "=", wanted).map(|part| Condition { sql: format!("(NOT {})", part.sql), ..part }),
+                Op::Ne => {
+                    let equal = score(name, "=", wanted);
+                    Condition { sql: format!("(NOT {})", equal.sql), ..equal }
+                }
                 op => score(name, operator(*op), wanted),
-            }
+            })
         }
         _ => None,
     }
 }
 
-fn score(name: &str, operator: &str, value: f64) -> Option<Condition> {
+fn score(name: &str, operator: &str, value: f64) -> Condition {
     exact(
         &format!(
             "EXISTS (SELECT 1 FROM trace_score AS s WHERE s.trace = trace.number
@@ -139,6 +139,6 @@ fn score(name: &str, operator: &str, value: f64) -> Option<Condition> {
     )
 }
 
-fn exact(sql: &str, params: Vec<Sql>) -> Option<Condition> {
-    Some(Condition { sql: sql.to_owned(), params, exact: true })
+fn exact(sql: &str, params: Vec<Sql>) -> Condition {
+    Condition { sql: sql.to_owned(), params, exact: true }
 }

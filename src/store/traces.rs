@@ -1,7 +1,7 @@
 //! Reading the row of a trace: its summary, scores and cases, and what a query sees of it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -103,17 +103,10 @@ impl Reader {
     /// Adds the means of its scores, the first cases, and tokens.
     pub(super) fn add_scores(&self, summary: &mut Summary, evaluators: &mut Evaluators) -> Result<(), StoreError> {
         let or = self.or();
-        summary.row.scores = self
-            .conn
-            .prepare_cached(
-                "SELECT score_name.name, value FROM trace_score JOIN score_name ON score_name.id = trace_score.name
-                 WHERE trace = ?1",
-            )
-            .and_then(|mut find| find.query_map([summary.number], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
-            .map_err(&or)?;
+        self.add_means(summary)?;
         let Some(run) = summary.run else { return Ok(()) };
         if summary.row.scores.is_empty() {
-            self.add_means(summary, self.evaluators(run, evaluators)?)?;
+            self.add_open_means(summary, self.evaluators(run, evaluators)?)?;
         }
         let cases: Vec<String> = self
             .conn
@@ -142,8 +135,31 @@ impl Reader {
         Ok(())
     }
 
+    /// Adds the means of its scores as they are kept.
+    pub(super) fn add_means(&self, summary: &mut Summary) -> Result<(), StoreError> {
+        summary.row.scores = self
+            .conn
+            .prepare_cached(
+                "SELECT score_name.name, value FROM trace_score JOIN score_name ON score_name.id = trace_score.name
+                 WHERE trace = ?1",
+            )
+            .and_then(|mut find| find.query_map([summary.number], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+            .map_err(self.or())?;
+        Ok(())
+    }
+
+    /// The mean of a score in every trace that has it.
+    pub(super) fn means_of(&self, name: &str) -> Result<HashMap<i64, f64>, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT trace, value FROM trace_score WHERE name = (SELECT id FROM score_name WHERE name = ?1)",
+            )
+            .and_then(|mut find| find.query_map([name], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+            .map_err(self.or())
+    }
+
     /// The means of a batch that is still open, or that a kill left so.
-    fn add_means(&self, summary: &mut Summary, specs: &[EvaluatorSpec]) -> Result<(), StoreError> {
+    fn add_open_means(&self, summary: &mut Summary, specs: &[EvaluatorSpec]) -> Result<(), StoreError> {
         let means: Vec<(i64, f64)> = self
             .conn
             .prepare_cached(
