@@ -20,7 +20,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
-    let detail = ctx.store()?.reader()?.trace(&args.trace)?;
+    let reader = ctx.store()?.reader()?;
+    let detail = reader.trace(&args.trace)?;
     let chosen = match args.span.as_deref().map(|prefix| (prefix, waterfall::find_span(&detail, prefix))) {
         None => None,
         Some((_, Ok(span))) => Some(span),
@@ -35,8 +36,9 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
             bail!("`{prefix}` begins the ids of several spans: {}; give more of the id", found.join(", "))
         }
     };
+    let document = trace_documents::linked(&reader, &detail, chosen.map(|span| span.span_id))?;
     match ctx.format {
-        Format::Json => ctx.print_json(&trace_documents::trace(&detail, chosen.map(|span| span.span_id)))?,
+        Format::Json => ctx.print_json(&document)?,
         Format::Text => {
             if let Some(span) = chosen {
                 ctx.print(&waterfall::span(&detail, span, ctx.style))?;
@@ -46,6 +48,9 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
                 }
             } else {
                 ctx.print(&waterfall::render(&detail, ctx.style))?;
+            }
+            if let Some(url) = &document.trace_url {
+                ctx.hint(&format!("in the trace backend: {url}"));
             }
         }
     }

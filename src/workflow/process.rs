@@ -239,8 +239,9 @@ impl Process {
             Ok(Err(_)) => Asked::Died(self.death().unwrap_or_default()),
             Err(_) => {
                 self.shared.give_up(&id, repeat);
-                if self.is_silent(timeout) {
-                    self.kill("it was silent for as long as a case may take");
+                // Half the limit: the case that holds up the others was sent before the last answer to another came.
+                if self.is_silent(timeout / 2) {
+                    self.kill("a case held it up and it answered no other");
                 }
                 Asked::Timeout
             }
@@ -259,7 +260,7 @@ impl Process {
         }
     }
 
-    /// Whether it once answered but has not for so long: then a stuck case holds up all others.
+    /// Whether it once answered but has not for so long; before its first answer it may still be starting.
     fn is_silent(&self, for_long: Duration) -> bool {
         self.shared.traffic().last_answer.is_some_and(|last| last.elapsed() >= for_long)
     }

@@ -249,7 +249,10 @@ async fn every_link_of_every_page_leads_to_a_page_and_no_page_runs_what_texts_ho
                 let href = unescape(href);
                 let href = href.split('#').next().unwrap_or_default();
                 let path = address.split('?').next().unwrap_or_default();
-                wanted.push((if href.starts_with('/') { href.to_owned() } else { format!("{path}{href}") }, address.clone()));
+                wanted.push((
+                    if href.starts_with('/') { href.to_owned() } else { format!("{path}{href}") },
+                    address.clone(),
+                ));
             }
         }
     }
