@@ -391,7 +391,7 @@ def bombs(check, server):
     begun = time.monotonic()
     status, _, _ = raw(address, f"{head}Content-Length: 10000000000\r\n\r\n".encode(), timeout=5)
     took = (time.monotonic() - begun) * 1000
-    check(status == 413 and took < 1000, f"10 GB announced: {status} in {took:.0f} ms")
+    check(status == 413 and took < 2000, f"10 GB announced: {status} in {took:.0f} ms")
     status, _, _, _ = timed(server, bytes(limit + 1), PROTOBUF)
     check(status == 413, f"a body of 20 MiB and a byte: {status}")
     with socket.create_connection(address, timeout=20) as connection:
@@ -407,7 +407,8 @@ def bombs(check, server):
             answer = connection.recv(1000)
         except (ConnectionError, TimeoutError):
             pass
-    check(sent < 64 << 20, f"a body without end is cut off after {sent >> 20} MiB {answer[:20]!r}")
+    # What a client is still sending is read for a while, so that it gets to read the answer.
+    check(sent < 128 << 20, f"a body without end is cut off after {sent >> 20} MiB {answer[:20]!r}")
     if grpc:
         options = [("grpc.max_send_message_length", -1)]
         with grpc.insecure_channel("%s:%d" % server.address("otlp/grpc"), options=options) as channel:
@@ -439,7 +440,7 @@ def bombs(check, server):
         threads[-1].start()
     for thread in threads:
         thread.join()
-    check(set(codes) <= {200, 503} and server.memory("VmHWM") < 150, f"8 requests of {len(full) >> 20} MiB at once: {sorted(codes)}, peak {server.memory('VmHWM'):.0f} MB (was {before:.0f})")
+    check(200 in codes and set(codes) <= {200, 503} and server.memory("VmHWM") < 150, f"8 requests of {len(full) >> 20} MiB at once: {sorted(codes)}, peak {server.memory('VmHWM'):.0f} MB (was {before:.0f})")
 
 
 def idle(check, server):
@@ -515,8 +516,10 @@ capture_content = true
     wrong = []
     for name, (code, text) in outputs.items():
         found = sorted({f"U+{ord(c):04X}" for c in CONTROL.findall(text)})
-        if found or "\nforged" in text:
-            wrong.append(f"{name}: {' '.join(found)}{' a line of its own' if chr(10) + 'forged' in text else ''}")
+        # What the user typed may keep its lines.
+        own_line = "\nforged" in text and "EVIL" not in name
+        if found or own_line:
+            wrong.append(f"{name}: {' '.join(found)}{' a line of its own' if own_line else ''}")
         elif not text.strip():
             wrong.append(f"{name}: nothing printed, exit {code}")
     shown = sum("forged" in text for _, text in outputs.values())

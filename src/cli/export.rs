@@ -29,7 +29,8 @@ pub(super) struct Args {
     /// Deliver what is still pending, to the destinations that each run was given
     #[arg(long, conflicts_with_all = ["output", "trace", "filter"])]
     pending: bool,
-    /// Write traces with their log records into this file; `-` is stdout
+    /// Write traces with their log records into this file, and without a choice the log records of no trace as well; `-`
+    /// is stdout
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Only what belongs to this run
@@ -127,6 +128,16 @@ fn lines(path: &Path, chosen: &Chosen<'_>) -> anyhow::Result<Counts> {
         counts.add(&detail);
         write_lines(&mut out, &telemetry_of(detail)).map_err(|error| out.failed(error).into())
     })?;
+    if chosen.is_everything() {
+        let mut written = Ok(());
+        chosen.reader.for_each_log_apart(&mut |apart| {
+            counts.logs += apart.logs.len() as u64;
+            if written.is_ok() {
+                written = write_lines(&mut out, &[apart]);
+            }
+        })?;
+        written.map_err(|error| out.failed(error))?;
+    }
     out.finish()?;
     Ok(counts)
 }
@@ -159,6 +170,11 @@ struct Chosen<'a> {
 }
 
 impl Chosen<'_> {
+    /// Whether the whole store was asked for.
+    fn is_everything(&self) -> bool {
+        self.ids.is_empty() && self.filter.is_none() && self.run.is_none()
+    }
+
     /// Hands over every trace, one at a time.
     fn each(&self, mut take: impl FnMut(TraceDetail) -> anyhow::Result<()>) -> anyhow::Result<()> {
         if !self.ids.is_empty() {

@@ -10,7 +10,7 @@ use super::error::StoreError;
 use super::reader::Reader;
 use super::rows::{SpanDetail, SpanScore, SpanSkeleton, TraceDetail, TraceSkeleton};
 use super::traces::{Evaluators, Summary};
-use crate::model::{Evaluation, Finite, LogRecord, Origin, Span, SpanId, SpanKind, TraceId};
+use crate::model::{Evaluation, Finite, LogRecord, Origin, Span, SpanId, SpanKind, Telemetry, TraceId};
 use crate::trace::{origin, otlp, semconv};
 
 /// A payload as it stands in the table, unpacked.
@@ -178,6 +178,28 @@ impl Reader {
         }
         opened.origins = origins.found;
         Ok(opened)
+    }
+
+    /// Hands over the log records of applications that no trace shows: those without a trace, and those of traces whose
+    /// spans are not there (yet), in the order in which they came.
+    pub fn for_each_log_apart(&self, take: &mut dyn FnMut(Telemetry)) -> Result<(), StoreError> {
+        let or = self.or();
+        let mut find = self
+            .conn
+            .prepare(
+                "SELECT log.payload FROM log LEFT JOIN trace ON trace.number = log.trace
+                 WHERE log.run IS NULL AND (log.trace IS NULL OR trace.operations = 0) ORDER BY log.payload",
+            )
+            .map_err(&or)?;
+        let mut rows = find.query([]).map_err(&or)?;
+        while let Some(row) = rows.next().map_err(&or)? {
+            let Payload { resource, scope, content } = self.payload(row.get(0).map_err(&or)?)?;
+            let mut logs = Vec::new();
+            add_logs(&Messages::split(&content)?, 0, &mut logs)?;
+            let logs = logs.into_iter().map(|(log, _)| log).collect();
+            take(Telemetry { origin: self.origin(resource, scope)?, spans: Vec::new(), logs });
+        }
+        Ok(())
     }
 
     /// The payloads that hold log records of a trace. Those of a run's trial lie with its spans, and with `of_span` only

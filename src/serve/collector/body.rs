@@ -49,11 +49,13 @@ where
         let Ok(data) = frame.into_data() else { continue };
         if first.len() + all.len() + data.len() > bounds.bytes {
             drop(all);
+            share.clear();
             discard(body).await;
             return Err(Refusal::TooLarge { limit: bounds.bytes, unpacked: false });
         }
         if share.grow(data.len() as u64).is_err() {
             drop(all);
+            share.clear();
             discard(body).await;
             return Err(Refusal::Overloaded);
         }

@@ -57,6 +57,11 @@ impl Share {
         }
     }
 
+    /// Gives all of its bytes back, so that others get on while this request is being refused.
+    pub(super) fn clear(&mut self) {
+        self.shrink(self.bytes);
+    }
+
     /// Gives some of its bytes back.
     pub(super) fn shrink(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);

@@ -16,7 +16,7 @@ use futures::stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
 use crate::serve::App;
-use crate::store::{Marks, StoreError};
+use crate::store::{Marks, Reader, StoreError};
 
 /// How often the store is looked at.
 const EVERY: Duration = Duration::from_millis(500);
@@ -92,7 +92,7 @@ impl Live {
                 }
             }
             // A store that is busy now is asked again soon; a broken one shows on every page that is loaded.
-            let Ok(marks) = app.read(|reader| Ok::<_, StoreError>(reader.marks()?)).await else { continue };
+            let Ok(marks) = app.read::<_, StoreError>(Reader::marks).await else { continue };
             for name in known.as_ref().map(|known| changed(known, &marks)).unwrap_or_default() {
                 // Nobody listening is no error.
                 let _ = self.sender.send(name);
@@ -131,7 +131,7 @@ mod tests {
             traces,
         };
         let names = |before: &Marks, after: &Marks| {
-            changed(before, after).iter().map(|name| name.to_string()).collect::<Vec<_>>().join(" ")
+            changed(before, after).iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         };
         let first = marks(&[("a", 1), ("b", 2)], 7);
         assert_eq!(names(&first, &first), "");

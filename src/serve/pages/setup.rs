@@ -109,7 +109,7 @@ fn body(app: &App, setup: &Setup) -> Markup {
                     p.gap { "In " code { "telemetry.mjs" } ":" }
                     (parts::snippet(JS_FILE))
                     p.gap { "Then:" }
-                    (parts::snippet(&format!("{}\n{CONTENT}\nnode --import ./telemetry.mjs app.mjs", exports(setup))))
+                    (parts::snippet(&format!("{}\nnode --import ./telemetry.mjs app.mjs", exports(setup))))
                 }
                 section.card.span-12 aria-labelledby="evaluate" {
                     header { h2 #evaluate { "Under evaluation" } }
@@ -154,21 +154,16 @@ const CONTENT: &str = "export OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT
 const PYTHON_INSTALL: &str = "pip install opentelemetry-distro opentelemetry-exporter-otlp-proto-http \\\n    \
     opentelemetry-instrumentation-openai-v2 \"opentelemetry-util-genai==0.4b0\" \\\n    \"openai<2\" httpx";
 
-const JS_INSTALL: &str = "npm install openai @opentelemetry/sdk-node \\\n    \
-    @opentelemetry/instrumentation-openai @opentelemetry/exporter-trace-otlp-proto";
+const JS_INSTALL: &str = "npm install openai @opentelemetry/sdk-node \\\n    @opentelemetry/instrumentation-openai";
 
-const JS_FILE: &str = r#"import { register } from 'node:module';
+const JS_FILE: &str = r"import { register } from 'node:module';
 import { NodeSDK } from '@opentelemetry/sdk-node';
-import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import { OpenAIInstrumentation } from '@opentelemetry/instrumentation-openai';
 
 register('@opentelemetry/instrumentation/hook.mjs', import.meta.url);
-const sdk = new NodeSDK({
-  traceExporter: new OTLPTraceExporter(),
-  instrumentations: [new OpenAIInstrumentation()],
-});
+const sdk = new NodeSDK({ instrumentations: [new OpenAIInstrumentation()] });
 sdk.start();
-process.once('beforeExit', () => sdk.shutdown());"#;
+process.once('beforeExit', () => sdk.shutdown());";
 
 /// A trace of one model call, as an instrumented application would send it.
 fn test_telemetry() -> (TraceId, Telemetry) {

@@ -48,7 +48,7 @@ struct Answer {
 }
 
 impl Scene {
-    async fn empty() -> Self {
+    fn empty() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open(&dir.path().join("store")).expect("a store");
         let writer = store.writer().expect("a writer");
@@ -63,7 +63,7 @@ impl Scene {
 
     /// Two runs over the same nine cases; in the second one answer is better, one worse, and one is missing.
     async fn filled() -> Self {
-        let scene = Self::empty().await;
+        let scene = Self::empty();
         scene
             .run("20260922-120000-00000a", 1, |seq| if seq == 1 { Some(Label::False) } else { Some(Label::True) })
             .await;
@@ -426,7 +426,7 @@ async fn cases_that_changed_are_found_from_their_count() {
 
 #[tokio::test]
 async fn an_empty_store_says_how_to_begin() {
-    let scene = Scene::empty().await;
+    let scene = Scene::empty();
     let page = scene.html("/").await;
     assert!(page.contains("This store holds no runs") && page.contains("spanscore init"), "{page}");
     assert!(scene.html("/runs").await.contains("No runs yet"));
@@ -437,7 +437,7 @@ async fn an_empty_store_says_how_to_begin() {
 
 #[tokio::test]
 async fn a_test_span_is_stored_and_its_trace_is_linked() {
-    let scene = Scene::empty().await;
+    let scene = Scene::empty();
     let request = Request::post("/setup/test-span").header("x-spanscore", "1").body(Body::empty()).expect("a request");
     let answer = read(scene.send(request).await).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
@@ -451,7 +451,7 @@ async fn a_test_span_is_stored_and_its_trace_is_linked() {
 
 #[tokio::test]
 async fn the_curl_command_of_setup_holds_a_request_that_is_accepted() {
-    let scene = Scene::empty().await;
+    let scene = Scene::empty();
     let page = unescape(&scene.html("/setup").await);
     let json = page.split("-d '").nth(1).and_then(|rest| rest.split('\'').next()).expect("a body");
     let request = crate::trace::otlp_json::decode_trace_request(json.as_bytes()).expect("OTLP JSON");
@@ -486,7 +486,7 @@ async fn listeners_learn_the_names_of_what_changed() {
 
 #[tokio::test]
 async fn assets_are_kept_for_good_under_the_digest_of_their_content_only() {
-    let scene = Scene::empty().await;
+    let scene = Scene::empty();
     let front = scene.html("/").await;
     let sheet = front.split("href=\"/assets/app.css").nth(1).and_then(|rest| rest.split('"').next()).expect("a sheet");
     for (address, kept) in [
