@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
-use crate::model::{Key, Link, RunId, Span, SpanId, Status, TraceId, Value};
+use crate::model::{Link, RunId, Span, SpanId, Status, TraceId, Value};
 use crate::store::rows::{SpanScore, TraceDetail, TraceRow};
 use crate::store::{Reader, StoreError};
 
