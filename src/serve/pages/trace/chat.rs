@@ -40,7 +40,7 @@ fn message(message: &Message, budget: &mut Budget) -> Markup {
         _ => "user",
     };
     html! {
-        li.message class=(style) {
+        li class={ "message " (style) } {
             p.who {
                 b { (cut(&message.role, 40)) }
                 @if let Some(name) = &message.name { " " (cut(name, 60)) }

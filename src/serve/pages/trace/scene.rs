@@ -193,9 +193,10 @@ impl Scene {
         let kept = self.folded.iter().filter(|&&at| at != position).copied();
         let ids: Vec<String> =
             kept.chain((!unfold).then_some(position)).map(|at| self.span(at).span_id.to_string()).collect();
-        // With its folds in the address the page keeps its place by the row that was folded.
         let ids = ids.join(",");
-        Some(self.context.with(&[("fold", Some(ids.as_str()))]))
+        let address = self.context.with(&[("fold", Some(ids.as_str()))]);
+        // Relative, because it stands in many rows; without any parameter left the path must be said.
+        Some(address.strip_prefix(self.context.path()).filter(|rest| !rest.is_empty()).unwrap_or(&address).to_owned())
     }
 
     /// The next of these positions behind the selected one, from the top again at the end.

@@ -56,7 +56,7 @@ fn heading(scene: &Scene, position: usize, detail: &SpanDetail) -> Markup {
     let zoomed = scene.context.parameter("zoom").is_some();
     let id = span.span_id.to_string();
     html! {
-        header.panel-head {
+        div.panel-head {
             h2 #operation { (cut(&span.name, 200)) }
             p.tags {
                 span.badge { (span.kind.as_str().to_lowercase()) }
@@ -74,8 +74,8 @@ fn heading(scene: &Scene, position: usize, detail: &SpanDetail) -> Markup {
                 @else if let Some(id) = span.parent_span_id { " · its parent " code { (id) } " is not in the store" }
             }
             nav.steps aria-label="Operations" {
-                @if position > 0 { a.button.small href=(scene.at(position - 1)) rel="prev" { "← Previous" } }
-                @if position + 1 < scene.tree.nodes.len() { a.button.small href=(scene.at(position + 1)) rel="next" { "Next →" } }
+                @if position > 0 { a.button.small href=(scene.at(position - 1)) rel="prev" data-previous="" { "← Previous" } }
+                @if position + 1 < scene.tree.nodes.len() { a.button.small href=(scene.at(position + 1)) rel="next" data-next="" { "Next →" } }
                 @if zoomed { a.button.small href=(scene.context.with(&[("zoom", None)])) { "Whole trace" } }
                 @else if scene.length(position) < scene.skeleton.row.duration_ns {
                     a.button.small href=(scene.context.with(&[("zoom", Some(&id)), ("span", Some(&id))])) { "Zoom to it" }

@@ -16,7 +16,7 @@ const DEEPEST: usize = 12;
 /// How many columns of a name are shown.
 const NAME: usize = 72;
 /// How many scores stand beside a name.
-const BADGES: usize = 3;
+const BADGES: usize = 2;
 /// How many stretches of the critical path are drawn on one bar.
 const STRETCHES: usize = 24;
 /// How many bands the map of a large trace has.
@@ -121,8 +121,8 @@ impl Row<'_> {
                     @if let Some(case) = scene.cases.get(&span.span_id) { " " span.muted { (cut(case.as_str(), 32)) } }
                     @if failed { " " span.badge.error { "error" } }
                     (oddities(scene, position))
-                    @for score in scores.iter().take(BADGES) { " " (score_badge(score, scene.is_low(score))) }
-                    @if scores.len() > BADGES { " " span.muted { "+" (scores.len() - BADGES) } }
+                    @for score in scores.iter().take(BADGES) { " " (short_badge(score, scene.is_low(score))) }
+                    @if scores.len() > BADGES { " " span.muted title="more scores" { "+" (scores.len() - BADGES) } }
                 }
                 td.number { (length) }
                 td { (self.bar(position)) }
@@ -137,16 +137,16 @@ impl Row<'_> {
         let Some(address) = scene.fold(position) else { return Markup::default() };
         if !scene.folded.contains(&position) {
             // In a large trace the address of each row counts; there only what holds much can be folded.
-            if scene.tree.nodes.len() > WHOLE && node.descendants < 20 {
+            if scene.tree.nodes.len() > WHOLE && node.descendants < 20 || node.depth > DEEPEST {
                 return Markup::default();
             }
-            return html! { a.fold href=(address) aria-label="Fold" title="Fold" { "▾" } };
+            return html! { a.fold href=(address) aria-label="Fold" { "▾" } };
         }
         let below = position + 1..=position + node.descendants;
         let inside = |list: &[usize]| list.iter().filter(|at| below.contains(at)).count() as u64;
         let (errors, lows) = (inside(&scene.errors), inside(&scene.lows));
         html! {
-            a.fold href=(address) aria-label="Unfold" title="Unfold" { "▸" }
+            a.fold href=(address) aria-label="Unfold" { "▸" }
             span.badge { (count(node.descendants as u64)) " folded"
                 @if errors > 0 { ", " (count(errors)) " failed" }
                 @if lows > 0 { ", " (count(lows)) " low" }
@@ -216,6 +216,16 @@ pub(super) fn score_badge(score: &SpanScore, low: bool) -> Markup {
         evaluation => html! {
             span.badge.low[low] title=[low.then_some("low score")] { @if low { "▼ " } (name) " " (verdict(evaluation)) }
         },
+    }
+}
+
+/// The same in a row of the timeline, where space is short: without the label if there is a number.
+fn short_badge(score: &SpanScore, low: bool) -> Markup {
+    match score.evaluation.value() {
+        Some(value) => html! {
+            span.badge.low[low] title=[low.then_some("low score")] { @if low { "▼ " } (cut(&score.name, 24)) " " (format::score(value)) }
+        },
+        None => score_badge(score, low),
     }
 }
 
