@@ -117,7 +117,7 @@ fn one(scene: &Scene, shown: &Shown, budget: &mut Budget) -> Markup {
                 span.muted { (format::duration(scene.length(*position))) }
             }
             @if !old.is_empty() {
-                details { summary { (count(old.len() as u64)) @if old.len() == 1 { " message" } @else { " messages" } " as in the call before" } (chat::messages(old.iter().copied(), budget)) }
+                details { summary { (count(old.len() as u64)) @if old.len() == 1 { " message" } @else { " messages" } " as in a call before" } (chat::messages(old.iter().copied(), budget)) }
             }
             (chat::messages(new.iter().copied().chain(call.talk.output()), budget))
         }
