@@ -109,6 +109,10 @@ pub(super) fn gunzip(packed: &[u8], limit: usize, share: &mut Share) -> Result<B
     loop {
         let before = content.len();
         share.grow(STEP as u64).map_err(|_| Refusal::Overloaded)?;
+        if content.capacity() - before < STEP {
+            // Doubling would end with room for half as much again as is ever unpacked.
+            content.reserve_exact(before.clamp(STEP, (limit + STEP).saturating_sub(before).max(STEP)));
+        }
         let read = (&mut decoder)
             .take(STEP as u64)
             .read_to_end(&mut content)
