@@ -72,9 +72,15 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
             bail!("`{prefix}` begins the ids of several spans: {}; give more of the id", found.join(", "))
         }
     };
+    let document = trace_documents::linked(&reader, &detail, chosen.map(|span| span.span_id))?;
     match ctx.format {
-        Format::Json => ctx.print_json(&trace_documents::trace(&detail, chosen.map(|span| span.span_id)))?,
-        Format::Text => ctx.print(&shown(args, &detail, chosen, ctx))?,
+        Format::Json => ctx.print_json(&document)?,
+        Format::Text => {
+            ctx.print(&shown(args, &detail, chosen, ctx))?;
+            if let Some(url) = &document.trace_url {
+                ctx.hint(&format!("in the trace backend: {url}"));
+            }
+        }
     }
     Ok(Exit::Success)
 }

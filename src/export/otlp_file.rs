@@ -193,7 +193,10 @@ fn document<E>(
                 let telemetry = found.keep(line, receive_traces(request));
                 take(telemetry)?;
             }
-            Err(error) => return Ok(found.problem(line, error.to_string())),
+            Err(error) => {
+                found.problem(line, error.to_string());
+                return Ok(());
+            }
         }
     }
     if holds([b"resourceLogs", b"resource_logs"]) {

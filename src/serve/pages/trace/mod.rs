@@ -91,7 +91,7 @@ fn answer(reader: &Reader, id: &str, context: &PageContext) -> PageResult {
         Some("json") => {
             let detail = reader.trace(&whole)?;
             let only = context.parameter("span").and_then(|span| span.parse::<SpanId>().ok());
-            return Ok(layout::json(StatusCode::OK, &trace_documents::trace(&detail, only)));
+            return Ok(layout::json(StatusCode::OK, &trace_documents::linked(reader, &detail, only)?));
         }
         Some("otlp-json") => {
             let logs = context.parameter("signal") == Some("logs");
