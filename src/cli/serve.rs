@@ -62,7 +62,12 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
             ..CollectorOptions::default()
         },
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Threads that block keep memory while they wait for more work, so there are few and they do not wait long.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(16)
+        .thread_keep_alive(Duration::from_secs(1))
+        .build()?;
     runtime.block_on(async {
         let mut signals = super::session::signal()?;
         let store = Store::open(&context.store_dir)?;

@@ -135,6 +135,7 @@ impl Ports {
             budget: Budget::new(limits.bytes_under_way, limits.requests_under_way, Arc::clone(&traffic)),
             traffic,
             bounds: Bounds { bytes: limits.request_bytes, silence: limits.silence, whole: limits.whole_body },
+            workers: tokio::sync::Semaphore::new(intake::WORKERS),
         });
         let serve = |port: Port, door: Door, protocol: Protocol| {
             let guard = Guard {
