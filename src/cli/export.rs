@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Context, Exit, FileFormat, Format};
 use crate::export::deliver_pending;
 use crate::export::files::Target;
-use crate::export::otlp_file::{telemetry_of, write_lines};
+use crate::export::otlp_file::write_lines;
 use crate::export::parquet::SpanTable;
 use crate::model::RunId;
 use crate::query::{self, Expr, Schema};
@@ -126,7 +126,7 @@ fn lines(path: &Path, chosen: &Chosen<'_>) -> anyhow::Result<Counts> {
     let mut counts = Counts::default();
     chosen.each(|detail| {
         counts.add(&detail);
-        write_lines(&mut out, &telemetry_of(detail)).map_err(|error| out.failed(error).into())
+        write_lines(&mut out, &detail.into_telemetry()).map_err(|error| out.failed(error).into())
     })?;
     if chosen.is_everything() {
         let mut written = Ok(());

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::export::walk;
 use super::{Context, Exit, Format, import_dataset};
 use crate::export::files::FileError;
-use crate::export::otlp_file::{ReadFile, telemetry_of};
+use crate::export::otlp_file::ReadFile;
 use crate::export::{jaeger, otlp_file};
 use crate::model::Telemetry;
 use crate::report::text::clean;
@@ -251,7 +251,7 @@ fn store(folder: &Path, context: &Context) -> anyhow::Result<Exit> {
             return Ok(());
         }
         match reader.trace(&row.trace_id.to_string()) {
-            Ok(detail) => Ok(intake.take(telemetry_of(detail))?),
+            Ok(detail) => Ok(intake.take(detail.into_telemetry())?),
             Err(StoreError::UnknownTrace { .. } | StoreError::PrunedTrace { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }

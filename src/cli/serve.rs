@@ -16,7 +16,7 @@ use crate::store::{Retention, Store, Writer};
 use crate::trace::provider::Ambient;
 
 /// How often old traces are looked for.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
+const PRUNE_EVERY: Duration = Duration::from_mins(1);
 
 /// Flags of `serve`.
 #[derive(Debug, Parser)]
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn ages_are_read_with_their_units() {
-        assert_eq!(age("30d"), Ok(Duration::from_secs(30 * 86400)));
+        assert_eq!(age("30d"), Ok(Duration::from_hours(30 * 24)));
         for text in ["", "0s", "30", "-1d"] {
             assert!(age(text).is_err(), "{text}");
         }

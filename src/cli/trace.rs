@@ -1,9 +1,29 @@
 //! `spanscore trace`: one trace as a waterfall, or one of its spans in full.
 
 use anyhow::bail;
+use clap::ValueEnum;
 
 use super::{Context, Exit, Format};
-use crate::report::{trace_documents, waterfall};
+use crate::model::{Span, SpanId};
+use crate::report::{trace_critical, trace_diff, trace_documents, trace_talk, waterfall};
+use crate::store::rows::TraceDetail;
+use crate::trace::otlp_json::encode_trace_request;
+use crate::trace::requests::traces_request;
+use crate::trace::tree::Tree;
+
+/// The ways to look at a trace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum View {
+    /// Its operations as a tree, with bars to scale.
+    #[default]
+    Timeline,
+    /// What was said to models and what they answered.
+    Conversation,
+    /// Which operations it waited for.
+    CriticalPath,
+    /// OTLP JSON.
+    Raw,
+}
 
 /// Show one trace as a waterfall, with the scores on its spans
 #[derive(Debug, clap::Args)]
@@ -14,13 +34,28 @@ pub(super) struct Args {
     /// Show this span with its attributes, events and links; a unique prefix of its id will do
     #[arg(long, value_name = "SPAN")]
     span: Option<String>,
+    /// How to look at it; `raw` prints OTLP JSON
+    #[arg(long, value_enum, default_value_t, value_name = "VIEW")]
+    view: View,
     /// Show every span in full
-    #[arg(long, conflicts_with = "span")]
+    #[arg(long, conflicts_with_all = ["span", "view", "diff"])]
     raw: bool,
+    /// Show what differs in another trace: its id, or a unique prefix of it
+    #[arg(long, value_name = "TRACE", conflicts_with_all = ["span", "view"])]
+    diff: Option<String>,
 }
 
 pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
-    let detail = ctx.store()?.reader()?.trace(&args.trace)?;
+    let reader = ctx.store()?.reader()?;
+    let detail = reader.trace(&args.trace)?;
+    if let Some(other) = &args.diff {
+        let diff = trace_diff::trace_diff(&detail, &reader.trace(other)?);
+        match ctx.format {
+            Format::Json => ctx.print_json(&diff)?,
+            Format::Text => ctx.print(&trace_diff::render(&diff, ctx.style))?,
+        }
+        return Ok(Exit::Success);
+    }
     let chosen = match args.span.as_deref().map(|prefix| (prefix, waterfall::find_span(&detail, prefix))) {
         None => None,
         Some((_, Ok(span))) => Some(span),
@@ -35,19 +70,50 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
             bail!("`{prefix}` begins the ids of several spans: {}; give more of the id", found.join(", "))
         }
     };
+    let document = trace_documents::linked(&reader, &detail, chosen.map(|span| span.span_id))?;
     match ctx.format {
-        Format::Json => ctx.print_json(&trace_documents::trace(&detail, chosen.map(|span| span.span_id)))?,
+        Format::Json => ctx.print_json(&document)?,
         Format::Text => {
-            if let Some(span) = chosen {
-                ctx.print(&waterfall::span(&detail, span, ctx.style))?;
-            } else if args.raw {
-                for span in &detail.spans {
-                    ctx.print(&format!("{}\n", waterfall::span(&detail, span, ctx.style)))?;
-                }
-            } else {
-                ctx.print(&waterfall::render(&detail, ctx.style))?;
+            ctx.print(&shown(args, &detail, chosen, ctx))?;
+            if let Some(url) = &document.trace_url {
+                ctx.hint(&format!("in the trace backend: {url}"));
             }
         }
     }
     Ok(Exit::Success)
+}
+
+fn shown(args: &Args, detail: &TraceDetail, chosen: Option<&Span>, ctx: &Context) -> String {
+    match (args.view, chosen) {
+        (View::Timeline, Some(span)) => waterfall::span(detail, span, ctx.style),
+        (View::Timeline, None) if args.raw => {
+            detail.spans.iter().map(|span| format!("{}\n", waterfall::span(detail, span, ctx.style))).collect()
+        }
+        (View::Timeline, None) => waterfall::render(detail, ctx.style),
+        (View::Conversation, _) => {
+            let inside = chosen.map(|span| below(detail, span.span_id));
+            let within = |span: &Span| inside.as_ref().is_none_or(|inside| inside.contains(&span.span_id));
+            trace_talk::render(detail, &trace_talk::calls(detail, within), ctx.style)
+        }
+        (View::CriticalPath, _) => trace_critical::render(detail, ctx.style),
+        (View::Raw, chosen) => {
+            let mut telemetry = detail.clone().into_telemetry();
+            for part in &mut telemetry {
+                part.spans.retain(|span| chosen.is_none_or(|chosen| chosen.span_id == span.span_id));
+            }
+            let request = encode_trace_request(&traces_request(&telemetry));
+            let spelled = serde_json::from_slice::<serde_json::Value>(&request)
+                .ok()
+                .and_then(|json| serde_json::to_string_pretty(&json).ok());
+            spelled.unwrap_or_else(|| String::from_utf8_lossy(&request).into_owned())
+        }
+    }
+}
+
+/// A span and all below it.
+fn below(detail: &TraceDetail, span: SpanId) -> std::collections::BTreeSet<SpanId> {
+    let tree = Tree::build(&detail.spans);
+    let id = |position: usize| detail.spans[tree.nodes[position].span].span_id;
+    let Some(top) = (0..tree.nodes.len()).find(|&position| id(position) == span) else { return Default::default() };
+    (top..=top + tree.nodes[top].descendants).map(id).collect()
 }

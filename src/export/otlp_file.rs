@@ -12,7 +12,6 @@ use prost::Message as _;
 
 use super::files::{FileError, open, rest};
 use crate::model::{Telemetry, TraceId};
-use crate::store::rows::TraceDetail;
 use crate::trace::otlp_json::{decode_logs_request, decode_trace_request, encode_logs_request, encode_trace_request};
 use crate::trace::requests::{Received, logs_request, receive_logs, receive_traces, traces_request};
 
@@ -72,24 +71,6 @@ impl ReadFile {
         }
         received.telemetry
     }
-}
-
-/// A trace as telemetry: its spans and log records by their origin, in their order.
-pub fn telemetry_of(detail: TraceDetail) -> Vec<Telemetry> {
-    let TraceDetail { spans, origins, origin_of, logs, .. } = detail;
-    let mut parts: Vec<Telemetry> =
-        origins.into_iter().map(|origin| Telemetry { origin, ..Telemetry::default() }).collect();
-    for (span, place) in spans.into_iter().zip(origin_of) {
-        if let Some(part) = parts.get_mut(place) {
-            part.spans.push(span);
-        }
-    }
-    for (log, place) in logs {
-        if let Some(part) = parts.get_mut(place) {
-            part.logs.push(log);
-        }
-    }
-    parts
 }
 
 /// Writes telemetry as lines: requests of traces, then requests of logs.
@@ -212,7 +193,10 @@ fn document<E>(
                 let telemetry = found.keep(line, receive_traces(request));
                 take(telemetry)?;
             }
-            Err(error) => return Ok(found.problem(line, error.to_string())),
+            Err(error) => {
+                found.problem(line, error.to_string());
+                return Ok(());
+            }
         }
     }
     if holds([b"resourceLogs", b"resource_logs"]) {

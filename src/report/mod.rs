@@ -21,8 +21,10 @@ pub mod terminal;
 pub mod text;
 pub mod text_diff;
 pub mod trace_align;
+pub mod trace_critical;
 pub mod trace_diff;
 pub mod trace_documents;
+pub mod trace_talk;
 pub mod waterfall;
 
 #[cfg(test)]

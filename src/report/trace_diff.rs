@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::format::rfc3339;
+use super::format::{self, rfc3339};
+use super::style::{Style, Tone};
+use super::text::{clean, cut, put, wrap};
+use super::text_diff::{Piece, text_diff};
 use super::trace_align::{Pair, align};
 use super::trace_documents::{shown_value, trace_status};
 use crate::model::{LogRecord, RunId, Span, SpanId, Status, TraceId};
@@ -62,6 +65,8 @@ pub struct SpanDiff {
     pub depth: usize,
     /// Its name; the second's, if the two differ.
     pub name: String,
+    /// The case that it is about, where it says so.
+    pub case_id: Option<String>,
     /// The first trace's span.
     pub a: Option<SpanSide>,
     /// The second trace's span.
@@ -180,6 +185,7 @@ fn span_diff(pair: Pair, details: [&TraceDetail; 2], logs: &[LogsBySpan; 2]) -> 
     SpanDiff {
         depth: pair.depth,
         name: b.as_ref().or(a.as_ref()).map(|side| side.name.clone()).unwrap_or_default(),
+        case_id: spans.iter().flatten().next().and_then(|span| span.get(semconv::TEST_CASE_ID)).map(shown_value),
         duration_delta_ms: duration(&b).zip(duration(&a)).map(|(b, a)| b - a),
         scores: score_diffs(scores),
         changes: match spans {
@@ -283,4 +289,182 @@ fn tells(key: &str) -> bool {
     !always_different.contains(&key)
         && !scores.iter().any(|prefix| key.starts_with(prefix))
         && !conversation::carries(key)
+}
+
+/// The differences as text: each pair on a line, below it what differs.
+pub fn render(diff: &TraceDiff, style: Style) -> String {
+    let mut out = String::new();
+    for (name, side) in [("A", &diff.a), ("B", &diff.b)] {
+        let run = side.run_id.as_ref().map(|run| format!("   run {run}")).unwrap_or_default();
+        put!(
+            out,
+            "{name} {}  {}   duration {}   {}   operations {}{run}\n",
+            style.paint(Tone::Strong, &side.trace_id.to_string()),
+            side.start_time,
+            format::milliseconds(Some(side.duration_ms)),
+            side.status,
+            format::count(side.operations)
+        );
+    }
+    put!(
+        out,
+        "{} operations in both, {} of them differ; {} only in A, {} only in B; B took {}\n\n",
+        format::count(diff.paired),
+        format::count(diff.changed),
+        format::count(diff.only_a),
+        format::count(diff.only_b),
+        longer(diff.duration_delta_ms)
+    );
+    let mut alike = 0;
+    for span in &diff.spans {
+        // Of many pairs only those that differ are of interest.
+        if diff.spans.len() > 60 && !span.differs() {
+            alike += 1;
+            continue;
+        }
+        let indent = "  ".repeat(span.depth.min(12));
+        let mark = match (&span.a, &span.b) {
+            (None, _) => style.paint(Tone::Good, "+ "),
+            (_, None) => style.paint(Tone::Bad, "- "),
+            _ => "  ".to_owned(),
+        };
+        let times = match (&span.a, &span.b) {
+            (Some(a), Some(b)) => {
+                let delta = span.duration_delta_ms.map(|delta| format!("  {}", longer(delta))).unwrap_or_default();
+                format!("{} → {}{delta}", format::milliseconds(a.duration_ms), format::milliseconds(b.duration_ms))
+            }
+            (Some(side), None) => format!("{}  only in A", format::milliseconds(side.duration_ms)),
+            (None, Some(side)) => format!("{}  only in B", format::milliseconds(side.duration_ms)),
+            (None, None) => String::new(),
+        };
+        let case = span.case_id.as_ref().map(|case| format!(" {case}")).unwrap_or_default();
+        let name = cut(&format!("{}{case}", span.name), 70);
+        put!(out, "{mark}{indent}{name}  {}\n", style.paint(Tone::Faint, &times));
+        let below = format!("  {indent}    ");
+        for score in span.scores.iter().filter(|score| score.differs()) {
+            let shown = |side: &Option<String>| side.clone().unwrap_or_else(|| format::ABSENT.to_owned());
+            let line = format!("{} {} → {}", score.name, shown(&score.a), shown(&score.b));
+            put!(out, "{below}{}\n", style.paint(Tone::Warn, &clean(&line)));
+        }
+        for change in &span.changes {
+            changed(&mut out, change, &below, style);
+        }
+    }
+    if alike > 0 {
+        put!(out, "… {} operations that are alike are not shown\n", format::count(alike));
+    }
+    out
+}
+
+fn changed(out: &mut String, change: &Change, below: &str, style: Style) {
+    let key = change.key.as_ref().map(|key| format!(" {key}")).unwrap_or_default();
+    let mut text = clean(&format!("{}{key}: ", change.what)).into_owned();
+    let head = |side: &Option<String>| side.as_ref().map(|side| side.chars().take(20_000).collect::<String>());
+    match (head(&change.a), head(&change.b)) {
+        (Some(a), Some(b)) => {
+            for piece in text_diff(&a, &b) {
+                match piece {
+                    Piece::Same(same) => text.push_str(&clean(&same)),
+                    // Marks and colour: one of them is always seen.
+                    Piece::Removed(gone) => put!(text, "[-{}-]", clean(&gone)),
+                    Piece::Added(new) => put!(text, "{{+{}+}}", clean(&new)),
+                    Piece::Cut(n) => put!(text, " …{} characters alike… ", format::count(n as u64)),
+                }
+            }
+        }
+        (Some(a), None) => put!(text, "[-{}-]", clean(&a)),
+        (None, Some(b)) => put!(text, "{{+{}+}}", clean(&b)),
+        (None, None) => {}
+    }
+    for line in wrap(&text, style.width.saturating_sub(below.len()).max(30)) {
+        put!(out, "{below}{line}\n");
+    }
+}
+
+/// `+12.3 ms`.
+fn longer(delta_ms: f64) -> String {
+    let sign = if delta_ms < 0.0 { '−' } else { '+' };
+    format!("{sign}{}", format::milliseconds(Some(delta_ms.abs())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Evaluation, Value};
+    use crate::report::fixture;
+
+    /// The fixture's trace and one like it with another answer, another model and a span more.
+    fn two() -> (TraceDetail, TraceDetail) {
+        let mut a = fixture::trace();
+        a.spans[2].set(
+            semconv::GEN_AI_OUTPUT_MESSAGES,
+            r#"[{"role":"assistant","content":"The claim is True."}]"#.to_owned(),
+        );
+        a.spans[2].set(semconv::GEN_AI_RESPONSE_ID, "one");
+        let mut b = a.clone();
+        b.row.trace_id = TraceId::from_bytes([9; 16]);
+        b.spans[2]
+            .attributes
+            .retain(|(key, _)| key != semconv::GEN_AI_OUTPUT_MESSAGES && key != semconv::GEN_AI_RESPONSE_ID);
+        b.spans[2]
+            .set(semconv::GEN_AI_OUTPUT_MESSAGES, r#"[{"role":"assistant","content":"The claim is NEE."}]"#.to_owned());
+        b.spans[2].set(semconv::GEN_AI_RESPONSE_ID, "two");
+        b.spans[2].set(semconv::GEN_AI_REQUEST_SEED, Value::Int(7));
+        b.spans[2].end_unix_nano += 40_000_000;
+        b.spans[2].name = "chat another-model".into();
+        let mut more = b.spans[2].clone();
+        more.span_id = fixture::span_id(77);
+        more.name = "lookup \u{1b}[31m".into();
+        b.spans.push(more);
+        for scores in b.scores.values_mut() {
+            for score in scores {
+                score.evaluation = Evaluation::assertion(false);
+            }
+        }
+        (a, b)
+    }
+
+    #[test]
+    fn what_differs_is_told_pair_by_pair() {
+        let (a, b) = two();
+        insta::assert_snapshot!(render(&trace_diff(&a, &b), Style::plain(110)), @r#"
+        A 0af7651916cd43dd8448eb211c80319c  2026-11-22T15:45:01.000000000Z   duration 120 ms   error   operations 7   run 20261122-154501-3f9a2c
+        B 09090909090909090909090909090909  2026-11-22T15:45:01.000000000Z   duration 120 ms   error   operations 7   run 20261122-154501-3f9a2c
+        7 operations in both, 2 of them differ; 0 only in A, 1 only in B; B took +0 ns
+
+          assess_claims_with_context  100 ms → 100 ms  +0 ns
+            assess_claim claims-001  35.0 ms → 35.0 ms  +0 ns
+                label_match 1 (pass) → 0 (fail)
+              chat another-model  28.0 ms → 68.0 ms  +40.0 ms
+                  name: chat [-lexical-baseline-]{+another-model+}
+                  output: assistant: The claim is [-True.-]{+NEE.+}
+                  attribute gen_ai.request.seed: {+7+}
+        +     lookup ␛[31m  68.0 ms  only in B
+            assess_claim  47.0 ms → 47.0 ms  +0 ns
+              chat lexical-baseline  35.0 ms → 35.0 ms  +0 ns
+            late  – → –
+          stray  40.0 ms → 40.0 ms  +0 ns
+        "#);
+    }
+
+    #[test]
+    fn a_trace_does_not_differ_from_itself() {
+        let (a, _) = two();
+        let diff = trace_diff(&a, &a);
+        assert_eq!((diff.changed, diff.only_a, diff.only_b, diff.paired), (0, 0, 0, a.spans.len() as u64));
+    }
+
+    #[test]
+    fn the_document_names_what_differs() {
+        let (a, b) = two();
+        let diff = trace_diff(&a, &b);
+        assert_eq!((diff.changed, diff.only_b), (2, 1));
+        let chat = diff.spans.iter().find(|span| span.name == "chat another-model").expect("paired");
+        let changes: Vec<(&str, Option<&str>)> =
+            chat.changes.iter().map(|change| (change.what, change.key.as_deref())).collect();
+        assert_eq!(changes, [("name", None), ("output", None), ("attribute", Some(semconv::GEN_AI_REQUEST_SEED))]);
+        assert_eq!(chat.duration_delta_ms, Some(40.0));
+        let scored = diff.spans.iter().find(|span| !span.scores.is_empty()).expect("a score");
+        assert_eq!(scored.scores[0].delta, Some(-1.0));
+    }
 }

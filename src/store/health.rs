@@ -8,6 +8,7 @@ use crate::model::RunId;
 impl Reader {
     /// What the store holds. Takes some hundredths of a second with a million spans.
     pub fn store_health(&self) -> Result<StoreHealth, StoreError> {
+        let _moment = self.moment()?;
         let or = self.or();
         let one = |sql: &str| -> Result<u64, StoreError> {
             let count =

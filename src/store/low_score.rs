@@ -26,6 +26,7 @@ impl Reader {
         span: Option<SpanId>,
         name: Option<&str>,
     ) -> Result<Option<LowScore>, StoreError> {
+        let _moment = self.moment()?;
         let summary = self.find_trace_of(after)?;
         match summary.run {
             Some(run) => self.next_low_trial(&self.run(run)?, &summary, span, name),

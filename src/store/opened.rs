@@ -40,6 +40,7 @@ type Scores = BTreeMap<SpanId, Vec<SpanScore>>;
 impl Reader {
     /// The trace of an id, or of the beginning of one, whole.
     pub fn trace(&self, text: &str) -> Result<TraceDetail, StoreError> {
+        let _moment = self.moment()?;
         let mut evaluators = Evaluators::new();
         let summary = self.find_trace(text, &mut evaluators)?;
         let mut opened = self.open_trace(summary.number, true)?;
@@ -57,6 +58,7 @@ impl Reader {
     /// The outline of the trace of an id, or of the beginning of one. No payload is opened: 100 000 spans take some
     /// hundredths of a second.
     pub fn trace_skeleton(&self, text: &str) -> Result<TraceSkeleton, StoreError> {
+        let _moment = self.moment()?;
         let mut evaluators = Evaluators::new();
         let summary = self.find_trace(text, &mut evaluators)?;
         let or = self.or();
@@ -101,6 +103,7 @@ impl Reader {
 
     /// One span, whole; other spans of its trace are not read.
     pub fn span(&self, trace_id: TraceId, span_id: SpanId) -> Result<SpanDetail, StoreError> {
+        let _moment = self.moment()?;
         let or = self.or();
         let mut evaluators = Evaluators::new();
         let summary = self.find_trace_of(trace_id)?;

@@ -169,6 +169,7 @@ impl Reader {
         signal: Signal,
         max: usize,
     ) -> Result<OutboxBatch, StoreError> {
+        let _moment = self.moment()?;
         let or = self.or();
         let row = self.outbox_rows(run)?.into_iter().find(|row| row.destination == destination && row.signal == signal);
         let Some(row) = row else {
@@ -234,6 +235,7 @@ impl Reader {
 
     /// How far each destination of a run is, by name; what it has of traces and logs is added up.
     pub fn outbox_counts(&self, run: &RunRow) -> Result<BTreeMap<String, OutboxCounts>, StoreError> {
+        let _moment = self.moment()?;
         let mut by_name: BTreeMap<String, OutboxCounts> = BTreeMap::new();
         for row in self.outbox_rows(run.number)? {
             let counts = self.count(run.number, &row)?;
@@ -244,12 +246,14 @@ impl Reader {
 
     /// How far each destination of a run is with its spans, by name.
     pub fn span_counts(&self, run: &RunRow) -> Result<BTreeMap<String, OutboxCounts>, StoreError> {
+        let _moment = self.moment()?;
         let rows = self.outbox_rows(run.number)?.into_iter().filter(|row| row.signal == Signal::Traces);
         rows.map(|row| Ok((row.destination.clone(), self.count(run.number, &row)?))).collect()
     }
 
     /// Every run, destination and signal with something pending, oldest run first.
     pub fn pending_everywhere(&self) -> Result<Vec<Pending>, StoreError> {
+        let _moment = self.moment()?;
         let or = self.or();
         let runs: Vec<(i64, String)> = self
             .conn

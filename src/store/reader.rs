@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 use super::bundle::{FAILED, SKIPPED, predicted_of};
 use super::codec::Decoder;
@@ -167,6 +167,15 @@ impl Reader {
             done.insert(unpack(row.get(0).map_err(self.or())?));
         }
         Ok(done)
+    }
+
+    /// While the guard lives, all is read as of one moment, whatever others write or remove.
+    pub(super) fn moment(&self) -> Result<Option<Transaction<'_>>, StoreError> {
+        // Within another one there is nothing to do.
+        if !self.conn.is_autocommit() {
+            return Ok(None);
+        }
+        self.conn.unchecked_transaction().map(Some).map_err(self.or())
     }
 
     /// Says what was attempted when SQLite refused.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{
     CaseId, Evaluation, EvaluatorId, Label, LogRecord, Origin, Outcome, RunId, RunSpec, RunStatus, Span, SpanId,
-    SpanKind, TraceId, TrialKey, Usage,
+    SpanKind, Telemetry, TraceId, TrialKey, Usage,
 };
 
 /// A run as recorded.
@@ -215,6 +215,23 @@ impl TraceDetail {
     /// Who made the span at this place.
     pub fn origin(&self, span: usize) -> Option<&Arc<Origin>> {
         self.origins.get(*self.origin_of.get(span)?)
+    }
+
+    /// The trace as telemetry: its spans and log records by their origin, in their order.
+    pub fn into_telemetry(self) -> Vec<Telemetry> {
+        let mut parts: Vec<Telemetry> =
+            self.origins.into_iter().map(|origin| Telemetry { origin, ..Telemetry::default() }).collect();
+        for (span, place) in self.spans.into_iter().zip(self.origin_of) {
+            if let Some(part) = parts.get_mut(place) {
+                part.spans.push(span);
+            }
+        }
+        for (log, place) in self.logs {
+            if let Some(part) = parts.get_mut(place) {
+                part.logs.push(log);
+            }
+        }
+        parts
     }
 }
 

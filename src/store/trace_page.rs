@@ -25,8 +25,8 @@ use crate::query::{Expr, Field, FieldValue, Record, SortKey};
 /// How many rows of the table a page looks at.
 const ROWS: usize = 50_000;
 
-/// How many traces a page opens to look at their spans.
-const OPENED: usize = 2_000;
+/// How many spans of traces a page opens to look into them.
+const OPENED: usize = 10_000;
 
 /// Up to so many traces with a score are sorted by start; if there are more, walking by start meets them soon.
 const FEW: usize = 4_000;
@@ -92,9 +92,10 @@ impl Reader {
         Ok(self.page(&query, None)?.rows)
     }
 
-    /// `bounds`: how many rows to look at, and how many traces to open, at most.
+    /// `bounds`: how many rows to look at, and how many spans to open, at most.
     fn page(&self, query: &TraceQuery, bounds: Option<(usize, usize)>) -> Result<TracePage, StoreError> {
         // Newest first is the order of the index.
+        let _moment = self.moment()?;
         let sort = query.sort.as_ref().filter(|sort| !(sort.field == Field::Start && sort.descending));
         let mut evaluators = Evaluators::new();
         let mut walk = Walk::new(query, sort, bounds);
@@ -233,8 +234,8 @@ impl<'q> Walk<'q> {
                 if self.bounds.is_some_and(|(_, most)| opened >= most) {
                     return Ok(());
                 }
-                opened += 1;
-                if self.bounds.is_some_and(|(_, most)| opened == most) {
+                opened += summary.row.operations as usize;
+                if self.bounds.is_some_and(|(_, most)| opened >= most) {
                     self.searched_until = Some((start, summary.number));
                 }
             }

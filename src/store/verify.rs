@@ -89,6 +89,7 @@ impl Reader {
     /// its `assess_claim` span exist, that the chain of its parents ends at a root, that the `chat` span exists, and
     /// that the span's attributes say what the score says.
     pub fn verify(&self, run: &RunRow) -> Result<Verification, StoreError> {
+        let _moment = self.moment()?;
         let or = self.or();
         let mut result = Verification::default();
         // Many trials share a root: each missing span is named once. Holds only what is missing.

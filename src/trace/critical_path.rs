@@ -3,7 +3,8 @@
 //! The path is walked from the end back to the start. An operation waited for that child which ended last; from that child's
 //! start on, for the child which had ended last before; what lies between them is the operation's own. Above all roots
 //! stands the trace itself, so that moments without any operation are on the path as well. A child counts only as far as
-//! it lies within its parent, for nobody waited for the rest. The walk is that of Uber's CRISP (Zhang, Sharma, Ramanathan,
+//! it lies within its parent, for nobody waited for the rest. Roots do not wait for each other: where several run at once, the
+//! path goes through the one that ended last, then through the one that still ran when it began. The walk is that of Uber's CRISP (Zhang, Sharma, Ramanathan,
 //! Wang: "CRISP: Critical Path Analysis of Large-Scale Microservice Architectures", USENIX ATC 2022, section 4).
 
 use super::tree::{Placed, Tree};
@@ -32,10 +33,13 @@ pub fn critical_path<S: Placed>(spans: &[S], tree: &Tree) -> Vec<Segment> {
     let mut path = Vec::new();
     let mut stack = vec![Frame::new(None, start, end, tree.roots(), spans, tree, end)];
     while let Some(frame) = stack.last_mut() {
-        let next = frame.children.pop();
+        let mut next = frame.children.pop();
+        if let Some(root) = next.as_mut().filter(|_| frame.node.is_none()) {
+            root.end = root.end.min(frame.at);
+        }
         let (from, node) = (next.map_or(frame.start, |child| child.end), frame.node);
         // The greatest end comes first; a child that ended within the one just walked was waited for by nobody.
-        if from > frame.at {
+        if from > frame.at || next.is_some_and(|child| child.start >= child.end) {
             continue;
         }
         if from < frame.at {
@@ -204,6 +208,8 @@ mod tests {
         assert_eq!(drawn(&spans), "1:0-10 -:10-20 2:20-30");
         let spans = [span(1, None, 0, 30), span(2, Some(1), 10, 0)];
         assert_eq!(drawn(&spans), "1:0-10 2:10-30");
+        let spans = [span(1, None, 0, 50), span(2, None, 40, 80), span(3, Some(1), 30, 45)];
+        assert_eq!(drawn(&spans), "1:0-30 3:30-40 2:40-80");
         assert_eq!(drawn(&[]), "");
         assert_eq!(drawn(&[span(1, None, 7, 7)]), "");
     }
@@ -244,8 +250,9 @@ mod tests {
                     let (start, end) = interval(&spans[tree.nodes[child].span], end);
                     (start.max(from), end.min(to), child)
                 })
-                .filter(|&(start, end, _)| start < end && end == at)
-                .min_by_key(|&(start, _, child)| (start, child));
+                .filter(|&(start, end, _)| start < end && start < at && (end == at || node.is_none() && end > at))
+                .min_by_key(|&(start, end, child)| (std::cmp::Reverse(end), start, child))
+                .map(|(start, _, child)| (start, at, child));
             if at == from {
                 stack.pop();
             } else if let Some((start, end, child)) = ends_here {

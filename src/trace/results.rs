@@ -10,6 +10,9 @@ use sha2::{Digest as _, Sha256};
 use super::semconv::{self as sc, event};
 use crate::model::{Evaluation, Finite, Key, LogRecord, Span, SpanId, TraceId, Value};
 
+/// The most scores that a span carries; what is beyond is no honest telemetry, and would cost time without end.
+const MOST: usize = 256;
+
 /// How a score came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
@@ -118,7 +121,7 @@ pub fn results_of_span(span: &Span) -> Vec<ForeignScore> {
     }
     let subject = subject(|key| span.get(key));
     let mut found: Vec<ForeignScore> = Vec::new();
-    for fields in inline(span).into_values() {
+    for fields in inline(span).into_values().take(MOST) {
         let Some(score) = fields.score(span, Source::Inline) else { continue };
         let same = |known: &&mut ForeignScore| known.name == score.name && known.identifier == score.identifier;
         match found.iter_mut().find(same) {
@@ -129,7 +132,7 @@ pub fn results_of_span(span: &Span) -> Vec<ForeignScore> {
     let events = span.events.iter().filter(|event| event.name == event::EVALUATION_RESULT);
     let events = events.map(|event| (Fields::of(|key| get(&event.attributes, key), true), Source::Event));
     let attributes = (Fields::of(|key| span.get(key), false), Source::Attributes);
-    for (fields, source) in events.chain([attributes]) {
+    for (fields, source) in events.take(MOST).chain([attributes]) {
         let Some(score) = fields.score(span, source) else { continue };
         let same = |known: &&mut ForeignScore| {
             let other_answer =

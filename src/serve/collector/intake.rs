@@ -47,12 +47,12 @@ pub(super) struct Taken {
 impl Taken {
     pub(super) fn trace_response(self) -> ExportTraceServiceResponse {
         let partial_success = (self.rejected > 0)
-            .then(|| ExportTracePartialSuccess { rejected_spans: self.rejected as i64, error_message: self.reason });
+            .then_some(ExportTracePartialSuccess { rejected_spans: self.rejected as i64, error_message: self.reason });
         ExportTraceServiceResponse { partial_success }
     }
 
     pub(super) fn logs_response(self) -> ExportLogsServiceResponse {
-        let partial_success = (self.rejected > 0).then(|| ExportLogsPartialSuccess {
+        let partial_success = (self.rejected > 0).then_some(ExportLogsPartialSuccess {
             rejected_log_records: self.rejected as i64,
             error_message: self.reason,
         });

@@ -198,7 +198,7 @@ async fn list(State(app): State<Arc<App>>, Path(wanted): Path<String>, mut conte
                 changes.push(before.map(|before| change(before, after, direction)));
             }
             Ok::<_, PageError>(Shown {
-                entries: documents::cases(&page.rows),
+                entries: documents::cases_of(&run.spec, &page.rows),
                 keys: page.rows.iter().map(|row| row.key).collect(),
                 changes,
                 before: page.before,

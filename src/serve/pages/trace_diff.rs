@@ -92,12 +92,12 @@ fn body(context: &PageContext, diff: &TraceDiff) -> Markup {
             }
             p.actions { a.button.small href=(swapped) { "Swap A and B" } }
         }
-        div.scroll role="region" aria-label="The two traces" tabindex="0" {
-            table.list.sides {
+        section.card.flush.sides aria-label="The two traces" { div.scroll role="region" aria-label="The two traces" tabindex="0" {
+            table.list {
                 thead { tr { th scope="col" { span.visually-hidden { "Side" } } th scope="col" { "Trace ID" } th scope="col" { "Start time" } th.number scope="col" { "Duration" } th scope="col" { "Status" } th.number scope="col" { "Operations" } th scope="col" { "Run" } } }
                 tbody { (side("A", &diff.a, None)) (side("B", &diff.b, Some(diff.duration_delta_ms))) }
             }
-        }
+        } }
         @if only_differing {
             p.muted { (format::count((diff.spans.len() - differing) as u64)) " operations that are alike are left out. "
                 a href=(context.with(&[("all", Some("1"))])) { "Show all" } }
@@ -149,11 +149,11 @@ fn row(diff: &TraceDiff, span: &SpanDiff) -> Markup {
         (_, None) => Some("only-a"),
         _ => None,
     };
-    let length = |side: &Option<SpanSide>, href: Option<String>| {
+    let length = |side: &Option<SpanSide>, href: Option<String>, open: bool| {
         html! {
             @match (side, href) {
                 (Some(side), Some(href)) => {
-                    a href=(href) { @match side.duration_ms { Some(ms) => (format::milliseconds(Some(ms))), None => "open" } }
+                    a href=(href) data-open=[open.then_some("")] { @match side.duration_ms { Some(ms) => (format::milliseconds(Some(ms))), None => "open" } }
                     @if side.status == "ERROR" { " " span.badge.error { "error" } }
                 }
                 _ => (parts::absent()),
@@ -164,10 +164,11 @@ fn row(diff: &TraceDiff, span: &SpanDiff) -> Markup {
         tr class=[class] {
             th scope="row" class={ "d" (span.depth.min(12)) } {
                 (cut(&span.name, 80))
+                @if let Some(case) = &span.case_id { " " span.muted { (cut(case, 40)) } }
                 @match class { Some("only-a") => { " " span.badge.low { "only in A" } } Some(_) => { " " span.badge.low { "only in B" } } None => {} }
             }
-            td.number { (length(&span.a, a)) }
-            td.number { (length(&span.b, b)) }
+            td.number { (length(&span.a, a, span.b.is_none())) }
+            td.number { (length(&span.b, b, true)) }
             td.number { @match (span.duration_delta_ms, span.a.as_ref().and_then(|side| side.duration_ms)) {
                 (Some(delta), Some(before)) => (longer(delta, before)),
                 _ => (parts::absent()),

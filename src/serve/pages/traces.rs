@@ -232,7 +232,7 @@ fn row(listing: &Listing, trace: &TraceRow) -> Markup {
                 @else { span.badge.ok { "✓ ok" } }
             }
             td.number { (count(trace.operations)) }
-            td.text-short { (cut(&trace.root, 60)) }
+            td.nowrap title=(cut(&trace.root, 400)) { (cut(&trace.root, 36)) }
             td { @match &trace.service { Some(service) => (cut(service, 40)), None => (parts::absent()) } }
             td {
                 @if trace.scores.is_empty() { (parts::absent()) }
@@ -248,7 +248,7 @@ fn row(listing: &Listing, trace: &TraceRow) -> Markup {
                         a href=(link::run(id)) { (cut(&spec.name, 30)) }
                         @if let Some(case) = trace.case_ids.first() {
                             " · " a href=(link::case(&spec.dataset.name, case)) { (cut(case.as_str(), 24)) }
-                            @if trace.case_ids.len() > 1 { span.muted { " +" (trace.case_ids.len() - 1) @if trace.case_ids.len() >= 8 { " or more" } } }
+                            @if trace.case_ids.len() > 1 { span.muted title=[(trace.case_ids.len() >= 8).then_some("or more")] { " +" (trace.case_ids.len() - 1) @if trace.case_ids.len() >= 8 { "…" } } }
                         }
                     }
                     _ => (parts::absent()),

@@ -6,6 +6,7 @@ use super::super::layout::{block, text};
 use super::values::{Budget, as_json, cut_note};
 use crate::report::format::count;
 use crate::report::text::cut;
+use crate::report::trace_talk::is_usual_end;
 use crate::trace::conversation::{Message, Part};
 
 /// Up to this many characters a message is shown whole; longer ones are folded.
@@ -40,13 +41,13 @@ fn message(message: &Message, budget: &mut Budget) -> Markup {
         _ => "user",
     };
     html! {
-        li.message class=(style) {
+        li class={ "message " (style) } {
             p.who {
                 b { (cut(&message.role, 40)) }
                 @if let Some(name) = &message.name { " " (cut(name, 60)) }
                 @if message.output && style != "tool" { span.muted { " · answer" } }
                 @if let Some(why) = &message.finish_reason {
-                    " " span.badge.low[why != "stop"] { "finish: " (cut(why, 40)) }
+                    " " span.badge.low[!is_usual_end(why)] { "finish: " (cut(why, 40)) }
                 }
             }
             @if message.parts.is_empty() { p.absent { "no content recorded" } }

@@ -1,14 +1,13 @@
 //! The critical path as a table: which operations the trace waited for, by name and one by one in the order of time.
 
-use std::collections::BTreeMap;
-
 use maud::{Markup, html};
 
 use super::scene::Scene;
 use super::waterfall::score_badge;
 use crate::report::format::{self, count};
 use crate::report::text::cut;
-use crate::trace::critical_path::{Segment, critical_path, time_on_path};
+use crate::report::trace_critical::by_name;
+use crate::trace::critical_path::{Segment, critical_path};
 
 /// How many names are listed.
 const NAMES: usize = 30;
@@ -26,39 +25,26 @@ pub(super) fn view(scene: &Scene) -> Markup {
         }
         @if path.is_empty() { p.notice { "The trace has no length: there is nothing to wait for." } }
         @else {
-            (by_name(scene, &path, &share))
+            (names(scene, &path, &share))
             (one_by_one(scene, &path, &share))
         }
     }
 }
 
-fn by_name(scene: &Scene, path: &[Segment], share: &dyn Fn(u64) -> f64) -> Markup {
-    let times = time_on_path(path, &scene.tree);
-    // Time on the path, how many operations, and the one that held up the trace longest.
-    let mut names: BTreeMap<&str, (u64, u64, usize)> = BTreeMap::new();
-    for (position, &time) in times.iter().enumerate().filter(|(_, time)| **time > 0) {
-        let entry = names.entry(&scene.span(position).name).or_insert((0, 0, position));
-        entry.0 += time;
-        entry.1 += 1;
-        if time > times[entry.2] {
-            entry.2 = position;
-        }
-    }
-    let idle: u64 = path.iter().filter(|segment| segment.node.is_none()).map(Segment::length).sum();
-    let mut rows: Vec<(&str, (u64, u64, usize))> = names.into_iter().collect();
-    rows.sort_by_key(|(_, (time, ..))| std::cmp::Reverse(*time));
+fn names(scene: &Scene, path: &[Segment], share: &dyn Fn(u64) -> f64) -> Markup {
+    let (rows, idle) = by_name(path, &scene.tree, |position| scene.span(position).name.as_str());
     html! {
         div.scroll role="region" aria-label="By name" tabindex="0" {
             table.list data-rows="" {
                 thead { tr { th scope="col" { "Operation" } th.number scope="col" { "On the path" } th.number scope="col" { "Share" } th scope="col" { span.visually-hidden { "Share as a bar" } } th.number scope="col" { "Count" } } }
                 tbody {
-                    @for (name, (time, operations, longest)) in rows.iter().take(NAMES) {
+                    @for held in rows.iter().take(NAMES) {
                         tr {
-                            th scope="row" { a data-open="" href=(scene.at(*longest)) { (cut(name, 80)) } }
-                            td.number { (format::duration(*time)) }
-                            td.number { (format!("{:.1} %", share(*time))) }
-                            td { (bar(share(*time))) }
-                            td.number { (count(*operations)) }
+                            th scope="row" { a data-open="" href=(scene.at(held.longest)) { (cut(&held.name, 80)) } }
+                            td.number { (format::duration(held.time_ns)) }
+                            td.number { (format!("{:.1} %", share(held.time_ns))) }
+                            td { (bar(share(held.time_ns))) }
+                            td.number { (count(held.operations)) }
                         }
                     }
                     @if rows.len() > NAMES { tr { td.muted colspan="5" { (count((rows.len() - NAMES) as u64)) " more names" } } }

@@ -34,7 +34,7 @@ use crate::report::low::Yardstick;
 use crate::report::text::cut;
 use crate::report::trace_documents;
 use crate::serve::App;
-use crate::store::rows::{LowScore, SpanDetail, TraceSkeleton};
+use crate::store::rows::{SpanDetail, TraceSkeleton};
 use crate::store::{Reader, StoreError};
 
 use record::Record;
@@ -42,7 +42,7 @@ use scene::{Scene, View};
 use window::WHOLE;
 
 pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/traces/{trace}", get(show))
+    Router::new().route("/traces/{trace}", get(show)).route("/traces/{trace}/next-low", get(go_low))
 }
 
 async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, context: PageContext) -> PageResult {
@@ -91,7 +91,7 @@ fn answer(reader: &Reader, id: &str, context: &PageContext) -> PageResult {
         Some("json") => {
             let detail = reader.trace(&whole)?;
             let only = context.parameter("span").and_then(|span| span.parse::<SpanId>().ok());
-            return Ok(layout::json(StatusCode::OK, &trace_documents::trace(&detail, only)));
+            return Ok(layout::json(StatusCode::OK, &trace_documents::linked(reader, &detail, only)?));
         }
         Some("otlp-json") => {
             let logs = context.parameter("signal") == Some("logs");
@@ -125,7 +125,6 @@ fn page(reader: &Reader, id: &str, context: &PageContext) -> PageResult {
         Some(position) => Some(reader.span(trace_id, scene.span(position).span_id)?),
         None => None,
     };
-    let next_low = if scene.lows.is_empty() && spec.is_none() { None } else { None::<LowScore> };
     let record = match (&spec, &detail, scene.selected) {
         (Some(spec), Some(detail), Some(position)) => {
             Record::find(reader, spec, &scene.skeleton, &scene.tree, position, detail)?
@@ -142,7 +141,7 @@ fn page(reader: &Reader, id: &str, context: &PageContext) -> PageResult {
         (View::Raw, Some(detail)) => raw::view(&scene, detail),
         (View::Conversation | View::Raw, None) => html! { p.notice { "The trace has no operations." } },
     };
-    let body = body(&scene, spec.as_ref(), detail.as_ref(), record.as_ref(), next_low.as_ref(), &main);
+    let body = body(&scene, spec.as_ref(), detail.as_ref(), record.as_ref(), &main);
     let mut context = context.clone();
     if scene.is_unfinished() {
         "traces".clone_into(&mut context.live);
@@ -162,14 +161,13 @@ fn body(
     spec: Option<&RunSpec>,
     detail: Option<&SpanDetail>,
     record: Option<&Record>,
-    next_low: Option<&LowScore>,
     main: &Markup,
 ) -> Markup {
     // Conversations and raw data want the width; the other views leave it to the selected operation.
     let beside = matches!(scene.view, View::Timeline | View::Critical);
     html! {
         (head(scene, spec))
-        (tools(scene, next_low))
+        (tools(scene))
         div.split.wide[!beside] {
             section.card.flush[scene.view == View::Timeline] #trace-view aria-label=(scene.view.title()) { (main) }
             @if let (true, Some(detail), Some(position)) = (beside, detail, scene.selected) {
@@ -250,7 +248,7 @@ pub(super) fn time(unix_nano: u64) -> Markup {
 }
 
 /// Views, search, and the ways to the next error and the next low score.
-fn tools(scene: &Scene, next_low: Option<&LowScore>) -> Markup {
+fn tools(scene: &Scene) -> Markup {
     html! {
         div.trace-tools {
             nav.tabs aria-label="Views" {
@@ -268,7 +266,7 @@ fn tools(scene: &Scene, next_low: Option<&LowScore>) -> Markup {
                 button.small type="submit" { "Find" }
             }
             (found(scene))
-            (jumps(scene, next_low))
+            (jumps(scene))
         }
     }
 }
@@ -288,25 +286,72 @@ fn found(scene: &Scene) -> Markup {
     }
 }
 
-fn jumps(scene: &Scene, next_low: Option<&LowScore>) -> Markup {
-    let (errors, lows) = (scene.errors.len() as u64, scene.lows.len() as u64);
-    let inside = scene.lows.iter().copied().find(|&at| scene.selected.is_none_or(|selected| at > selected));
+fn jumps(scene: &Scene) -> Markup {
+    let errors = scene.errors.len() as u64;
     html! {
         div.jumps {
             @if errors > 0 {
                 @match scene.next_of(&scene.errors) {
-                    Some(at) => a.button.small data-next-error="" href=(scene.at(at)) { "Next error (" (count(errors)) ")" },
+                    Some(at) => a.button.small data-next-error="" data-error="" data-jump="" href=(scene.at(at)) { "Next error (" (count(errors)) ")" },
                     None => span.muted { "the only error is selected" },
                 }
             }
-            @if let Some(at) = inside {
-                a.button.small data-next-low="" href=(scene.at(at)) { "Next low score (" (count(lows)) " here)" }
-            } @else if let Some(low) = next_low {
-                a.button.small data-next-low="" href=(link::trace(low.trace_id, low.span_id)) {
-                    "Next low score: " @match &low.case_id { Some(case) => { (cut(case.as_str(), 24)) } None => { (cut(&low.name, 24)) } }
-                    @if let Some(value) = low.value { " " (format::score(value)) }
+            @if let Some(href) = next_low(scene) {
+                a.button.small data-next-low="" data-low="" data-jump="" href=(href) {
+                    "Next low score" @if !scene.lows.is_empty() { " (" (count(scene.lows.len() as u64)) " here)" }
                 }
             }
         }
     }
 }
+
+/// Where the next low score is. In a run that is the next worse trial, whatever its trace; it is looked for on the way there,
+/// for it takes a walk over the run.
+fn next_low(scene: &Scene) -> Option<String> {
+    let row = &scene.skeleton.row;
+    let mine = |at: usize| scene.span(at).span_id;
+    let selected = scene.selected?;
+    let away = |span: Option<SpanId>| {
+        let span = span.map(|span| span.to_string());
+        link::with_query(&link::path(&["traces", &row.trace_id.to_string(), "next-low"]), [("span", span.as_deref())])
+    };
+    if row.run_id.is_some() {
+        let trial = std::iter::once(selected)
+            .chain(scene.tree.ancestors(selected).take(64))
+            .find(|&at| scene.cases.contains_key(&mine(at)));
+        return Some(match (trial, scene.lows.first()) {
+            (Some(trial), _) => away(Some(mine(trial))),
+            (None, Some(&low)) => scene.at(low),
+            (None, None) => away(None),
+        });
+    }
+    match scene.lows.iter().find(|&&at| at > selected) {
+        Some(&at) => Some(scene.at(at)),
+        None if row.scores.is_empty() => None,
+        None => Some(away(None)),
+    }
+}
+
+/// The way to the next low score.
+async fn go_low(State(app): State<Arc<App>>, Path(id): Path<String>, context: PageContext) -> PageResult {
+    app.read(move |reader| {
+        let trace_id: TraceId = id.parse().map_err(|_| PageError::not_found(format!("`{id}` is no trace id.")))?;
+        let span = context.parameter("span").map(str::parse::<SpanId>).transpose()?;
+        let Some(low) = reader.next_low_score(trace_id, span, None)? else {
+            let here = link::trace(trace_id, span);
+            let body = html! {
+                div.center {
+                    h1 { "That was the last low score" }
+                    p.lead { "No worse or equally bad one follows." }
+                    p.actions { a.button href=(here) { "Back to the trace" } a.button href="/traces" { "All traces" } }
+                }
+            };
+            return Ok(layout::page(&context, "The last low score", Nav::Traces, body));
+        };
+        Ok::<_, PageError>(Redirect::temporary(&link::trace(low.trace_id, low.span_id)).into_response())
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests;

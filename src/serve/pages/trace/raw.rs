@@ -1,7 +1,5 @@
 //! The raw view: OTLP JSON as it can be downloaded, of one span or of the whole trace.
 
-use std::collections::BTreeMap;
-
 use maud::{Markup, html};
 
 use super::super::layout::block;
@@ -18,20 +16,12 @@ const SHOWN: usize = 200 * 1024;
 
 /// A trace's spans, or its log records, as one OTLP JSON request, grouped by who made them.
 pub(super) fn otlp_json(detail: TraceDetail, logs: bool) -> Vec<u8> {
-    let mut groups: BTreeMap<usize, Telemetry> = BTreeMap::new();
-    let origins = detail.origins;
-    let group =
-        |origin: usize| Telemetry { origin: origins.get(origin).cloned().unwrap_or_default(), ..Telemetry::default() };
+    let telemetry = detail.into_telemetry();
     if logs {
-        for (log, origin) in detail.logs {
-            groups.entry(origin).or_insert_with(|| group(origin)).logs.push(log);
-        }
-        return encode_logs_request(&logs_request(&groups.into_values().collect::<Vec<_>>()));
+        encode_logs_request(&logs_request(&telemetry))
+    } else {
+        encode_trace_request(&traces_request(&telemetry))
     }
-    for (span, origin) in detail.spans.into_iter().zip(detail.origin_of) {
-        groups.entry(origin).or_insert_with(|| group(origin)).spans.push(span);
-    }
-    encode_trace_request(&traces_request(&groups.into_values().collect::<Vec<_>>()))
 }
 
 /// The view: the selected span, with its log records.

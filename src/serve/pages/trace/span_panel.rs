@@ -56,7 +56,7 @@ fn heading(scene: &Scene, position: usize, detail: &SpanDetail) -> Markup {
     let zoomed = scene.context.parameter("zoom").is_some();
     let id = span.span_id.to_string();
     html! {
-        header.panel-head {
+        div.panel-head {
             h2 #operation { (cut(&span.name, 200)) }
             p.tags {
                 span.badge { (span.kind.as_str().to_lowercase()) }
@@ -71,11 +71,14 @@ fn heading(scene: &Scene, position: usize, detail: &SpanDetail) -> Markup {
             p.muted {
                 "span " code { (id) }
                 @if let Some(parent) = parent { " · called by " a href=(scene.at(parent)) { (cut(&scene.span(parent).name, 60)) } }
-                @else if let Some(id) = span.parent_span_id { " · its parent " code { (id) } " is not in the store" }
+                @else if let Some(id) = span.parent_span_id {
+                    " · its parent " code { (id) }
+                    @if scene.tree.nodes[position].marks.cycle { " is one of its own descendants" } @else { " is not in the store" }
+                }
             }
             nav.steps aria-label="Operations" {
-                @if position > 0 { a.button.small href=(scene.at(position - 1)) rel="prev" { "← Previous" } }
-                @if position + 1 < scene.tree.nodes.len() { a.button.small href=(scene.at(position + 1)) rel="next" { "Next →" } }
+                @if position > 0 { a.button.small href=(scene.at(position - 1)) rel="prev" data-previous="" { "← Previous" } }
+                @if position + 1 < scene.tree.nodes.len() { a.button.small href=(scene.at(position + 1)) rel="next" data-next="" { "Next →" } }
                 @if zoomed { a.button.small href=(scene.context.with(&[("zoom", None)])) { "Whole trace" } }
                 @else if scene.length(position) < scene.skeleton.row.duration_ns {
                     a.button.small href=(scene.context.with(&[("zoom", Some(&id)), ("span", Some(&id))])) { "Zoom to it" }
@@ -207,7 +210,12 @@ fn timing(scene: &Scene, position: usize, detail: &SpanDetail) -> Markup {
             dl.facts {
                 dt { "Start" }
                 dd { (format::rfc3339(span.start_unix_nano)) br;
-                    span.muted { (format::duration(span.start_unix_nano.saturating_sub(row.start_unix_nano))) " after the trace began" } }
+                    span.muted {
+                        @match span.start_unix_nano.saturating_sub(row.start_unix_nano) {
+                            0 => "at the start of the trace",
+                            after => { (format::duration(after)) " after the trace began" }
+                        }
+                    } }
                 dt { "Duration" }
                 dd { @if span.is_open() { "open" } @else { (format::duration(length)) }
                     span.muted { ", " (share(length)) " of the trace" } }

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::super::layout::text;
-use super::scene::{ERROR, Scene};
+use super::scene::{ERROR, HERE, Scene};
 use super::window::{self, Line, PAGE, WHOLE, Wanted, Window};
 use crate::model::{Evaluation, SpanKind};
 use crate::report::format::{self, count};
@@ -16,7 +16,7 @@ const DEEPEST: usize = 12;
 /// How many columns of a name are shown.
 const NAME: usize = 72;
 /// How many scores stand beside a name.
-const BADGES: usize = 3;
+const BADGES: usize = 2;
 /// How many stretches of the critical path are drawn on one bar.
 const STRETCHES: usize = 24;
 /// How many bands the map of a large trace has.
@@ -28,7 +28,8 @@ pub(super) fn timeline(scene: &Scene) -> Markup {
     let page = scene.context.parameter("page").and_then(|page| page.parse::<usize>().ok());
     let wanted = Wanted {
         folded: &scene.folded,
-        selected: scene.selected,
+        // What nobody chose does not decide where the page begins; it is in sight as one of the faults.
+        selected: scene.selected.filter(|_| scene.chosen),
         page: page.map(|page| page.saturating_sub(1)),
         hits: &scene.hits,
         faults: &faults,
@@ -113,16 +114,16 @@ impl Row<'_> {
             format::duration(span.end_unix_nano.saturating_sub(span.start_unix_nano))
         };
         html! {
-            tr data-row class=[(!class.is_empty()).then(|| class.join(" "))] {
+            tr data-row id=[selected.then_some("here")] class=[(!class.is_empty()).then(|| class.join(" "))] {
                 th scope="row" class={ "d" (node.depth.min(DEEPEST)) } {
                     @if node.depth > DEEPEST { span.depth title="How many operations are above it" { (node.depth) } }
                     @if node.descendants > 0 { (self.fold(position)) }
-                    a data-open aria-current=[selected.then_some("true")] href={ (self.prefix) (span.span_id) } { (cut(&span.name, NAME)) }
+                    a data-open aria-current=[selected.then_some("true")] href={ (self.prefix) (span.span_id) (HERE) } { (cut(&span.name, NAME)) }
                     @if let Some(case) = scene.cases.get(&span.span_id) { " " span.muted { (cut(case.as_str(), 32)) } }
                     @if failed { " " span.badge.error { "error" } }
                     (oddities(scene, position))
-                    @for score in scores.iter().take(BADGES) { " " (score_badge(score, scene.is_low(score))) }
-                    @if scores.len() > BADGES { " " span.muted { "+" (scores.len() - BADGES) } }
+                    @for score in scores.iter().take(BADGES) { " " (short_badge(score, scene.is_low(score))) }
+                    @if scores.len() > BADGES { " " span.muted title="more scores" { "+" (scores.len() - BADGES) } }
                 }
                 td.number { (length) }
                 td { (self.bar(position)) }
@@ -137,16 +138,16 @@ impl Row<'_> {
         let Some(address) = scene.fold(position) else { return Markup::default() };
         if !scene.folded.contains(&position) {
             // In a large trace the address of each row counts; there only what holds much can be folded.
-            if scene.tree.nodes.len() > WHOLE && node.descendants < 20 {
+            if scene.tree.nodes.len() > WHOLE && node.descendants < 20 || node.depth > DEEPEST {
                 return Markup::default();
             }
-            return html! { a.fold href=(address) aria-label="Fold" title="Fold" { "▾" } };
+            return html! { a.fold href=(address) aria-label="Fold" { "▾" } };
         }
         let below = position + 1..=position + node.descendants;
         let inside = |list: &[usize]| list.iter().filter(|at| below.contains(at)).count() as u64;
         let (errors, lows) = (inside(&scene.errors), inside(&scene.lows));
         html! {
-            a.fold href=(address) aria-label="Unfold" title="Unfold" { "▸" }
+            a.fold href=(address) aria-label="Unfold" { "▸" }
             span.badge { (count(node.descendants as u64)) " folded"
                 @if errors > 0 { ", " (count(errors)) " failed" }
                 @if lows > 0 { ", " (count(lows)) " low" }
@@ -182,7 +183,7 @@ fn gap(row: &Row<'_>, left_out: usize, faults: usize, first: usize) -> Markup {
     html! {
         tr.gap data-row {
             td colspan="3" {
-                a data-open href={ (row.prefix) (scene.span(first).span_id) } {
+                a data-open href={ (row.prefix) (scene.span(first).span_id) (HERE) } {
                     "⋯ " (count(left_out as u64)) @if left_out == 1 { " operation" } @else { " operations" } " not shown"
                     @if faults > 0 { ", " (count(faults as u64)) " of them failed, scored low or found" }
                 }
@@ -216,6 +217,16 @@ pub(super) fn score_badge(score: &SpanScore, low: bool) -> Markup {
         evaluation => html! {
             span.badge.low[low] title=[low.then_some("low score")] { @if low { "▼ " } (name) " " (verdict(evaluation)) }
         },
+    }
+}
+
+/// The same in a row of the timeline, where space is short: without the label if there is a number.
+fn short_badge(score: &SpanScore, low: bool) -> Markup {
+    match score.evaluation.value() {
+        Some(value) => html! {
+            span.badge.low[low] title=[low.then_some("low score")] { @if low { "▼ " } (cut(&score.name, 24)) " " (format::score(value)) }
+        },
+        None => score_badge(score, low),
     }
 }
 
