@@ -324,7 +324,7 @@ fn sortable(context: &PageContext, asked: &Asked, key: &str, name: &str, number:
 fn table(context: &PageContext, asked: &Asked, shown: &Shown) -> Markup {
     let spec = &shown.run.spec;
     html! {
-        div.scroll.many[spec.evaluators.len() > 3] role="region" aria-label="Cases, table" tabindex="0" {
+        div.scroll.keep.many[spec.evaluators.len() > 3] role="region" aria-label="Cases, table" tabindex="0" {
             table.list data-rows="" {
                 thead {
                     tr {
