@@ -135,7 +135,7 @@ fn page(reader: &Reader, id: &str, context: &PageContext) -> PageResult {
         (View::Timeline, _) => waterfall::timeline(&scene),
         (View::Critical, _) => critical::view(&scene),
         (View::Conversation, _) if scene.skeleton.row.operations <= WHOLE as u64 => {
-            talk::view(&scene, &talk::Source::Whole(reader.trace(id)?))
+            talk::view(&scene, &talk::Source::Whole(Box::new(reader.trace(id)?)))
         }
         (View::Conversation, Some(detail)) => talk::view(&scene, &talk::Source::One(Box::new(detail.clone()))),
         (View::Raw, Some(detail)) => raw::view(&scene, detail),

@@ -23,7 +23,7 @@ const CALLS: usize = 25;
 /// What the view was given to read.
 pub(super) enum Source {
     /// The whole trace.
-    Whole(TraceDetail),
+    Whole(Box<TraceDetail>),
     /// The selected span of a trace that is too large to be opened whole.
     One(Box<SpanDetail>),
 }

@@ -214,7 +214,7 @@ pub(super) fn score_badge(score: &SpanScore, low: bool) -> Markup {
             html! { span.badge.error { (name) " failed: " (cut(error_type, 40)) } }
         }
         Evaluation::Skipped { .. } => html! { span.badge.skipped { (name) " skipped" } },
-        evaluation => html! {
+        evaluation @ Evaluation::Scored { .. } => html! {
             span.badge.low[low] title=[low.then_some("low score")] { @if low { "▼ " } (name) " " (verdict(evaluation)) }
         },
     }
@@ -289,7 +289,7 @@ fn axis(scene: &Scene) -> Markup {
             @for quarter in 0..5u64 {
                 @let anchor = match quarter { 0 => "start", 4 => "end", _ => "middle" };
                 text x={ (quarter * 25) "%" } y="70%" text-anchor=(anchor) {
-                    (tick(start + (length as u128 * u128::from(quarter) / 4) as u64))
+                    (tick(start + (u128::from(length) * u128::from(quarter) / 4) as u64))
                 }
             }
         }
