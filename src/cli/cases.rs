@@ -35,7 +35,7 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
     match ctx.format {
         Format::Json => {
             let rows = reader.cases(&run, filter.as_ref(), sort.as_ref(), args.limit)?;
-            ctx.print_json(&documents::cases(&rows))?;
+            ctx.print_json(&documents::cases_of(&run.spec, &rows))?;
         }
         Format::Text => {
             let limit = args.limit.unwrap_or(SHOWN);
@@ -44,7 +44,11 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
             let more = rows.len() > limit;
             rows.truncate(limit);
             let evaluators: Vec<String> = run.spec.evaluators.iter().map(|spec| spec.id.to_string()).collect();
-            ctx.print(&lists::cases(&documents::cases(&rows), &evaluators, ctx.style))?;
+            let entries = documents::cases_of(&run.spec, &rows);
+            ctx.print(&lists::cases(&entries, &evaluators, ctx.style))?;
+            if let Some(url) = entries.first().and_then(|entry| entry.trace_url.as_deref()) {
+                ctx.hint(&format!("trace of the first: {url}"));
+            }
             if more {
                 ctx.hint(&format!(
                     "there are more cases: --limit N shows more than {limit}, --where EXPR narrows them down"

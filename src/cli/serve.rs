@@ -16,7 +16,7 @@ use crate::store::{Retention, Store, Writer};
 use crate::trace::provider::Ambient;
 
 /// How often old traces are looked for.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
+const PRUNE_EVERY: Duration = Duration::from_mins(1);
 
 /// Flags of `serve`.
 #[derive(Debug, Parser)]
@@ -62,7 +62,12 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
             ..CollectorOptions::default()
         },
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Threads that block keep memory while they wait for more work, so there are few and they do not wait long.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(16)
+        .thread_keep_alive(Duration::from_secs(1))
+        .build()?;
     runtime.block_on(async {
         let mut signals = super::session::signal()?;
         let store = Store::open(&context.store_dir)?;
@@ -175,7 +180,7 @@ mod tests {
 
     #[test]
     fn ages_are_read_with_their_units() {
-        assert_eq!(age("30d"), Ok(Duration::from_secs(30 * 86400)));
+        assert_eq!(age("30d"), Ok(Duration::from_hours(30 * 24)));
         for text in ["", "0s", "30", "-1d"] {
             assert!(age(text).is_err(), "{text}");
         }

@@ -1,5 +1,7 @@
 //! `spanscore trace`: one trace as a waterfall, or one of its spans in full.
 
+use std::collections::BTreeSet;
+
 use anyhow::bail;
 use clap::ValueEnum;
 
@@ -70,9 +72,15 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
             bail!("`{prefix}` begins the ids of several spans: {}; give more of the id", found.join(", "))
         }
     };
+    let document = trace_documents::linked(&reader, &detail, chosen.map(|span| span.span_id))?;
     match ctx.format {
-        Format::Json => ctx.print_json(&trace_documents::trace(&detail, chosen.map(|span| span.span_id)))?,
-        Format::Text => ctx.print(&shown(args, &detail, chosen, ctx))?,
+        Format::Json => ctx.print_json(&document)?,
+        Format::Text => {
+            ctx.print(&shown(args, &detail, chosen, ctx))?;
+            if let Some(url) = &document.trace_url {
+                ctx.hint(&format!("in the trace backend: {url}"));
+            }
+        }
     }
     Ok(Exit::Success)
 }
@@ -81,7 +89,8 @@ fn shown(args: &Args, detail: &TraceDetail, chosen: Option<&Span>, ctx: &Context
     match (args.view, chosen) {
         (View::Timeline, Some(span)) => waterfall::span(detail, span, ctx.style),
         (View::Timeline, None) if args.raw => {
-            detail.spans.iter().map(|span| format!("{}\n", waterfall::span(detail, span, ctx.style))).collect()
+            let spans = detail.spans.iter().map(|span| waterfall::span(detail, span, ctx.style));
+            spans.collect::<Vec<_>>().join("\n") + "\n"
         }
         (View::Timeline, None) => waterfall::render(detail, ctx.style),
         (View::Conversation, _) => {
@@ -105,9 +114,9 @@ fn shown(args: &Args, detail: &TraceDetail, chosen: Option<&Span>, ctx: &Context
 }
 
 /// A span and all below it.
-fn below(detail: &TraceDetail, span: SpanId) -> std::collections::BTreeSet<SpanId> {
+fn below(detail: &TraceDetail, span: SpanId) -> BTreeSet<SpanId> {
     let tree = Tree::build(&detail.spans);
     let id = |position: usize| detail.spans[tree.nodes[position].span].span_id;
-    let Some(top) = (0..tree.nodes.len()).find(|&position| id(position) == span) else { return Default::default() };
+    let Some(top) = (0..tree.nodes.len()).find(|&position| id(position) == span) else { return BTreeSet::new() };
     (top..=top + tree.nodes[top].descendants).map(id).collect()
 }

@@ -250,7 +250,7 @@ fn read_tags(tags: Vec<Tag>, span: &mut Span, origin: &mut Origin) {
             },
             ("otel.status_description", Some(text)) => message = Some(text),
             ("error", text) if !coded && is_true(&tag.value, text.as_deref()) => {
-                span.status = Status::Error(String::new())
+                span.status = Status::Error(String::new());
             }
             // Said by the status already.
             ("error", _) if coded => {}
@@ -301,7 +301,7 @@ fn event(log: Log) -> Result<Event, String> {
         match tag.value.as_str().filter(|_| Some(at) == place) {
             Some(name) => event.name = Cow::Owned(name.to_owned()),
             None if tag.key == "otel.event.dropped_attributes_count" => {
-                event.dropped_attributes_count = count(&tag.value)
+                event.dropped_attributes_count = count(&tag.value);
             }
             None => event.attributes.push(attribute(tag)),
         }

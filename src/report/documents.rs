@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::model::{CaseId, Evaluation, EvaluatorId, EvaluatorSpec, Label, Outcome, Predicted, RunId, SpanId, TraceId};
+use crate::model::{
+    CaseId, Evaluation, EvaluatorId, EvaluatorSpec, Label, Outcome, Predicted, RunId, RunSpec, SpanId, TraceId,
+};
 use crate::store::rows::{CaseRow, RunRow, SpanScore};
 use crate::store::{Mismatch, MissingSpan, Reader, StoreError, Verification};
 
@@ -87,6 +89,9 @@ pub struct CaseEntry {
     pub cached: bool,
     /// The dataset's other columns.
     pub columns: BTreeMap<String, String>,
+    /// Its span in the user's trace backend, where the suite has a template for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_url: Option<String>,
     /// The run, where trials of several runs stand together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_id: Option<RunId>,
@@ -125,6 +130,7 @@ impl From<&CaseRow> for CaseEntry {
             cost_usd: row.cost_usd,
             cached: row.cached,
             columns: row.columns.iter().cloned().collect(),
+            trace_url: None,
             run_id: None,
             started_at: None,
         }
@@ -155,6 +161,15 @@ pub(super) fn span_score_entries(scores: &[SpanScore]) -> BTreeMap<String, Score
 
 pub(super) fn score_entries(scores: &BTreeMap<EvaluatorId, Evaluation>) -> BTreeMap<String, ScoreEntry> {
     scores.iter().map(|(id, evaluation)| (id.to_string(), ScoreEntry::from(evaluation))).collect()
+}
+
+/// Cases of a run in the document of `cases`, with links to the user's trace backend.
+pub fn cases_of(run: &RunSpec, rows: &[CaseRow]) -> Vec<CaseEntry> {
+    let link = |row: &CaseRow| {
+        let (template, trace_id) = (run.trace_url.as_deref()?, row.trace_id?);
+        Some(document::trace_url(template, trace_id, row.span_id, row.started_unix_nano, run.run_id.as_str()))
+    };
+    rows.iter().map(|row| CaseEntry { trace_url: link(row), ..CaseEntry::from(row) }).collect()
 }
 
 /// The document of `cases`.

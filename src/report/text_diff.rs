@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn long_texts_are_compared_by_lines_and_longer_ones_not_at_all() {
-        let lines: String = (0..1500).map(|i| format!("line number {i}\n")).collect();
+        let lines = (0..1500).map(|i| format!("line number {i}\n")).collect::<Vec<_>>().concat();
         let other = lines.replace("line number 700\n", "another line\n");
         assert!(drawn(&lines, &other).contains("[-line number 700\n-][+another line\n+]"));
         let many = "x\n".repeat(9_000);

@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn deep_traces_are_walked() {
-        let chain: String = (0..3_000).map(|i| format!("{}n\n", " ".repeat(i))).collect();
+        let chain = (0..3_000).map(|i| format!("{}n\n", " ".repeat(i))).collect::<Vec<_>>().concat();
         assert_eq!(align(&spans(&chain), &spans(&chain)).len(), 3_000);
     }
 

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use serde_json::{Map, Number, Value as Json};
+use serde_json::{Map, Value as Json};
 
-use crate::model::{Key, Link, RunId, Span, SpanId, Status, TraceId, Value};
+use crate::model::{Link, RunId, Span, SpanId, Status, TraceId, Value};
 use crate::store::rows::{SpanScore, TraceDetail, TraceRow};
+use crate::store::{Reader, StoreError};
+
+use super::document::trace_url;
+pub use crate::trace::value_json::json;
+use crate::trace::value_json::object as attributes;
 
 use super::documents::{ScoreEntry, span_score_entries};
 use super::format::rfc3339;
@@ -78,6 +81,9 @@ pub struct TraceDocument {
     pub operations: u64,
     /// The run it belongs to.
     pub run_id: Option<RunId>,
+    /// It in the user's trace backend, where the run's suite has a template for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_url: Option<String>,
     /// The resource of its first span.
     pub resource: Map<String, Json>,
     /// Its spans, by start time.
@@ -135,6 +141,19 @@ pub struct LinkEntry {
     pub attributes: Map<String, Json>,
 }
 
+/// The document of `trace` with the link to the user's trace backend, where the run's suite has a template for that.
+pub fn linked(reader: &Reader, detail: &TraceDetail, only: Option<SpanId>) -> Result<TraceDocument, StoreError> {
+    let mut document = trace(detail, only);
+    if let Some(run_id) = &detail.row.run_id {
+        let run = reader.resolve_run(run_id.as_str())?.spec;
+        let start = detail.spans.iter().find(|span| only == Some(span.span_id)).map(|span| span.start_unix_nano);
+        let start = start.unwrap_or(detail.row.start_unix_nano);
+        document.trace_url =
+            run.trace_url.map(|template| trace_url(&template, detail.row.trace_id, only, start, run.run_id.as_str()));
+    }
+    Ok(document)
+}
+
 /// The document of `trace`; with `only`, of that span alone.
 pub fn trace(detail: &TraceDetail, only: Option<SpanId>) -> TraceDocument {
     let spans = detail.spans.iter().filter(|span| only.is_none_or(|id| span.span_id == id));
@@ -145,6 +164,7 @@ pub fn trace(detail: &TraceDetail, only: Option<SpanId>) -> TraceDocument {
         status: trace_status(&detail.row),
         operations: detail.row.operations,
         run_id: detail.row.run_id.clone(),
+        trace_url: None,
         resource: detail.origin(0).map(|origin| attributes(&origin.resource)).unwrap_or_default(),
         spans: spans.map(|span| span_entry(span, detail.scores.get(&span.span_id))).collect(),
     }
@@ -183,40 +203,12 @@ fn span_entry(span: &Span, scores: Option<&Vec<SpanScore>>) -> SpanEntry {
     }
 }
 
-fn attributes(pairs: &[(Key, Value)]) -> Map<String, Json> {
-    pairs.iter().map(|(key, value)| (key.to_string(), json(value))).collect()
-}
-
-/// A value as JSON: bytes in base64, and numbers that JSON has not as the texts `NaN`, `Infinity` and `-Infinity`.
-pub fn json(value: &Value) -> Json {
-    match value {
-        Value::Empty => Json::Null,
-        Value::Str(text) => Json::String(text.to_string()),
-        Value::Bool(x) => Json::Bool(*x),
-        Value::Int(x) => Json::Number((*x).into()),
-        Value::Double(x) => Number::from_f64(*x).map_or_else(|| Json::String(not_finite(*x).to_owned()), Json::Number),
-        Value::Bytes(bytes) => Json::String(STANDARD.encode(bytes)),
-        Value::Array(values) => Json::Array(values.iter().map(json).collect()),
-        Value::Map(pairs) => Json::Object(attributes(pairs)),
-    }
-}
-
 /// A value as text: plain text as it is, everything else as JSON.
 pub fn shown_value(value: &Value) -> String {
     match value {
         Value::Str(text) => text.to_string(),
         Value::Bytes(bytes) => format!("{} bytes, base64 {}", bytes.len(), json(value).as_str().unwrap_or_default()),
         other => json(other).to_string(),
-    }
-}
-
-fn not_finite(x: f64) -> &'static str {
-    if x.is_nan() {
-        "NaN"
-    } else if x > 0.0 {
-        "Infinity"
-    } else {
-        "-Infinity"
     }
 }
 

@@ -10,6 +10,9 @@ use crate::store::rows::TraceDetail;
 use crate::trace::conversation::{Conversation, Message, Part, conversation};
 use crate::trace::semconv;
 
+/// How many calls back one may be that a call goes on from.
+const LOOK_BACK: usize = 8;
+
 /// A model call, or another operation that says what it was given and gave back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
@@ -43,7 +46,9 @@ pub fn calls(detail: &TraceDetail, within: impl Fn(&Span) -> bool) -> Vec<Call> 
     let any_call = found.iter().any(|(_, call, _)| *call);
     let mut calls: Vec<Call> = Vec::new();
     for (span, _, talk) in found.into_iter().filter(|(_, call, _)| *call || !any_call) {
-        let repeated = calls.last().map_or(0, |before| repeated(&before.talk, &talk));
+        // A tool may have run between two calls of one conversation.
+        let before = calls.iter().rev().take(LOOK_BACK);
+        let repeated = before.map(|before| repeated(&before.talk, &talk)).max().unwrap_or(0);
         calls.push(Call { span, talk, repeated });
     }
     calls
@@ -85,7 +90,7 @@ pub fn render(detail: &TraceDetail, calls: &[Call], style: Style) -> String {
         );
         if call.repeated > 0 {
             let messages = if call.repeated == 1 { "message" } else { "messages" };
-            let line = format!("  ({} {messages} as in the call before)", count(call.repeated as u64));
+            let line = format!("  ({} {messages} as in a call before)", count(call.repeated as u64));
             put!(out, "{}\n", style.paint(Tone::Faint, &line));
         }
         for message in call.talk.input().skip(call.repeated).chain(call.talk.output()) {
@@ -95,8 +100,15 @@ pub fn render(detail: &TraceDetail, calls: &[Call], style: Style) -> String {
     out
 }
 
+/// Whether a model stopped because it had said what it wanted to.
+pub fn is_usual_end(finish_reason: &str) -> bool {
+    let reason = finish_reason.to_ascii_lowercase();
+    ["stop", "tool_call", "tool_calls", "function_call", "end_turn", "tool_use", "complete", "completed"]
+        .contains(&reason.as_str())
+}
+
 fn said(out: &mut String, message: &Message, style: Style) {
-    let why = message.finish_reason.as_ref().filter(|why| *why != "stop");
+    let why = message.finish_reason.as_ref().filter(|why| !is_usual_end(why));
     let why = why.map(|why| format!(" (finish: {why})")).unwrap_or_default();
     let name = message.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
     let mark = if message.output { "←" } else { "→" };
@@ -157,7 +169,7 @@ mod tests {
             True.
 
         chat lexical-baseline  b7ad6b7169203305 35.0 ms
-          (3 messages as in the call before)
+          (3 messages as in a call before)
           → user
             Sure?
             Really ␛[31m?

@@ -55,6 +55,11 @@ impl Work {
         }
     }
 
+    /// Whether it leaves no hole in a run's record if it is not done now, but later.
+    pub(super) const fn may_come_again(&self) -> bool {
+        matches!(self, Self::Ingest(_) | Self::Prune(_))
+    }
+
     /// Whether it belongs to a trial or its batch: many of them come at once.
     pub(super) const fn is_of_trial(&self) -> bool {
         matches!(self, Self::Trial { .. } | Self::BatchStarted { .. } | Self::BatchFinished { .. })

@@ -23,28 +23,23 @@ impl Reader {
         let (Ok(pattern), false) = (pattern, needle.is_empty()) else { return Ok(found) };
         let trace = self.find_trace_of(trace_id)?.number;
         let or = self.or();
-        let mut find = self
+        let mut places: Vec<(i64, i64, i64)> = self
             .conn
-            .prepare_cached(
-                "SELECT payload, slot, span_id, body FROM span JOIN payload ON payload.id = span.payload
-                 WHERE trace = ?1 ORDER BY payload",
-            )
+            .prepare_cached("SELECT payload, slot, span_id FROM span WHERE trace = ?1")
+            .and_then(|mut find| find.query_map([trace], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect())
             .map_err(&or)?;
-        let mut rows = find.query([trace]).map_err(&or)?;
-        let mut open: Option<(i64, Vec<u8>)> = None;
-        while let Some(row) = rows.next().map_err(&or)? {
-            let (payload, slot, span): (i64, usize, i64) =
-                (|| Ok((row.get(0)?, row.get::<_, i64>(1)? as usize, row.get(2)?)))().map_err(&or)?;
-            if open.as_ref().is_none_or(|(number, _)| *number != payload) {
-                let blob = row.get_ref(3).and_then(|b| Ok(b.as_blob()?)).map_err(&or)?;
-                let content = self.unpack("a payload", blob, |content| Ok(content.to_vec()))?;
-                open = Some((payload, content));
+        places.sort_unstable();
+        for of_payload in places.chunk_by(|a, b| a.0 == b.0) {
+            let content = self.payload_content(of_payload[0].0)?;
+            if !pattern.is_match(&content) {
+                continue;
             }
-            let Some((_, content)) = open.as_ref().filter(|(_, content)| pattern.is_match(content)) else { continue };
             // Texts lie in the encoded message as they are, so that the bytes can be searched.
-            let messages = Messages::split(content)?;
-            if messages.spans.get(slot).is_some_and(|bytes| pattern.is_match(bytes)) {
-                found.insert(span_id_of(span));
+            let messages = Messages::split(&content)?;
+            for (_, slot, span) in of_payload {
+                if messages.spans.get(*slot as usize).is_some_and(|bytes| pattern.is_match(bytes)) {
+                    found.insert(span_id_of(*span));
+                }
             }
         }
         let mut find = self.conn.prepare_cached("SELECT DISTINCT payload FROM log WHERE trace = ?1").map_err(&or)?;

@@ -266,9 +266,10 @@ fn commit(applier: &mut Applier<'_>, broken: &mut Option<StoreError>, group: Vec
     if group.is_empty() {
         return;
     }
+    // Applications send again what was not taken, so that there the next step may try its luck.
     let together = match broken {
-        Some(error) => Err(error.clone()),
-        None => applier.transact(group.iter().map(|(work, _)| work)),
+        Some(error) if !group.iter().all(|(work, _)| work.may_come_again()) => Err(error.clone()),
+        _ => applier.transact(group.iter().map(|(work, _)| work)),
     };
     let alone = group.len() == 1;
     match together {

@@ -110,7 +110,7 @@ impl Incoming {
                     let message = &self.bytes[range];
                     match self.items {
                         Items::Spans => {
-                            part.spans.extend(received.keep(take_span(decode::<ProtoSpan>("span", message)?)))
+                            part.spans.extend(received.keep(take_span(decode::<ProtoSpan>("span", message)?)));
                         }
                         Items::LogRecords => {
                             part.logs.extend(received.keep(take_log(decode::<ProtoLogRecord>("log record", message)?)));

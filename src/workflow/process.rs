@@ -83,7 +83,7 @@ impl Leash {
 #[derive(Debug)]
 pub(super) enum Asked {
     /// With an answer.
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// Not within the time limit.
     Timeout,
     /// With the process, whose end is told.
@@ -235,12 +235,13 @@ impl Process {
             receiver.await
         });
         match asked.await {
-            Ok(Ok(answer)) => Asked::Answer(answer),
+            Ok(Ok(answer)) => Asked::Answer(Box::new(answer)),
             Ok(Err(_)) => Asked::Died(self.death().unwrap_or_default()),
             Err(_) => {
                 self.shared.give_up(&id, repeat);
-                if self.is_silent(timeout) {
-                    self.kill("it was silent for as long as a case may take");
+                // Half the limit: the case that holds up the others was sent before the last answer to another came.
+                if self.is_silent(timeout / 2) {
+                    self.kill("a case held it up and it answered no other");
                 }
                 Asked::Timeout
             }
@@ -259,7 +260,7 @@ impl Process {
         }
     }
 
-    /// Whether it once answered but has not for so long: then a stuck case holds up all others.
+    /// Whether it once answered but has not for so long; before its first answer it may still be starting.
     fn is_silent(&self, for_long: Duration) -> bool {
         self.shared.traffic().last_answer.is_some_and(|last| last.elapsed() >= for_long)
     }
@@ -310,7 +311,7 @@ impl Shared {
     fn give_up(&self, id: &str, repeat: u32) {
         let mut traffic = self.traffic();
         let same = traffic.outstanding.get_mut(id).into_iter().flatten();
-        if same.filter(|one| one.repeat == repeat).filter_map(|one| one.waiting.take()).next().is_some() {
+        if same.filter(|one| one.repeat == repeat).find_map(|one| one.waiting.take()).is_some() {
             traffic.waiting -= 1;
         }
     }

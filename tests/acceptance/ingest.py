@@ -2,7 +2,8 @@
 """What `spanscore serve` takes in: how fast, in how much memory, and that nothing acknowledged is lost.
 
 - OTLP over HTTP protobuf, 5-span traces, 512 spans a request, from a load generator on the same cores: at least 50 000 spans
-  a second on disk, and at least half of what a plain SQLite writer does with the same rows, turn by turn in the same run;
+  a second on disk, and at least half of what a plain SQLite writer does with the same rows (prepared inserts of ready rows, a commit that waits for
+  the disk after every 512 spans), turn by turn in the same run;
 - peak memory of the server at most 150 MB, under that load and under overload;
 - `kill -9` under load, ten times: 0 acknowledged spans are missing;
 - overload: clients are told 503 with Retry-After, come later, and lose nothing;
@@ -18,6 +19,7 @@ import os
 import re
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -101,8 +103,9 @@ def speed(check, binary, tool, folder, options):
             check(found["missing"] == 0 and found["acknowledged"] == sent["spans"], f"of {found['acknowledged']:,} acknowledged spans {found['missing']} are missing")
         for file in [*store.glob("spanscore.db*"), *folder.glob(f"plain{n}.db*")]:
             file.unlink()
-    check(max(rates) >= RATE, f"{max(rates):,.0f} spans/s durable in the best of {len(rates)} rounds (median {sorted(rates)[len(rates) // 2]:,.0f}), at least {RATE:,}")
-    check(max(ratios) >= RATIO, f"{max(ratios):.2f} of the plain writer in the best round (median {sorted(ratios)[len(ratios) // 2]:.2f}), at least {RATIO}")
+    rate, ratio = statistics.median(rates), statistics.median(ratios)
+    check(rate >= RATE, f"{rate:,.0f} spans/s durable, median of {len(rates)} rounds, at least {RATE:,}")
+    check(ratio >= RATIO, f"{ratio:.2f} of the plain writer of the same rows, median, at least {RATIO}")
     check(max(peaks) <= MEMORY_MB, f"peak memory {max(peaks):.0f} MB, at most {MEMORY_MB}")
 
 

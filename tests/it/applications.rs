@@ -154,6 +154,36 @@ fn a_case_without_an_answer_times_out_and_the_rest_goes_on() {
 }
 
 #[test]
+fn a_program_that_a_case_has_stuck_is_started_again_for_the_others() {
+    // It works on one case after the other, and never ends the third; what waits behind it is asked again.
+    let body = "[ \"$id\" = c3 ] && sleep 1000\nprintf '{\"id\":\"%s\",\"output\":\"True\"}\\n' \"$id\"";
+    let scratch = with_script(&looped(body), "[run]\nconcurrency = 2\n");
+    let ran = scratch.run(&["run", "--timeout", "900ms"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(failed(&scratch, "timeout"), ["c3"]);
+}
+
+#[test]
+fn links_to_the_trace_backend_stand_wherever_a_trace_does() {
+    let template = "https://t.example/{trace_id}?s={span_id}&t={start_unix_ms}&r={run_id}";
+    let scratch = with(ECHO, &format!("[trace]\ntrace_url = \"{template}\"\n"));
+    let report = scratch.json(&["run"]);
+    let run = report["run"]["id"].as_str().expect("a text");
+    let cases = scratch.json(&["cases"]);
+    let (trace, span) = (cases[0]["trace_id"].as_str().expect("a text"), cases[0]["span_id"].as_str().expect("a text"));
+    let (before, after) = (format!("https://t.example/{trace}?s={span}&t="), format!("&r={run}"));
+    let is_link =
+        |url: &serde_json::Value| url.as_str().is_some_and(|url| url.starts_with(&before) && url.ends_with(&after));
+    assert!(is_link(&cases[0]["trace_url"]), "{}", cases[0]);
+    let shown = scratch.json(&["trace", trace, "--span", span]);
+    assert_eq!(shown["trace_url"], cases[0]["trace_url"]);
+    assert!(report["lowest"].as_array().expect("a list").iter().any(|case| is_link(&case["trace_url"])));
+    said(&scratch.run(&["cases"]), &before);
+    said(&scratch.run(&["trace", trace]), &format!("https://t.example/{trace}?s=&t="));
+    assert!(scratch.run(&["show"]).stdout.contains("https://t.example/"));
+}
+
+#[test]
 fn rubbish_on_stdout_is_told_and_harms_no_answer() {
     let body = "echo hello\necho '[1]'\nprintf '{\"id\":\"%s\",\"output\":\"True\"}\\n' \"$id\"\n\
         printf '{\"id\":\"%s\",\"output\":\"False\"}\\n' \"$id\"\necho '{\"id\":\"zz\",\"output\":\"True\"}'\necho '{\"output\":\"True\"}'\n";

@@ -20,9 +20,9 @@ struct Asset {
 }
 
 /// The modules that every page loads.
-pub const SCRIPTS: [&str; 1] = ["app.js"];
+pub const SCRIPTS: [&str; 2] = ["app.js", "trace.js"];
 
-const ASSETS: [Asset; 3] = [
+const ASSETS: [Asset; 4] = [
     // One sheet: the base first, what only traces need behind it.
     Asset {
         name: "app.css",
@@ -30,6 +30,7 @@ const ASSETS: [Asset; 3] = [
         content: concat!(include_str!("app.css"), "\n", include_str!("trace.css")),
     },
     Asset { name: "app.js", media_type: "text/javascript; charset=utf-8", content: include_str!("app.js") },
+    Asset { name: "trace.js", media_type: "text/javascript; charset=utf-8", content: include_str!("trace.js") },
     Asset { name: "icon.svg", media_type: "image/svg+xml", content: include_str!("icon.svg") },
 ];
 

@@ -7,6 +7,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
 use prost::Message as _;
+use tokio::sync::Semaphore;
 
 use super::body::{self, Bounds};
 use super::budget::{Budget, Full, Share};
@@ -46,12 +47,12 @@ pub(super) struct Taken {
 impl Taken {
     pub(super) fn trace_response(self) -> ExportTraceServiceResponse {
         let partial_success = (self.rejected > 0)
-            .then(|| ExportTracePartialSuccess { rejected_spans: self.rejected as i64, error_message: self.reason });
+            .then_some(ExportTracePartialSuccess { rejected_spans: self.rejected as i64, error_message: self.reason });
         ExportTraceServiceResponse { partial_success }
     }
 
     pub(super) fn logs_response(self) -> ExportLogsServiceResponse {
-        let partial_success = (self.rejected > 0).then(|| ExportLogsPartialSuccess {
+        let partial_success = (self.rejected > 0).then_some(ExportLogsPartialSuccess {
             rejected_log_records: self.rejected as i64,
             error_message: self.reason,
         });
@@ -65,7 +66,12 @@ pub(super) struct Intake {
     pub(super) traffic: Arc<Traffic>,
     pub(super) budget: Arc<Budget>,
     pub(super) bounds: Bounds,
+    /// Few unpack and decode at a time: more would be no faster, and every thread keeps the memory of its largest request.
+    pub(super) workers: Semaphore,
 }
+
+/// How many large requests are unpacked and decoded at a time.
+pub(super) const WORKERS: usize = 2;
 
 enum Content {
     /// What is decoded of a request, and the rest of it.
@@ -119,7 +125,7 @@ impl Intake {
             }
             decode(signal, encoding, message).map(|content| (content, share))
         };
-        let decoded = if large { blocking(work).await } else { work() };
+        let decoded = if large { self.blocking(work).await } else { work() };
         let (content, share) = decoded.map_err(|refusal| self.count(refusal))?;
         let taken = match content {
             Content::Telemetry(first, rest) => {
@@ -150,7 +156,7 @@ impl Intake {
             all.rejected += taken.rejected;
             if let Some(mut incoming) = rest.take().filter(|incoming| !incoming.is_done()) {
                 let decode = move || (incoming.next(PIECE), incoming);
-                let (received, incoming) = blocking(decode).await;
+                let (received, incoming) = self.blocking(decode).await;
                 next = received.map_err(|e| Refusal::Undecodable(e.to_string()))?;
                 rest = Some(incoming);
             }
@@ -173,19 +179,20 @@ impl Intake {
         Ok(Taken { rejected: received.rejected, reason: received.reason.unwrap_or_default() })
     }
 
+    /// Does work that takes long on a thread of its own.
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let _permit = self.workers.acquire().await.expect("the semaphore is never closed");
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+
     /// Counts a refusal on its way out.
     pub(super) fn count(&self, refusal: Refusal) -> Refusal {
         let count = if refusal.is_for_now() { &self.traffic.overloads } else { &self.traffic.refused_requests };
         Traffic::add(count, 1);
         refusal
-    }
-}
-
-/// Does work that takes long on a thread of its own.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     }
 }
 

@@ -72,10 +72,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             request_bytes: 20 << 20,
-            bytes_under_way: 12 << 20,
+            bytes_under_way: 8 << 20,
             requests_under_way: 128,
             silence: Duration::from_secs(10),
-            whole_body: Duration::from_secs(60),
+            whole_body: Duration::from_mins(1),
         }
     }
 }
@@ -135,6 +135,7 @@ impl Ports {
             budget: Budget::new(limits.bytes_under_way, limits.requests_under_way, Arc::clone(&traffic)),
             traffic,
             bounds: Bounds { bytes: limits.request_bytes, silence: limits.silence, whole: limits.whole_body },
+            workers: tokio::sync::Semaphore::new(intake::WORKERS),
         });
         let serve = |port: Port, door: Door, protocol: Protocol| {
             let guard = Guard {

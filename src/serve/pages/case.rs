@@ -205,7 +205,7 @@ fn table(shown: &Shown) -> Markup {
     evaluators.dedup();
     let repeats = history.runs.iter().any(|trial| trial.repeat > 0);
     html! {
-        div.scroll.many[evaluators.len() > 2] role="region" aria-label="Trials, table" tabindex="0" {
+        div.scroll.keep.many[evaluators.len() > 2] role="region" aria-label="Trials, table" tabindex="0" {
             table.list data-rows="" {
                 thead {
                     tr {

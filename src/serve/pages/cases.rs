@@ -198,7 +198,7 @@ async fn list(State(app): State<Arc<App>>, Path(wanted): Path<String>, mut conte
                 changes.push(before.map(|before| change(before, after, direction)));
             }
             Ok::<_, PageError>(Shown {
-                entries: documents::cases(&page.rows),
+                entries: documents::cases_of(&run.spec, &page.rows),
                 keys: page.rows.iter().map(|row| row.key).collect(),
                 changes,
                 before: page.before,
@@ -324,7 +324,7 @@ fn sortable(context: &PageContext, asked: &Asked, key: &str, name: &str, number:
 fn table(context: &PageContext, asked: &Asked, shown: &Shown) -> Markup {
     let spec = &shown.run.spec;
     html! {
-        div.scroll.many[spec.evaluators.len() > 3] role="region" aria-label="Cases, table" tabindex="0" {
+        div.scroll.keep.many[spec.evaluators.len() > 3] role="region" aria-label="Cases, table" tabindex="0" {
             table.list data-rows="" {
                 thead {
                     tr {

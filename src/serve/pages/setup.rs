@@ -101,7 +101,7 @@ fn body(app: &App, setup: &Setup) -> Markup {
                     (parts::snippet(PYTHON_INSTALL))
                     p.gap { "Then run the application as it is:" }
                     (parts::snippet(&format!("{}\n{CONTENT}\nopentelemetry-instrument python app.py", exports(setup))))
-                    p.gap.muted { "The last variable puts prompts and answers on the spans; leave it out to keep them off." }
+                    p.gap.muted { "The last variable records prompts and answers too; leave it out to keep them off." }
                 }
                 section.card.span-6 aria-labelledby="js" {
                     header { h2 #js { "OpenAI SDK in JavaScript" } }

@@ -319,7 +319,7 @@ async fn documents_are_those_of_the_terminal() {
     let cases = previous.cases;
     assert_eq!((cases.improved, cases.regressed, cases.lost, cases.added + cases.removed), (2, 3, 1, 0), "{cases:?}");
     let rows = reader.cases(&run, None, None, None).expect("cases");
-    assert_eq!(scene.json("/runs/latest/cases?format=json").await, json(&documents::cases(&rows)));
+    assert_eq!(scene.json("/runs/latest/cases?format=json").await, json(&documents::cases_of(&run.spec, &rows)));
     let found = documents::find_case(&reader, &hostile_case(2).id, None).expect("a case");
     let address = super::link::case(HOSTILE[5], hostile_case(2).id);
     assert_eq!(scene.json(&format!("{address}?format=json")).await, json(&found.history));

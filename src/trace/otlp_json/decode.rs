@@ -6,21 +6,17 @@
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use opentelemetry_proto::tonic::collector::logs::v1::{
-    ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, EntityRef, InstrumentationScope, KeyValue, KeyValueList,
 };
-use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, SeverityNumber};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use serde_json::Value as Json;
 
 /// Why a text is not an OTLP message.
@@ -39,16 +35,6 @@ pub enum JsonError {
         /// What should.
         expected: &'static str,
     },
-}
-
-/// The trace request in this text.
-pub fn decode_trace_request(text: &[u8]) -> Result<ExportTraceServiceRequest, JsonError> {
-    document(text, |o| Ok(ExportTraceServiceRequest { resource_spans: o.messages("resourceSpans", resource_spans)? }))
-}
-
-/// The logs request in this text.
-pub fn decode_logs_request(text: &[u8]) -> Result<ExportLogsServiceRequest, JsonError> {
-    document(text, |o| Ok(ExportLogsServiceRequest { resource_logs: o.messages("resourceLogs", resource_logs)? }))
 }
 
 /// The response to a trace request in this text.
@@ -82,23 +68,7 @@ pub fn decode_status_message(text: &[u8]) -> Option<String> {
     document(text, |o| o.text("message")).ok().filter(|message| !message.is_empty())
 }
 
-fn resource_spans(o: &Object<'_>) -> Result<ResourceSpans, JsonError> {
-    Ok(ResourceSpans {
-        resource: o.message("resource", resource)?,
-        scope_spans: o.messages("scopeSpans", scope_spans)?,
-        schema_url: o.text("schemaUrl")?,
-    })
-}
-
-fn scope_spans(o: &Object<'_>) -> Result<ScopeSpans, JsonError> {
-    Ok(ScopeSpans {
-        scope: o.message("scope", scope)?,
-        spans: o.messages("spans", span)?,
-        schema_url: o.text("schemaUrl")?,
-    })
-}
-
-fn span(o: &Object<'_>) -> Result<Span, JsonError> {
+pub(super) fn span(o: &Object<'_>) -> Result<Span, JsonError> {
     Ok(Span {
         trace_id: o.id("traceId", 16)?,
         span_id: o.id("spanId", 8)?,
@@ -146,23 +116,7 @@ fn status(o: &Object<'_>) -> Result<Status, JsonError> {
     })
 }
 
-fn resource_logs(o: &Object<'_>) -> Result<ResourceLogs, JsonError> {
-    Ok(ResourceLogs {
-        resource: o.message("resource", resource)?,
-        scope_logs: o.messages("scopeLogs", scope_logs)?,
-        schema_url: o.text("schemaUrl")?,
-    })
-}
-
-fn scope_logs(o: &Object<'_>) -> Result<ScopeLogs, JsonError> {
-    Ok(ScopeLogs {
-        scope: o.message("scope", scope)?,
-        log_records: o.messages("logRecords", log_record)?,
-        schema_url: o.text("schemaUrl")?,
-    })
-}
-
-fn log_record(o: &Object<'_>) -> Result<LogRecord, JsonError> {
+pub(super) fn log_record(o: &Object<'_>) -> Result<LogRecord, JsonError> {
     Ok(LogRecord {
         time_unix_nano: o.int("timeUnixNano")?,
         observed_time_unix_nano: o.int("observedTimeUnixNano")?,
@@ -258,7 +212,11 @@ pub(super) struct Object<'a> {
     at: Place<'a>,
 }
 
-impl Object<'_> {
+impl<'a> Object<'a> {
+    /// One without members.
+    pub(super) fn empty(members: &'a serde_json::Map<String, Json>) -> Self {
+        Self { members, at: Place::Root }
+    }
     /// The member of that name, or of the name it has in the proto file; `None` where it is absent or null.
     pub(super) fn get(&self, name: &str) -> Option<&Json> {
         self.members.get(name).or_else(|| self.members.get(&snake_case(name))).filter(|json| !json.is_null())
@@ -333,11 +291,14 @@ impl Object<'_> {
 }
 
 impl<'a> Place<'a> {
+    /// What the root is called.
+    pub(super) const DOCUMENT: &'static str = "the document";
+
     fn then(&'a self, name: &'a str) -> Place<'a> {
         Place::Member(self, name)
     }
 
-    fn object(self, json: &'a Json) -> Result<Object<'a>, JsonError> {
+    pub(super) fn object(self, json: &'a Json) -> Result<Object<'a>, JsonError> {
         let members = json.as_object().ok_or_else(|| self.expected(json, "an object"))?;
         Ok(Object { members, at: self })
     }
@@ -385,7 +346,7 @@ impl<'a> Place<'a> {
 
     fn path(self) -> String {
         match self {
-            Place::Root => "the document".to_owned(),
+            Place::Root => Self::DOCUMENT.to_owned(),
             Place::Member(Place::Root, name) => name.to_owned(),
             Place::Member(parent, name) => format!("{}.{name}", parent.path()),
             Place::Item(parent, i) => format!("{}[{i}]", parent.path()),
@@ -393,7 +354,7 @@ impl<'a> Place<'a> {
     }
 }
 
-fn read_text(at: Place<'_>, json: &Json) -> Result<String, JsonError> {
+pub(super) fn read_text(at: Place<'_>, json: &Json) -> Result<String, JsonError> {
     json.as_str().map(str::to_owned).ok_or_else(|| at.expected(json, "a string"))
 }
 
@@ -420,7 +381,7 @@ fn beyond_int(json: &Json) -> Option<f64> {
     json.as_f64().filter(|x| x.fract() == 0.0 && x.abs() >= 9_223_372_036_854_775_808.0)
 }
 
-fn snake_case(name: &str) -> String {
+pub(super) fn snake_case(name: &str) -> String {
     let mut snake = String::with_capacity(name.len() + 4);
     for c in name.chars() {
         if c.is_ascii_uppercase() {
@@ -434,6 +395,7 @@ fn snake_case(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::otlp_json::decode_trace_request;
 
     fn value(json: &str) -> Result<Option<Value>, JsonError> {
         document(json.as_bytes(), any_value).map(|any| any.value)
@@ -508,18 +470,5 @@ mod tests {
         let span = &request.resource_spans[0].scope_spans[0].spans[0];
         assert_eq!((span.kind, span.trace_state.as_str()), (3, "a=b"));
         assert_eq!(span.status.as_ref().map(|status| status.code), Some(2));
-    }
-
-    #[test]
-    fn errors_name_the_place() {
-        let error = decode_trace_request(br#"{"resourceSpans":[{"scopeSpans":[{"spans":[{},{"traceId":"abc"}]}]}]}"#)
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "decoding OTLP JSON: `resourceSpans[0].scopeSpans[0].spans[1].traceId` is \"abc\", expected 32 hex digits"
-        );
-        let deep = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
-        assert!(matches!(decode_logs_request(deep.as_bytes()), Err(JsonError::Syntax(_))));
-        assert!(matches!(decode_logs_request(b"[]"), Err(JsonError::Shape { .. })));
     }
 }

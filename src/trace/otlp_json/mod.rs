@@ -7,15 +7,14 @@
 mod decode;
 mod encode;
 mod metrics;
+mod requests;
 
-pub use decode::{
-    JsonError, decode_logs_request, decode_logs_response, decode_status_message, decode_trace_request,
-    decode_trace_response,
-};
+pub use decode::{JsonError, decode_logs_response, decode_status_message, decode_trace_response};
 pub use encode::{
     encode_logs_request, encode_logs_response, encode_status, encode_trace_request, encode_trace_response,
 };
 pub use metrics::decode_metrics_request;
+pub use requests::{decode_logs_request, decode_trace_request};
 
 #[cfg(test)]
 mod tests {

@@ -3,8 +3,11 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
-use super::{PROTOBUF, head, message, send};
+use prost::Message as _;
+
+use super::{PROTOBUF, head, message, request, send, spans};
 use crate::support::{Ran, Scratch};
 
 /// A running `spanscore serve`; killed if the test ends early.
@@ -128,11 +131,40 @@ fn other_machines_are_let_in_with_a_token_only() {
 }
 
 #[test]
+fn old_traces_are_removed_as_soon_as_it_starts() {
+    let scratch = Scratch::new();
+    let mut old = spans(0, 5);
+    for span in &mut old {
+        span.start_unix_nano = 1_000_000_000_000_000_000;
+        span.end_unix_nano = span.start_unix_nano + 1;
+    }
+    let body = request([old, spans(5, 5)].concat()).encode_to_vec();
+    let running = Running::start(serve(&scratch, &FREE), 3);
+    let http = running.address("otlp/http");
+    assert_eq!(send(http, &head("POST", "/v1/traces", http, &[PROTOBUF], body.len()), &body).status, 200);
+    running.signal("-TERM");
+    let count = || scratch.json(&["traces"]).as_array().map(Vec::len);
+    assert_eq!(count(), Some(2));
+    let running = Running::start(serve(&scratch, &[&FREE[..], &["--max-age", "30d"]].concat()), 3);
+    let end = Instant::now() + Duration::from_secs(30);
+    while count() != Some(1) {
+        assert!(Instant::now() < end, "the old trace is still there");
+    }
+    running.signal("-TERM");
+    let ran = scratch.run(&["trace", &format!("{:032x}", 1)]);
+    assert!(ran.code == 2 && ran.stderr.contains("removed"), "{}", ran.stderr);
+    for (flag, value) in [("--max-age", "30"), ("--max-size", "much")] {
+        let ran = scratch.run(&["serve", flag, value]);
+        assert!(ran.code == 2 && ran.stderr.contains("expected"), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn a_full_disk_is_said_and_what_was_acknowledged_stays() {
     let scratch = Scratch::new();
     let binary = env!("CARGO_BIN_EXE_spanscore");
     // No file may grow beyond some megabytes: the system's word for a full disk that a test can have.
-    let script = format!("trap '' XFSZ; ulimit -f 6000; exec {binary} serve {}", FREE.join(" "));
+    let script = format!("trap '' XFSZ; ulimit -S -f 6000; exec {binary} serve {}", FREE.join(" "));
     let mut command = std::process::Command::new("sh");
     command.current_dir(scratch.path()).args(["-c", &script]);
     let running = Running::start(command, 3);
@@ -149,6 +181,15 @@ fn a_full_disk_is_said_and_what_was_acknowledged_stays() {
     };
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
     assert!(refused.text().contains("free some space"), "{}", refused.text());
+    // There is room again.
+    let pid = running.child.id().to_string();
+    let freed = std::process::Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited:"]).status();
+    if freed.is_ok_and(|status| status.success()) {
+        let body = message(acknowledged, 1000);
+        let answer = send(http, &head("POST", "/v1/traces", http, &[PROTOBUF], body.len()), &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        acknowledged += 1000;
+    }
     running.signal("-TERM");
     let traces = scratch.json(&["traces", "--limit", "1000000"]);
     assert!(acknowledged > 0 && traces.as_array().is_some_and(|all| all.len() as u64 >= acknowledged / 5));

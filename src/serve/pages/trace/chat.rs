@@ -6,6 +6,7 @@ use super::super::layout::{block, text};
 use super::values::{Budget, as_json, cut_note};
 use crate::report::format::count;
 use crate::report::text::cut;
+use crate::report::trace_talk::is_usual_end;
 use crate::trace::conversation::{Message, Part};
 
 /// Up to this many characters a message is shown whole; longer ones are folded.
@@ -46,7 +47,7 @@ fn message(message: &Message, budget: &mut Budget) -> Markup {
                 @if let Some(name) = &message.name { " " (cut(name, 60)) }
                 @if message.output && style != "tool" { span.muted { " · answer" } }
                 @if let Some(why) = &message.finish_reason {
-                    " " span.badge.low[why != "stop"] { "finish: " (cut(why, 40)) }
+                    " " span.badge.low[!is_usual_end(why)] { "finish: " (cut(why, 40)) }
                 }
             }
             @if message.parts.is_empty() { p.absent { "no content recorded" } }

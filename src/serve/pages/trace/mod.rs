@@ -91,7 +91,7 @@ fn answer(reader: &Reader, id: &str, context: &PageContext) -> PageResult {
         Some("json") => {
             let detail = reader.trace(&whole)?;
             let only = context.parameter("span").and_then(|span| span.parse::<SpanId>().ok());
-            return Ok(layout::json(StatusCode::OK, &trace_documents::trace(&detail, only)));
+            return Ok(layout::json(StatusCode::OK, &trace_documents::linked(reader, &detail, only)?));
         }
         Some("otlp-json") => {
             let logs = context.parameter("signal") == Some("logs");
@@ -135,7 +135,7 @@ fn page(reader: &Reader, id: &str, context: &PageContext) -> PageResult {
         (View::Timeline, _) => waterfall::timeline(&scene),
         (View::Critical, _) => critical::view(&scene),
         (View::Conversation, _) if scene.skeleton.row.operations <= WHOLE as u64 => {
-            talk::view(&scene, &talk::Source::Whole(reader.trace(id)?))
+            talk::view(&scene, &talk::Source::Whole(Box::new(reader.trace(id)?)))
         }
         (View::Conversation, Some(detail)) => talk::view(&scene, &talk::Source::One(Box::new(detail.clone()))),
         (View::Raw, Some(detail)) => raw::view(&scene, detail),

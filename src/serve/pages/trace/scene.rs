@@ -1,6 +1,6 @@
 //! What the views of a trace share: its outline as a tree, what is selected, what failed or scored low, what was searched.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::StatusCode;
 
@@ -105,7 +105,7 @@ impl Scene {
                 scores.into_iter().flatten().any(|score| yardstick.is_low(&score.name, &score.evaluation))
             })
             .collect();
-        let ids = Ids::new(&skeleton, &tree);
+        let ids = Ids { skeleton: &skeleton, tree: &tree };
         let named = context.parameter("span").map(|text| ids.find(text, context)).transpose()?;
         let deepest = errors.iter().enumerate().find(|&(i, &error)| {
             let end = error + tree.nodes[error].descendants;
@@ -169,12 +169,12 @@ impl Scene {
     /// This page with another span selected.
     pub(super) fn at(&self, position: usize) -> String {
         let id = self.span(position).span_id.to_string();
-        self.context.with(&[("span", Some(&id)), ("page", None)])
+        self.context.with(&[("span", Some(&id)), ("page", None)]) + HERE
     }
 
     /// This page with the span of an id selected.
     pub(super) fn address_of(&self, span: SpanId) -> String {
-        self.context.with(&[("span", Some(&span.to_string())), ("page", None)])
+        self.context.with(&[("span", Some(&span.to_string())), ("page", None)]) + HERE
     }
 
     /// The address of another span on this page, up to its id: short, because it stands in every row.
@@ -237,26 +237,21 @@ impl Scene {
     }
 }
 
+/// Leads to the row of the selected span, so that it is in sight without any script.
+pub(super) const HERE: &str = "#here";
+
 /// OTLP's number of a failed span.
 pub(super) const ERROR: i32 = 2;
 
-/// Finds spans by their ids.
+/// Finds spans by their ids: one pass over the spans, for it is done once or twice a page.
 struct Ids<'s> {
     skeleton: &'s TraceSkeleton,
-    positions: HashMap<SpanId, usize>,
+    tree: &'s Tree,
 }
 
-impl<'s> Ids<'s> {
-    fn new(skeleton: &'s TraceSkeleton, tree: &Tree) -> Self {
-        let mut positions = HashMap::with_capacity(tree.nodes.len());
-        for (position, node) in tree.nodes.iter().enumerate() {
-            positions.entry(skeleton.spans[node.span].span_id).or_insert(position);
-        }
-        Self { skeleton, positions }
-    }
-
+impl Ids<'_> {
     fn exact(&self, id: SpanId) -> Option<usize> {
-        self.positions.get(&id).copied()
+        self.tree.nodes.iter().position(|node| self.skeleton.spans[node.span].span_id == id)
     }
 
     /// By the whole id or the beginning of one.
@@ -266,26 +261,24 @@ impl<'s> Ids<'s> {
             return Ok(position);
         }
         let whole = || context.with(&[("span", None)]);
-        let found: BTreeMap<String, usize> =
-            self.positions_sorted().filter(|(id, _)| prefix.len() < 16 && id.starts_with(&prefix)).take(9).collect();
-        match found.len() {
-            1 => Ok(*found.values().next().expect("one is there")),
-            0 => Err(PageError::not_found(format!(
+        let spans = self.skeleton.spans.iter().map(|span| span.span_id);
+        let mut found: Vec<SpanId> =
+            spans.filter(|id| prefix.len() < 16 && id.to_string().starts_with(&prefix)).take(9).collect();
+        found.sort_unstable();
+        match found.as_slice() {
+            [] => Err(PageError::not_found(format!(
                 "Trace {} has no span `{text}`; it has {} operations.",
                 self.skeleton.row.trace_id,
                 count(self.skeleton.row.operations)
             ))
             .instead("The whole trace", whole())),
-            _ => {
-                let ids: Vec<String> = found.into_keys().take(8).collect();
+            [only] => Ok(self.exact(*only).unwrap_or_default()),
+            several => {
+                let ids: Vec<String> = several.iter().take(8).map(ToString::to_string).collect();
                 let message =
                     format!("`{text}` begins the ids of several spans: {}. Give more of the id.", ids.join(", "));
                 Err(PageError::new(StatusCode::BAD_REQUEST, message).instead("The whole trace", whole()))
             }
         }
-    }
-
-    fn positions_sorted(&self) -> impl Iterator<Item = (String, usize)> {
-        self.skeleton.spans.iter().filter_map(|span| Some((span.span_id.to_string(), self.exact(span.span_id)?)))
     }
 }

@@ -71,7 +71,10 @@ fn heading(scene: &Scene, position: usize, detail: &SpanDetail) -> Markup {
             p.muted {
                 "span " code { (id) }
                 @if let Some(parent) = parent { " · called by " a href=(scene.at(parent)) { (cut(&scene.span(parent).name, 60)) } }
-                @else if let Some(id) = span.parent_span_id { " · its parent " code { (id) } " is not in the store" }
+                @else if let Some(id) = span.parent_span_id {
+                    " · its parent " code { (id) }
+                    @if scene.tree.nodes[position].marks.cycle { " is one of its own descendants" } @else { " is not in the store" }
+                }
             }
             nav.steps aria-label="Operations" {
                 @if position > 0 { a.button.small href=(scene.at(position - 1)) rel="prev" data-previous="" { "← Previous" } }
@@ -207,7 +210,12 @@ fn timing(scene: &Scene, position: usize, detail: &SpanDetail) -> Markup {
             dl.facts {
                 dt { "Start" }
                 dd { (format::rfc3339(span.start_unix_nano)) br;
-                    span.muted { (format::duration(span.start_unix_nano.saturating_sub(row.start_unix_nano))) " after the trace began" } }
+                    span.muted {
+                        @match span.start_unix_nano.saturating_sub(row.start_unix_nano) {
+                            0 => "at the start of the trace",
+                            after => { (format::duration(after)) " after the trace began" }
+                        }
+                    } }
                 dt { "Duration" }
                 dd { @if span.is_open() { "open" } @else { (format::duration(length)) }
                     span.muted { ", " (share(length)) " of the trace" } }

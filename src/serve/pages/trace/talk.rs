@@ -23,7 +23,7 @@ const CALLS: usize = 25;
 /// What the view was given to read.
 pub(super) enum Source {
     /// The whole trace.
-    Whole(TraceDetail),
+    Whole(Box<TraceDetail>),
     /// The selected span of a trace that is too large to be opened whole.
     One(Box<SpanDetail>),
 }
@@ -117,7 +117,7 @@ fn one(scene: &Scene, shown: &Shown, budget: &mut Budget) -> Markup {
                 span.muted { (format::duration(scene.length(*position))) }
             }
             @if !old.is_empty() {
-                details { summary { (count(old.len() as u64)) @if old.len() == 1 { " message" } @else { " messages" } " as in the call before" } (chat::messages(old.iter().copied(), budget)) }
+                details { summary { (count(old.len() as u64)) @if old.len() == 1 { " message" } @else { " messages" } " as in a call before" } (chat::messages(old.iter().copied(), budget)) }
             }
             (chat::messages(new.iter().copied().chain(call.talk.output()), budget))
         }

@@ -324,9 +324,9 @@ fn a_very_large_trace_is_a_small_page_that_shows_its_faults() {
         let html = waterfall::timeline(&scene(large(100_000), query)).into_string();
         assert!(html.len() < 250_000, "{query}: {} bytes", html.len());
         for fault in [99_999, 100_000] {
-            assert!(html.contains(&format!("span={}\"", span_id(fault))), "{query}: {fault} is in sight");
+            assert!(html.contains(&format!("span={}#", span_id(fault))), "{query}: {fault} is in sight");
         }
-        assert!(html.contains(&format!("span={}\"", span_id(99_901))), "{query}: so is what it belongs to");
+        assert!(html.contains(&format!("span={}#", span_id(99_901))), "{query}: so is what it belongs to");
         assert!(html.contains("class=\"map\"") && html.contains("Rows "), "{query}");
     }
 }

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::super::layout::text;
-use super::scene::{ERROR, Scene};
+use super::scene::{ERROR, HERE, Scene};
 use super::window::{self, Line, PAGE, WHOLE, Wanted, Window};
 use crate::model::{Evaluation, SpanKind};
 use crate::report::format::{self, count};
@@ -28,7 +28,8 @@ pub(super) fn timeline(scene: &Scene) -> Markup {
     let page = scene.context.parameter("page").and_then(|page| page.parse::<usize>().ok());
     let wanted = Wanted {
         folded: &scene.folded,
-        selected: scene.selected,
+        // What nobody chose does not decide where the page begins; it is in sight as one of the faults.
+        selected: scene.selected.filter(|_| scene.chosen),
         page: page.map(|page| page.saturating_sub(1)),
         hits: &scene.hits,
         faults: &faults,
@@ -113,11 +114,11 @@ impl Row<'_> {
             format::duration(span.end_unix_nano.saturating_sub(span.start_unix_nano))
         };
         html! {
-            tr data-row class=[(!class.is_empty()).then(|| class.join(" "))] {
+            tr data-row id=[selected.then_some("here")] class=[(!class.is_empty()).then(|| class.join(" "))] {
                 th scope="row" class={ "d" (node.depth.min(DEEPEST)) } {
                     @if node.depth > DEEPEST { span.depth title="How many operations are above it" { (node.depth) } }
                     @if node.descendants > 0 { (self.fold(position)) }
-                    a data-open aria-current=[selected.then_some("true")] href={ (self.prefix) (span.span_id) } { (cut(&span.name, NAME)) }
+                    a data-open aria-current=[selected.then_some("true")] href={ (self.prefix) (span.span_id) (HERE) } { (cut(&span.name, NAME)) }
                     @if let Some(case) = scene.cases.get(&span.span_id) { " " span.muted { (cut(case.as_str(), 32)) } }
                     @if failed { " " span.badge.error { "error" } }
                     (oddities(scene, position))
@@ -182,7 +183,7 @@ fn gap(row: &Row<'_>, left_out: usize, faults: usize, first: usize) -> Markup {
     html! {
         tr.gap data-row {
             td colspan="3" {
-                a data-open href={ (row.prefix) (scene.span(first).span_id) } {
+                a data-open href={ (row.prefix) (scene.span(first).span_id) (HERE) } {
                     "⋯ " (count(left_out as u64)) @if left_out == 1 { " operation" } @else { " operations" } " not shown"
                     @if faults > 0 { ", " (count(faults as u64)) " of them failed, scored low or found" }
                 }
@@ -213,7 +214,7 @@ pub(super) fn score_badge(score: &SpanScore, low: bool) -> Markup {
             html! { span.badge.error { (name) " failed: " (cut(error_type, 40)) } }
         }
         Evaluation::Skipped { .. } => html! { span.badge.skipped { (name) " skipped" } },
-        evaluation => html! {
+        evaluation @ Evaluation::Scored { .. } => html! {
             span.badge.low[low] title=[low.then_some("low score")] { @if low { "▼ " } (name) " " (verdict(evaluation)) }
         },
     }
@@ -288,7 +289,7 @@ fn axis(scene: &Scene) -> Markup {
             @for quarter in 0..5u64 {
                 @let anchor = match quarter { 0 => "start", 4 => "end", _ => "middle" };
                 text x={ (quarter * 25) "%" } y="70%" text-anchor=(anchor) {
-                    (tick(start + (length as u128 * u128::from(quarter) / 4) as u64))
+                    (tick(start + (u128::from(length) * u128::from(quarter) / 4) as u64))
                 }
             }
         }

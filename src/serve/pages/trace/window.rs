@@ -83,7 +83,9 @@ pub(super) fn window(tree: &Tree, wanted: &Wanted<'_>) -> Window {
     open_path(tree, visible[range.start], &mut shown, &mut extra);
     let hidden: Vec<bool> = {
         let mut hidden = vec![true; tree.nodes.len()];
-        visible.iter().for_each(|&position| hidden[position] = false);
+        for &position in &visible {
+            hidden[position] = false;
+        }
         hidden
     };
     let selected = wanted.selected.iter().copied();
@@ -102,7 +104,9 @@ pub(super) fn window(tree: &Tree, wanted: &Wanted<'_>) -> Window {
     }
 
     let mut is_fault = vec![false; tree.nodes.len()];
-    wanted.hits.iter().chain(wanted.faults).for_each(|&position| is_fault[position] = true);
+    for &position in wanted.hits.iter().chain(wanted.faults) {
+        is_fault[position] = true;
+    }
     let mut lines = Vec::with_capacity(PAGE + EXTRA);
     let mut gap: Option<(usize, usize, usize)> = None;
     for &position in &visible {
