@@ -63,8 +63,18 @@ async function hrefs(page, selector = "main a[href]") {
   return page.$$eval(selector, (links) => links.map((a) => ({ href: a.getAttribute("href"), text: a.textContent.trim() })));
 }
 
+/** Asks again for a while until there is an answer, for scripts may still be at work on the page. */
+async function eventually(ask) {
+  const end = Date.now() + 5_000;
+  for (;;) {
+    const answer = await ask();
+    if (answer || Date.now() > end) return answer;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
 async function wantLink(page, wanted, what) {
-  const link = (await hrefs(page)).find(({ href, text }) => wanted(href, text));
+  const link = await eventually(async () => (await hrefs(page)).find(({ href, text }) => wanted(href, text)));
   if (!link) throw new Error(`${new URL(page.url()).pathname} has no link to ${what}`);
   return link.href;
 }
@@ -107,8 +117,8 @@ async function way(what, page, follow) {
   const first = page.url();
   check(/\/traces\/[0-9a-f]{32}/.test(first), `${what}: the case's trace (${first})`);
   await follow(page, await chatSpan(page));
-  const panel = await page.textContent("main");
-  check(/span=[0-9a-f]{16}/.test(page.url()) && /gen_ai\.(request|response)\.model|gen_ai\.operation\.name/.test(panel),
+  const shown = await eventually(async () => /gen_ai\.(request|response)\.model|gen_ai\.operation\.name/.test(await page.textContent("main")));
+  check(/span=[0-9a-f]{16}/.test(page.url()) && shown,
     `${what}: the model's span with its attributes`);
   const span = () => new URL(page.url()).searchParams.get("span");
   const [model, trace] = [span(), new URL(page.url()).pathname];
@@ -123,8 +133,9 @@ async function way(what, page, follow) {
 }
 
 async function byMouse(page, href) {
-  const link = page.locator(`main a[href="${href.replace(/"/g, '\\"')}"]`).first();
-  await Promise.all([page.waitForURL((url) => url.href !== page.url() || true), link.click()]);
+  const was = page.url();
+  await page.locator(`main a[href="${href.replace(/"/g, '\\"')}"]`).locator("visible=true").first().click();
+  await page.waitForURL((url) => url.href !== was);
   await page.waitForLoadState("load");
 }
 
