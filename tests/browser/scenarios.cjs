@@ -126,6 +126,8 @@ async function byMouse(page, href) {
   const link = page.locator(`main a[href="${href.replace(/"/g, '\\"')}"]`).first();
   await Promise.all([page.waitForURL((url) => url.href !== page.url() || true), link.click()]);
   await page.waitForLoadState("load");
+  // Within a trace a script puts the new content in place.
+  await page.waitForSelector("main:not([aria-busy])");
 }
 
 /** Tab until the focus is on the link, then Enter. Checks on the way that the focus can be seen. */
