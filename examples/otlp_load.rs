@@ -191,7 +191,7 @@ fn exchange(connection: &mut Option<BufReader<TcpStream>>, to: &str, request: &[
         None => {
             let stream = TcpStream::connect(to).context("connecting")?;
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+            stream.set_read_timeout(Some(Duration::from_mins(1)))?;
             connection.insert(BufReader::new(stream))
         }
     };

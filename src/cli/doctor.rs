@@ -230,9 +230,13 @@ async fn workflow(args: &Args, context: &Context, plan: &RunPlan, inputs: &Input
         Outcome::Failed(failure) => {
             let exit = if assessment.fatal { Exit::Usage } else { Exit::Incomplete };
             let message = format!("{words}: {}: {}", failure.error_type, failure.message);
-            let hint = Some(
-                "a case comes as one JSON object and is answered by one: `spanscore init` shows the keys".to_owned(),
-            );
+            let hint = match plan.workflow {
+                WorkflowPlan::Http(_) => "see that it runs, and that [workflow] url is its address",
+                _ => {
+                    "it reads one JSON object per line and answers each with one; see [workflow] in what `spanscore init` writes"
+                }
+            };
+            let hint = Some(hint.to_owned());
             checks.0.push(Check { name, status: Status::Fail, message, hint, exit });
         }
         _ => {

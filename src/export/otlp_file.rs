@@ -52,7 +52,9 @@ impl ReadFile {
     /// Takes note of something that cannot be taken.
     pub fn problem(&mut self, line: u64, message: impl Into<String>) {
         if self.problems.len() < KEPT_PROBLEMS {
-            self.problems.push(Problem { line, message: message.into() });
+            // A request is a line of the file: that it is the first of its own text would only confuse.
+            let message = message.into().replace(" at line 1 column ", " at column ");
+            self.problems.push(Problem { line, message });
         } else {
             self.problems_omitted += 1;
         }

@@ -14,6 +14,7 @@ use super::error::{Attempt, BUSY_SECONDS, StoreError};
 use super::gather::{Gathered, Interned};
 use super::ingest::{Delivery, Ingested};
 use super::interrupted::FoundSpan;
+use super::means::Means;
 use super::outbox::{Ack, Signal};
 use super::plan::{self, PlannedCase};
 use super::prune::{PruneStep, PrunedStep};
@@ -97,6 +98,7 @@ pub(super) struct Applier<'c> {
     pub(super) traces: HashMap<TraceId, KnownTrace>,
     pub(super) last: Counters,
     pub(super) sums: Sums,
+    pub(super) means: Means,
     pub(super) gathered: Gathered,
     pub(super) interned: Interned,
     /// The database's version at the last look: another number means that another connection has changed it.
@@ -115,6 +117,7 @@ impl<'c> Applier<'c> {
             traces: HashMap::new(),
             last: Counters::default(),
             sums: Sums::default(),
+            means: Means::default(),
             gathered: Gathered::default(),
             interned: Interned::default(),
             version: 0,
@@ -125,11 +128,13 @@ impl<'c> Applier<'c> {
     pub(super) fn transact<'w>(&mut self, steps: impl Iterator<Item = &'w Work>) -> Result<Vec<Done>, StoreError> {
         self.begin()?;
         let session = self.session.clone();
+        let means = self.means.mark();
         let result = steps.map(|step| self.apply(step)).collect::<Result<Vec<_>, _>>().and_then(|done| {
             self.flush()?;
             self.execute("COMMIT")?;
             Ok(done)
         });
+        self.means.settle(result.is_ok(), means);
         if result.is_err() {
             // After some errors SQLite has rolled back by itself and says so.
             let _ = self.conn.execute_batch("ROLLBACK");
@@ -302,7 +307,7 @@ impl<'c> Applier<'c> {
         self.insert_bundle(root, None)?;
         match &root.means {
             Some(means) if means.is_empty() => self.add_means_of(open.trace)?,
-            Some(means) => self.store_means(open.trace, means)?,
+            Some(means) => self.means.add(open.trace, means),
             None => {}
         }
         // It was counted when it was opened.
@@ -324,6 +329,7 @@ impl<'c> Applier<'c> {
             params![run, status.as_str(), ended],
         )?;
         self.flush()?;
+        self.write_means()?;
         self.session = None;
         Ok(())
     }

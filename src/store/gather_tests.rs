@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::rows::TraceRow;
-use super::testing::{START, Scene, batch_root, completed, trace_id, trial};
+use super::testing::{START, Scene, batch_root, trace_id, trial};
 use super::{Ingested, Reader, Signal, Store, Writer};
 use crate::model::{
     Evaluation, Key, Label, LogRecord, Origin, Predicted, RunEvent, Span, SpanId, Status, Telemetry, TraceId, Value,
@@ -415,5 +415,59 @@ async fn a_page_goes_on_behind_the_last_row_of_the_one_before() {
         assert_eq!(ids(&paged), ids(&whole), "{filter:?} {sort:?}");
     }
     assert!("x".parse::<crate::store::TraceCursor>().is_err());
-    let _ = completed(Predicted::Unparseable);
+}
+
+#[tokio::test]
+async fn what_sqlite_decides_and_what_is_decided_here_agree() {
+    let scene = Scene::started(2, 1).await;
+    scene.record(trial(0, 0, 0, RIGHT)).await;
+    scene.record(trial(1, 0, 0, super::testing::failed())).await;
+    scene.finish().await;
+    let a = origin("a");
+    let bare = Arc::new(Origin::default());
+    for n in 10..40u8 {
+        let mut root = span(n, 1, None, u64::from(n) * 1_000_000_000);
+        root.end_unix_nano += u64::from(n % 3) * 2_000_000_000;
+        root.status = if n % 4 == 0 { Status::Error(String::new()) } else { Status::Unset };
+        if n % 2 == 0 {
+            root.attributes.extend(result("tone", f64::from(n % 5)));
+        }
+        ingest(&scene.writer, of(if n % 7 == 0 { &bare } else { &a }, vec![root], vec![])).await;
+    }
+    let reader = scene.reader();
+    let all = reader.traces(None, None, None).expect("traces");
+    for query in [
+        "status = error",
+        "status != error and not errors",
+        "operations > 1 or errors = 1",
+        "duration >= 2s",
+        "duration < 1s and not (status = error or operations = 1)",
+        "start >= 2026-09-21T14:13:35Z",
+        "root = assess_claims_with_context",
+        "root != \"operation 1\"",
+        "service = a",
+        "service != a",
+        "service",
+        "run = 20260922-120000-00000a",
+        "run != 20260922-120000-00000a",
+        "run = nothing",
+        "run",
+        "case = case-1",
+        "case != case-1",
+        "score.tone < 2",
+        "score.tone != 2",
+        "not score.tone = 2",
+        "score.tone",
+        "score.label_match < 1",
+        "score.tone >= 1 and service ~ A",
+        "trace = 0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b",
+        "trace != 0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b and trace ~ 0b",
+    ] {
+        let filter = parse(query, &Schema::traces()).expect(query);
+        let wanted: Vec<TraceId> = all.iter().filter(|row| filter.matches(*row)).map(|row| row.trace_id).collect();
+        let found: Vec<TraceId> = rows(&reader, query).into_iter().map(|row| row.trace_id).collect();
+        assert_eq!(found, wanted, "{query}");
+    }
+    assert_eq!(rows(&reader, "error").len(), rows(&reader, "status = error").len());
+    assert_eq!(rows(&reader, "text ~ \"operation 1\"").len(), 30);
 }

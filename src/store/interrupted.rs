@@ -12,6 +12,7 @@ impl Applier<'_> {
     /// Closes what an earlier session of the run left open, and counts the time that it was at work.
     pub(super) fn close_interrupted(&mut self, run: i64) -> Result<(), StoreError> {
         let last_end = self.close_open_spans(run)?;
+        self.add_missing_means(run)?;
         self.change(
             "UPDATE run SET active_ns = active_ns + max(0, coalesce(?2, session_started) - session_started),
                             session_started = NULL, status = CASE status WHEN ?3 THEN ?4 ELSE status END
@@ -75,21 +76,6 @@ impl Applier<'_> {
             self.flush_sums(Some(run))?;
         }
         Ok(latest)
-    }
-
-    /// The means of a batch whose root does not say them, from the scores of its trials.
-    pub(super) fn add_means_of(&mut self, trace: i64) -> Result<(), StoreError> {
-        let means: Vec<(String, f64)> = self
-            .conn
-            .prepare_cached(
-                "SELECT json_extract(run.spec, '$.evaluators[' || evaluator || '].id'), avg(value) FROM span
-                 JOIN trial ON trial.id = span.trial AND trial.span = span.span_id
-                 JOIN score ON score.trial = trial.id JOIN run ON run.number = span.run
-                 WHERE span.trace = ?1 AND state = 0 AND value IS NOT NULL AND run.spec IS NOT NULL GROUP BY 1",
-            )
-            .and_then(|mut find| find.query_map([trace], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
-            .map_err(self.or())?;
-        self.store_means(trace, &means)
     }
 }
 

@@ -26,6 +26,7 @@ mod interrupted;
 mod lock;
 mod low_score;
 mod marks;
+mod means;
 mod merge;
 mod open;
 mod opened;

@@ -32,6 +32,8 @@ pub(super) const APPLICATION_ID: i64 = 0x5350_5343;
 
 const REPEAT_BITS: u32 = 12;
 const CASE_BITS: u32 = 28;
+/// The largest number of a repeat.
+pub(super) const REPEATS: i64 = (1 << REPEAT_BITS) - 1;
 const RUN_BITS: u32 = 22;
 
 /// The smallest key of a run.

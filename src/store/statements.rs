@@ -65,7 +65,10 @@ impl<'c> Statements<'c> {
             )?,
             ingest_payload: conn
                 .prepare("INSERT INTO payload (id, run, resource, scope, body) VALUES (?1, ?2, ?3, ?4, ?5)")?,
-            set_mean: conn.prepare("INSERT OR REPLACE INTO trace_score VALUES (?1, ?2, ?3)")?,
+            set_mean: conn.prepare(
+                "INSERT OR REPLACE INTO trace_score SELECT ?1, ?2, ?3
+                 WHERE EXISTS (SELECT 1 FROM trace WHERE number = ?1)",
+            )?,
             ingest_span: conn.prepare(
                 "INSERT INTO span VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, NULL, ?10, ?11, ?12)
                  ON CONFLICT DO NOTHING",

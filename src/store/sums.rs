@@ -65,6 +65,9 @@ impl Applier<'_> {
     /// Writes the sums of this transaction.
     pub(super) fn flush(&mut self) -> Result<(), StoreError> {
         self.flush_sums(self.session_run())?;
+        if self.means.are_due() {
+            self.write_means()?;
+        }
         let last = self.last;
         let or = self.or();
         self.statements().set_counters.execute([last.span, last.payload, last.trace]).map_err(or)?;
@@ -110,16 +113,6 @@ impl Applier<'_> {
                 sums.payloads.map(|range| range.1),
             ])
             .map_err(or)?;
-        Ok(())
-    }
-
-    /// Keeps the means of a batch's scores.
-    pub(super) fn store_means(&mut self, trace: i64, means: &[(String, f64)]) -> Result<(), StoreError> {
-        for (name, mean) in means {
-            let name = self.intern_name(name)?;
-            let or = self.or();
-            self.statements().set_mean.execute(params![trace, name, mean]).map_err(or)?;
-        }
         Ok(())
     }
 }

@@ -2,6 +2,8 @@
 
 use rusqlite::types::Value as Sql;
 
+use super::schema::REPEATS;
+use crate::model::TraceId;
 use crate::query::{Comparison, Expr, Field, Op};
 
 /// A condition with its parameters.
@@ -113,6 +115,29 @@ fn compare(comparison: &Comparison) -> Option<Condition> {
                 Op::Ne => of_run("coalesce(trace.run <> (SELECT number FROM run WHERE run_id = ?), 1)"),
                 _ => None,
             }
+        }
+        Field::Case => {
+            let of_case = |not: &str| {
+                let sql = format!(
+                    "(trace.number {not} IN (SELECT trial.trace FROM planned
+                      JOIN trial ON trial.id BETWEEN planned.id AND planned.id + {REPEATS} WHERE planned.case_id = ?))"
+                );
+                Some(exact(&sql, vec![Sql::Text(value.text.clone())]))
+            };
+            match op {
+                Op::Eq => of_case(""),
+                Op::Ne => of_case("NOT"),
+                _ => None,
+            }
+        }
+        Field::Trace => {
+            let id: TraceId = value.text.parse().ok()?;
+            let sql = match op {
+                Op::Eq => "(trace_id = ?)",
+                Op::Ne => "(trace_id <> ?)",
+                _ => return None,
+            };
+            Some(exact(sql, vec![Sql::Blob(id.as_bytes().to_vec())]))
         }
         Field::Score(name) => {
             let wanted = value.number()?;

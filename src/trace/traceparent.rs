@@ -87,9 +87,12 @@ mod tests {
 
     #[test]
     fn it_is_taken_or_refused_as_the_specification_says() {
-        for good in
-            [GOOD.to_owned(), format!(" {GOOD}\n"), GOOD.replace("00-0af", "cc-0af"), format!("cc{}-x", &GOOD[2..])]
-        {
+        for good in [
+            GOOD.to_owned(),
+            format!(" {GOOD}\n"),
+            GOOD.replace("00-0af", "cc-0af"),
+            format!("cc{}-x", GOOD.strip_prefix("00").expect("version 00")),
+        ] {
             assert!(good.parse::<TraceParent>().is_ok(), "{good}");
         }
         for bad in [

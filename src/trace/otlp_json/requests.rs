@@ -23,7 +23,7 @@ pub fn decode_trace_request(text: &[u8]) -> Result<ExportTraceServiceRequest, Js
         scope_spans: group
             .scopes
             .into_iter()
-            .map(|scope| ScopeSpans { scope: scope.scope, spans: scope.items, schema_url: scope.schema_url })
+            .map(|scope| ScopeSpans { scope: scope.source, spans: scope.items, schema_url: scope.schema_url })
             .collect(),
         schema_url: group.schema_url,
     });
@@ -38,7 +38,7 @@ pub fn decode_logs_request(text: &[u8]) -> Result<ExportLogsServiceRequest, Json
         scope_logs: group
             .scopes
             .into_iter()
-            .map(|scope| ScopeLogs { scope: scope.scope, log_records: scope.items, schema_url: scope.schema_url })
+            .map(|scope| ScopeLogs { scope: scope.source, log_records: scope.items, schema_url: scope.schema_url })
             .collect(),
         schema_url: group.schema_url,
     });
@@ -60,7 +60,7 @@ struct Group<T> {
 }
 
 struct Scope<T> {
-    scope: Option<InstrumentationScope>,
+    source: Option<InstrumentationScope>,
     items: Vec<T>,
     schema_url: String,
 }
@@ -107,7 +107,7 @@ impl Failure {
             match step {
                 Step::Member(name) if outer.is_empty() => outer.push_str(name),
                 Step::Member(name) => outer.extend([".", name]),
-                Step::Item(n) => outer.push_str(&format!("[{n}]")),
+                Step::Item(n) => outer.extend(["[", n.to_string().as_str(), "]"]),
             }
         }
         match self.error.into_inner()? {
@@ -119,7 +119,7 @@ impl Failure {
                 };
                 Some(JsonError::Shape { path, found, expected })
             }
-            other => Some(other),
+            syntax @ JsonError::Syntax(_) => Some(syntax),
         }
     }
 }
@@ -277,12 +277,12 @@ object!(GroupAt gives Group<T>, starting with Group { resource: None, scopes: Ve
     }
 });
 
-object!(ScopeAt gives Scope<T>, starting with Scope { scope: None, items: Vec::new(), schema_url: String::new() },
+object!(ScopeAt gives Scope<T>, starting with Scope { source: None, items: Vec::new(), schema_url: String::new() },
     at, out, key, map => {
     if is(key, at.kind.items) {
         out.items = at.list(map, at.kind.items, ItemAt(at))?;
     } else if key == "scope" {
-        out.scope = at.small(map, "scope", |json| message(json, scope))?;
+        out.source = at.small(map, "scope", |json| message(json, scope))?;
     } else if is(key, "schemaUrl") {
         out.schema_url = at.small(map, "schemaUrl", url)?;
     } else {

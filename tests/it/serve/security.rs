@@ -10,7 +10,7 @@ use super::{Answer, JSON, Served, send};
 const TOKEN: &str = "correct-horse-battery-staple";
 
 fn ask(to: SocketAddr, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
-    let more: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let more: String = headers.iter().flat_map(|line| [*line, "\r\n"]).collect();
     let head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n{more}\r\n", body.len());
     send(to, &head, body.as_bytes())
 }
