@@ -199,7 +199,7 @@ fn head(scene: &Scene, spec: Option<&RunSpec>) -> Markup {
         }
         div.head {
             div {
-                h1 { (cut(&row.root, 160)) }
+                h1 { (named(&row.root, 160)) }
                 p.muted {
                     @if let Some(service) = &row.service { "by " (cut(service, 80)) }
                     @if let (Some(spec), false) = (spec, row.case_ids.is_empty()) {
@@ -245,6 +245,19 @@ pub(super) fn time(unix_nano: u64) -> Markup {
     let whole = format::rfc3339(unix_nano);
     let shown = whole.replace('T', " ");
     html! { time datetime=(whole) title=(whole) { (shown.get(..23).unwrap_or(&shown)) " UTC" } }
+}
+
+/// The same without its zone, for columns that say it in their heads.
+pub(super) fn moment(unix_nano: u64) -> Markup {
+    let whole = format::rfc3339(unix_nano);
+    let shown = whole.replace('T', " ");
+    html! { time datetime=(whole) title=(whole) { (shown.get(..23).unwrap_or(&shown)) } }
+}
+
+/// A span's name, cut; one that shows nothing is said to have none, for it has to be read and clicked.
+pub(super) fn named(name: &str, columns: usize) -> String {
+    let shown = cut(name, columns);
+    if shown.trim().is_empty() { "(no name)".to_owned() } else { shown }
 }
 
 /// Views, search, and the ways to the next error and the next low score.

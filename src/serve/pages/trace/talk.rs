@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use maud::{Markup, html};
 
 use super::chat;
+use super::named;
 use super::scene::Scene;
 use super::values::Budget;
 use super::waterfall::score_badge;
@@ -108,7 +109,7 @@ fn one(scene: &Scene, shown: &Shown, budget: &mut Budget) -> Markup {
     html! {
         section.talk.current[selected] data-row {
             header {
-                h2 { a data-open href=(scene.context.with(&[("view", None), ("page", None), ("span", Some(&span.span_id.to_string()))])) { (cut(&span.name, 100)) } }
+                h2 { a data-open href=(scene.context.with(&[("view", None), ("page", None), ("span", Some(&span.span_id.to_string()))])) { (named(&span.name, 100)) } }
                 @if let Some(trial) = std::iter::once(*position).chain(scene.tree.ancestors(*position).take(64)).find(|&at| scene.cases.contains_key(&scene.span(at).span_id)) {
                     @if let Some(case) = scene.cases.get(&scene.span(trial).span_id) { span { (cut(case.as_str(), 40)) } }
                     @for score in scene.scores(trial).into_iter().filter(|score| scene.is_low(score)) { (score_badge(score, true)) }

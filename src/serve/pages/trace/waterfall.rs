@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use super::super::layout::text;
+use super::named;
 use super::scene::{ERROR, HERE, Scene};
 use super::window::{self, Line, PAGE, WHOLE, Wanted, Window};
 use crate::model::{Evaluation, SpanKind};
@@ -118,7 +119,7 @@ impl Row<'_> {
                 th scope="row" class={ "d" (node.depth.min(DEEPEST)) } {
                     @if node.depth > DEEPEST { span.depth title="How many operations are above it" { (node.depth) } }
                     @if node.descendants > 0 { (self.fold(position)) }
-                    a data-open aria-current=[selected.then_some("true")] href={ (self.prefix) (span.span_id) (HERE) } { (cut(&span.name, NAME)) }
+                    a data-open aria-current=[selected.then_some("true")] href={ (self.prefix) (span.span_id) (HERE) } { (named(&span.name, NAME)) }
                     @if let Some(case) = scene.cases.get(&span.span_id) { " " span.muted { (cut(case.as_str(), 32)) } }
                     @if failed { " " span.badge.error { "error" } }
                     (oddities(scene, position))
