@@ -12,7 +12,7 @@ use super::layout::block;
 use super::trace::whole_id;
 use super::{Nav, PageContext, PageError, PageResult, link, parts};
 use crate::report::format;
-use crate::report::text::cut;
+use crate::report::text::{cut, named};
 use crate::report::text_diff::{Piece, text_diff};
 use crate::report::trace_diff::{Change, ScoreDiff, Side, SpanDiff, SpanSide, TraceDiff, trace_diff};
 use crate::serve::App;
@@ -163,7 +163,7 @@ fn row(diff: &TraceDiff, span: &SpanDiff) -> Markup {
     html! {
         tr class=[class] {
             th scope="row" class={ "d" (span.depth.min(12)) } {
-                (cut(&span.name, 80))
+                (named(&span.name, 80))
                 @if let Some(case) = &span.case_id { " " span.muted { (cut(case, 40)) } }
                 @match class { Some("only-a") => { " " span.badge.low { "only in A" } } Some(_) => { " " span.badge.low { "only in B" } } None => {} }
             }

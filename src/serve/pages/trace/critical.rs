@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::scene::Scene;
 use super::waterfall::score_badge;
 use crate::report::format::{self, count};
-use crate::report::text::cut;
+use crate::report::text::named;
 use crate::report::trace_critical::by_name;
 use crate::trace::critical_path::{Segment, critical_path};
 
@@ -40,7 +40,7 @@ fn names(scene: &Scene, path: &[Segment], share: &dyn Fn(u64) -> f64) -> Markup 
                 tbody {
                     @for held in rows.iter().take(NAMES) {
                         tr {
-                            th scope="row" { a data-open="" href=(scene.at(held.longest)) { (cut(&held.name, 80)) } }
+                            th scope="row" { a data-open="" href=(scene.at(held.longest)) { (named(&held.name, 80)) } }
                             td.number { (format::duration(held.time_ns)) }
                             td.number { (format!("{:.1} %", share(held.time_ns))) }
                             td { (bar(share(held.time_ns))) }
@@ -88,7 +88,7 @@ fn one_by_one(scene: &Scene, path: &[Segment], share: &dyn Fn(u64) -> f64) -> Ma
                             @match segment.node {
                                 Some(position) => {
                                     th scope="row" {
-                                        a data-open="" href=(scene.at(position)) { (cut(&scene.span(position).name, 80)) }
+                                        a data-open="" href=(scene.at(position)) { (named(&scene.span(position).name, 80)) }
                                         @for score in scene.scores(position).iter().take(2) { " " (score_badge(score, scene.is_low(score))) }
                                     }
                                 }

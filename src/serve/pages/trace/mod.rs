@@ -31,7 +31,7 @@ use crate::model::{RunSpec, SpanId, TraceId};
 use crate::report::document::trace_url;
 use crate::report::format::{self, count};
 use crate::report::low::Yardstick;
-use crate::report::text::cut;
+use crate::report::text::{cut, named};
 use crate::report::trace_documents;
 use crate::serve::App;
 use crate::store::rows::{SpanDetail, TraceSkeleton};
@@ -199,7 +199,7 @@ fn head(scene: &Scene, spec: Option<&RunSpec>) -> Markup {
         }
         div.head {
             div {
-                h1 { (cut(&row.root, 160)) }
+                h1 { (named(&row.root, 160)) }
                 p.muted {
                     @if let Some(service) = &row.service { "by " (cut(service, 80)) }
                     @if let (Some(spec), false) = (spec, row.case_ids.is_empty()) {

@@ -14,7 +14,7 @@ use super::values::{Budget, attributes, long_text, name};
 use super::waterfall::{oddities, score_badge};
 use crate::model::{Evaluation, Event, Key, Link, LogRecord, SpanKind, Status, Value};
 use crate::report::format::{self, count};
-use crate::report::text::cut;
+use crate::report::text::{cut, named};
 use crate::store::rows::{SpanDetail, SpanScore};
 use crate::trace::conversation::{self, Conversation};
 use crate::trace::semconv;
@@ -57,7 +57,7 @@ fn heading(scene: &Scene, position: usize, detail: &SpanDetail) -> Markup {
     let id = span.span_id.to_string();
     html! {
         div.panel-head {
-            h2 #operation { (cut(&span.name, 200)) }
+            h2 #operation { (named(&span.name, 200)) }
             p.tags {
                 span.badge { (span.kind.as_str().to_lowercase()) }
                 @match &span.status {
@@ -70,7 +70,7 @@ fn heading(scene: &Scene, position: usize, detail: &SpanDetail) -> Markup {
             }
             p.muted {
                 "span " code { (id) }
-                @if let Some(parent) = parent { " · called by " a href=(scene.at(parent)) { (cut(&scene.span(parent).name, 60)) } }
+                @if let Some(parent) = parent { " · called by " a href=(scene.at(parent)) { (named(&scene.span(parent).name, 60)) } }
                 @else if let Some(id) = span.parent_span_id {
                     " · its parent " code { (id) }
                     @if scene.tree.nodes[position].marks.cycle { " is one of its own descendants" } @else { " is not in the store" }
@@ -153,7 +153,7 @@ fn scores(scene: &Scene, position: usize, list: &[SpanScore]) -> Markup {
                 }
             }
             @if let Some(call) = call {
-                p { "The call that was judged: " a data-call href=(scene.at(call)) { (cut(&scene.span(call).name, 60)) } }
+                p { "The call that was judged: " a data-call href=(scene.at(call)) { (named(&scene.span(call).name, 60)) } }
             }
         }
     }

@@ -12,7 +12,7 @@ use super::waterfall::score_badge;
 use super::window::WHOLE;
 use crate::model::{Span, SpanId};
 use crate::report::format::{self, count};
-use crate::report::text::cut;
+use crate::report::text::{cut, named};
 use crate::report::trace_talk::{Call, calls};
 use crate::store::rows::{SpanDetail, TraceDetail};
 use crate::trace::conversation::{Message, conversation};
@@ -59,7 +59,7 @@ pub(super) fn view(scene: &Scene, source: &Source) -> Markup {
         @if let Some(note) = note { p.notice { (note) } }
         @if let Some(top) = scope(scene) {
             p.muted {
-                "Below " b { (cut(&scene.span(top).name, 80)) } ": " (count(calls.len() as u64)) " calls. "
+                "Below " b { (named(&scene.span(top).name, 80)) } ": " (count(calls.len() as u64)) " calls. "
                 @if matches!(source, Source::Whole(_)) { a href=(scene.context.with(&[("span", None), ("page", None)])) { "The whole trace" } }
             }
         }
@@ -108,7 +108,7 @@ fn one(scene: &Scene, shown: &Shown, budget: &mut Budget) -> Markup {
     html! {
         section.talk.current[selected] data-row {
             header {
-                h2 { a data-open href=(scene.context.with(&[("view", None), ("page", None), ("span", Some(&span.span_id.to_string()))])) { (cut(&span.name, 100)) } }
+                h2 { a data-open href=(scene.context.with(&[("view", None), ("page", None), ("span", Some(&span.span_id.to_string()))])) { (named(&span.name, 100)) } }
                 @if let Some(trial) = std::iter::once(*position).chain(scene.tree.ancestors(*position).take(64)).find(|&at| scene.cases.contains_key(&scene.span(at).span_id)) {
                     @if let Some(case) = scene.cases.get(&scene.span(trial).span_id) { span { (cut(case.as_str(), 40)) } }
                     @for score in scene.scores(trial).into_iter().filter(|score| scene.is_low(score)) { (score_badge(score, true)) }

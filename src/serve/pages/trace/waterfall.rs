@@ -7,7 +7,7 @@ use super::scene::{ERROR, HERE, Scene};
 use super::window::{self, Line, PAGE, WHOLE, Wanted, Window};
 use crate::model::{Evaluation, SpanKind};
 use crate::report::format::{self, count};
-use crate::report::text::cut;
+use crate::report::text::{cut, named};
 use crate::store::rows::SpanScore;
 use crate::trace::critical_path::{Segment, critical_path};
 
@@ -118,7 +118,7 @@ impl Row<'_> {
                 th scope="row" class={ "d" (node.depth.min(DEEPEST)) } {
                     @if node.depth > DEEPEST { span.depth title="How many operations are above it" { (node.depth) } }
                     @if node.descendants > 0 { (self.fold(position)) }
-                    a data-open aria-current=[selected.then_some("true")] href={ (self.prefix) (span.span_id) (HERE) } { (cut(&span.name, NAME)) }
+                    a data-open aria-current=[selected.then_some("true")] href={ (self.prefix) (span.span_id) (HERE) } { (named(&span.name, NAME)) }
                     @if let Some(case) = scene.cases.get(&span.span_id) { " " span.muted { (cut(case.as_str(), 32)) } }
                     @if failed { " " span.badge.error { "error" } }
                     (oddities(scene, position))
