@@ -43,6 +43,13 @@ pub fn width(text: &str) -> usize {
     text.width()
 }
 
+/// The name of an operation, cut to fit like [`cut`]; one that is blank is called `(no name)`, so that there is something to
+/// click on and to read aloud.
+pub fn named(name: &str, columns: usize) -> String {
+    let name = cut(name, columns);
+    if name.trim().is_empty() { "(no name)".to_owned() } else { name }
+}
+
 /// The text cleaned and, if it is wider than `columns`, cut to fit with an ellipsis at its end.
 pub fn cut(text: &str, columns: usize) -> String {
     // No more of a long text is looked at than could be shown.

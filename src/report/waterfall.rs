@@ -8,7 +8,7 @@ use crate::trace::tree::{Marks, Tree};
 
 use super::format::{self, ABSENT, count};
 use super::style::{Style, Tone};
-use super::text::{clean, cut, pad, put, wrap};
+use super::text::{clean, cut, named, pad, put, wrap};
 use super::trace_documents::{shown_value, trace_status};
 
 /// Beyond this many spans only those that matter are shown.
@@ -37,7 +37,7 @@ pub fn render(detail: &TraceDetail, style: Style) -> String {
         let span = &detail.spans[node.span];
         let branch = branch(&open_at_depth, node.depth, node.last);
         let mark = status_mark(&span.status);
-        let name = cut(&format!("{branch}{mark}{}", span.name), left);
+        let name = cut(&format!("{branch}{mark}{}", named(&span.name, left)), left);
         let failed = matches!(span.status, Status::Error(_));
         let name = pad(&name, left);
         let name = if failed { style.paint(Tone::Bad, &name) } else { name };

@@ -31,7 +31,7 @@ use crate::model::{RunSpec, SpanId, TraceId};
 use crate::report::document::trace_url;
 use crate::report::format::{self, count};
 use crate::report::low::Yardstick;
-use crate::report::text::cut;
+use crate::report::text::{cut, named};
 use crate::report::trace_documents;
 use crate::serve::App;
 use crate::store::rows::{SpanDetail, TraceSkeleton};
@@ -252,12 +252,6 @@ pub(super) fn moment(unix_nano: u64) -> Markup {
     let whole = format::rfc3339(unix_nano);
     let shown = whole.replace('T', " ");
     html! { time datetime=(whole) title=(whole) { (shown.get(..23).unwrap_or(&shown)) } }
-}
-
-/// A span's name, cut; one that shows nothing is said to have none, for it has to be read and clicked.
-pub(super) fn named(name: &str, columns: usize) -> String {
-    let shown = cut(name, columns);
-    if shown.trim().is_empty() { "(no name)".to_owned() } else { shown }
 }
 
 /// Views, search, and the ways to the next error and the next low score.
