@@ -383,6 +383,9 @@ fn changed(out: &mut String, change: &Change, below: &str, style: Style) {
 
 /// `+12.3 ms`.
 fn longer(delta_ms: f64) -> String {
+    if delta_ms == 0.0 {
+        return "±0".to_owned();
+    }
     let sign = if delta_ms < 0.0 { '−' } else { '+' };
     format!("{sign}{}", format::milliseconds(Some(delta_ms.abs())))
 }
@@ -430,20 +433,20 @@ mod tests {
         insta::assert_snapshot!(render(&trace_diff(&a, &b), Style::plain(110)), @r#"
         A 0af7651916cd43dd8448eb211c80319c  2026-11-22T15:45:01.000000000Z   duration 120 ms   error   operations 7   run 20261122-154501-3f9a2c
         B 09090909090909090909090909090909  2026-11-22T15:45:01.000000000Z   duration 120 ms   error   operations 7   run 20261122-154501-3f9a2c
-        7 operations in both, 2 of them differ; 0 only in A, 1 only in B; B took +0 ns
+        7 operations in both, 2 of them differ; 0 only in A, 1 only in B; B took ±0
 
-          assess_claims_with_context  100 ms → 100 ms  +0 ns
-            assess_claim claims-001  35.0 ms → 35.0 ms  +0 ns
+          assess_claims_with_context  100 ms → 100 ms  ±0
+            assess_claim claims-001  35.0 ms → 35.0 ms  ±0
                 label_match 1 (pass) → 0 (fail)
               chat another-model  28.0 ms → 68.0 ms  +40.0 ms
                   name: chat [-lexical-baseline-]{+another-model+}
                   output: assistant: The claim is [-True.-]{+NEE.+}
                   attribute gen_ai.request.seed: {+7+}
         +     lookup ␛[31m  68.0 ms  only in B
-            assess_claim  47.0 ms → 47.0 ms  +0 ns
-              chat lexical-baseline  35.0 ms → 35.0 ms  +0 ns
+            assess_claim  47.0 ms → 47.0 ms  ±0
+              chat lexical-baseline  35.0 ms → 35.0 ms  ±0
             late  – → –
-          stray  40.0 ms → 40.0 ms  +0 ns
+          stray  40.0 ms → 40.0 ms  ±0
         "#);
     }
 

@@ -133,6 +133,9 @@ fn side(name: &str, side: &Side, delta: Option<f64>) -> Markup {
 fn longer(delta_ms: f64, before_ms: f64) -> Markup {
     let sign = if delta_ms < 0.0 { "−" } else { "+" };
     let notable = before_ms > 0.0 && (delta_ms / before_ms).abs() > 0.2 && delta_ms.abs() >= 1.0;
+    if delta_ms == 0.0 {
+        return html! { span.muted { "±0" } };
+    }
     html! {
         span class=(if !notable { "muted" } else if delta_ms > 0.0 { "bad" } else { "good" }) {
             (sign) (format::milliseconds(Some(delta_ms.abs())))

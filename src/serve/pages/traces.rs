@@ -228,6 +228,12 @@ fn row(listing: &Listing, trace: &TraceRow) -> Markup {
     let run = trace.run_id.as_ref().and_then(|run| listing.runs.get(run));
     let unknown = Yardstick::default();
     let yardstick = run.map_or(&unknown, |(_, yardstick)| yardstick);
+    // The low ones first; the others as far as there is room.
+    let mut scores: Vec<(bool, &String, &f64)> =
+        trace.scores.iter().map(|(name, mean)| (yardstick.is_low_mean(name, *mean), name, mean)).collect();
+    let primary = run.map(|(spec, _)| spec.primary.as_str());
+    scores.sort_by_key(|(low, name, _)| (!low, primary != Some(name.as_str())));
+    let shown = scores.iter().filter(|(low, ..)| *low).count().clamp(2, 4).min(scores.len());
     html! {
         tr {
             th.id scope="row" { a data-open="" href=(link::path(&["traces", &id])) title=(id) { (id.get(..12).unwrap_or(&id)) "…" } }
@@ -242,11 +248,12 @@ fn row(listing: &Listing, trace: &TraceRow) -> Markup {
             td.narrow { @match &trace.service { Some(service) => (cut(service, 40)), None => (parts::absent()) } }
             td {
                 @if trace.scores.is_empty() { (parts::absent()) }
-                @for (name, mean) in trace.scores.iter().take(4) {
-                    @let low = yardstick.is_low_mean(name, *mean);
-                    span.badge.low[low] title=[low.then_some("low")] { @if low { "▼ " } (cut(name, 32)) " " (format::score(*mean)) } " "
+                @for (low, name, mean) in scores.iter().take(shown) {
+                    span.badge.low[*low] title=[low.then_some("low")] { @if *low { "▼ " } (cut(name, 32)) " " (format::score(**mean)) } " "
                 }
-                @if trace.scores.len() > 4 { span.muted { "+" (trace.scores.len() - 4) } }
+                @if scores.len() > shown {
+                    span.muted title=(scores[shown..].iter().map(|(_, name, mean)| format!("{} {}", cut(name, 40), format::score(**mean))).collect::<Vec<_>>().join(", ")) { "+" (scores.len() - shown) }
+                }
             }
             td {
                 @match (&trace.run_id, run) {

@@ -120,7 +120,9 @@ fn page(reader: &Reader, id: &str, context: &PageContext) -> PageResult {
     let yardstick = spec.as_ref().map(|spec| Yardstick::of(&spec.evaluators)).unwrap_or_default();
     // Telemetry of other applications has no trials.
     let cases = if spec.is_some() { reader.cases_by_span(trace_id)? } else { BTreeMap::new() };
-    let scene = Scene::new(context, skeleton, yardstick, cases, |needle, skeleton| search(reader, needle, skeleton))?;
+    let mut scene =
+        Scene::new(context, skeleton, yardstick, cases, |needle, skeleton| search(reader, needle, skeleton))?;
+    scene.primary = spec.as_ref().map(|spec| spec.primary.to_string());
     let detail = match scene.selected {
         Some(position) => Some(reader.span(trace_id, scene.span(position).span_id)?),
         None => None,

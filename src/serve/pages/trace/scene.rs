@@ -69,6 +69,8 @@ pub(super) struct Scene {
     pub(super) selected: Option<usize>,
     /// Whether the address names it.
     pub(super) chosen: bool,
+    /// The evaluator by which the run decides.
+    pub(super) primary: Option<String>,
     /// The cases of the trials' spans.
     pub(super) cases: BTreeMap<SpanId, CaseId>,
     /// Positions of failed spans.
@@ -133,6 +135,7 @@ impl Scene {
         Ok(Self {
             context: context.clone(),
             view: View::of(context)?,
+            primary: None,
             cases,
             selected,
             chosen: named.is_some(),
@@ -154,11 +157,11 @@ impl Scene {
         &self.skeleton.spans[self.tree.nodes[position].span]
     }
 
-    /// Its scores, the low ones first.
+    /// Its scores: the low ones first, then the one by which the run decides.
     pub(super) fn scores(&self, position: usize) -> Vec<&SpanScore> {
         let mut scores: Vec<&SpanScore> =
             self.skeleton.scores.get(&self.span(position).span_id).into_iter().flatten().collect();
-        scores.sort_by_key(|score| !self.is_low(score));
+        scores.sort_by_key(|score| (!self.is_low(score), self.primary.as_deref() != Some(score.name.as_str())));
         scores
     }
 

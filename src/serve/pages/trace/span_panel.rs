@@ -331,7 +331,7 @@ fn origin(detail: &SpanDetail, budget: &mut Budget) -> Markup {
             }
             @if !origin.scope_attributes.is_empty() { (attributes(&origin.scope_attributes, budget)) }
             details {
-                summary { "Resource, " (count(origin.resource.len() as u64)) " attributes" }
+                summary { "Resource" span.muted { " " (count(origin.resource.len() as u64)) } }
                 (attributes(&origin.resource, budget))
             }
         }

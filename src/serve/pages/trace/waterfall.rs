@@ -15,7 +15,7 @@ use crate::trace::critical_path::{Segment, critical_path};
 const DEEPEST: usize = 12;
 /// How many columns of a name are shown.
 const NAME: usize = 72;
-/// How many scores stand beside a name.
+/// How many low scores stand beside a name; where none is low, the first score does.
 const BADGES: usize = 2;
 /// How many stretches of the critical path are drawn on one bar.
 const STRETCHES: usize = 24;
@@ -108,6 +108,8 @@ impl Row<'_> {
         let hit = self.hits.binary_search(&position).is_ok();
         let class = [(selected, "current"), (failed, "failed"), (low, "low"), (hit, "hit")];
         let class: Vec<&str> = class.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
+        let lows = scores.iter().filter(|score| scene.is_low(score)).count();
+        let shown = lows.clamp(1, BADGES).min(scores.len());
         let length = if span.end_unix_nano == 0 {
             "open".to_owned()
         } else {
@@ -122,8 +124,8 @@ impl Row<'_> {
                     @if let Some(case) = scene.cases.get(&span.span_id) { " " span.muted { (cut(case.as_str(), 32)) } }
                     @if failed { " " span.badge.error { "error" } }
                     (oddities(scene, position))
-                    @for score in scores.iter().take(BADGES) { " " (short_badge(score, scene.is_low(score))) }
-                    @if scores.len() > BADGES { " " span.muted title="more scores" { "+" (scores.len() - BADGES) } }
+                    @for score in scores.iter().take(shown) { " " (short_badge(score, scene.is_low(score))) }
+                    @if scores.len() > shown { " " span.muted title=(listed(&scores[shown..])) { "+" (scores.len() - shown) } }
                 }
                 td.number { (length) }
                 td { (self.bar(position)) }
@@ -218,6 +220,12 @@ pub(super) fn score_badge(score: &SpanScore, low: bool) -> Markup {
             span.badge.low[low] title=[low.then_some("low score")] { @if low { "▼ " } (name) " " (verdict(evaluation)) }
         },
     }
+}
+
+/// Scores on one line, for a title.
+fn listed(scores: &[&SpanScore]) -> String {
+    let shown = scores.iter().take(12).map(|score| format!("{} {}", cut(&score.name, 40), verdict(&score.evaluation)));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// The same in a row of the timeline, where space is short: without the label if there is a number.
