@@ -137,6 +137,8 @@ async function byMouse(page, href) {
   await page.locator(`main a[href="${href.replace(/"/g, '\\"')}"]`).locator("visible=true").first().click();
   await page.waitForURL((url) => url.href !== was);
   await page.waitForLoadState("load");
+  // Within a trace a script puts the new content in place.
+  await page.waitForSelector("main:not([aria-busy])");
 }
 
 /** Tab until the focus is on the link, then Enter. Checks on the way that the focus can be seen. */

@@ -148,7 +148,7 @@ fn a_program_that_keeps_dying_halts_the_run_which_can_be_resumed() {
 fn a_case_without_an_answer_times_out_and_the_rest_goes_on() {
     let body = "[ \"$id\" = c2 ] && continue\nprintf '{\"id\":\"%s\",\"output\":\"True\"}\\n' \"$id\"";
     let scratch = with_script(&looped(body), "");
-    let ran = scratch.run(&["run", "--timeout", "700ms"]);
+    let ran = scratch.run(&["run", "--timeout", "4s"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(failed(&scratch, "timeout"), ["c2"]);
 }
@@ -158,7 +158,7 @@ fn a_program_that_a_case_has_stuck_is_started_again_for_the_others() {
     // It works on one case after the other, and never ends the third; what waits behind it is asked again.
     let body = "[ \"$id\" = c3 ] && sleep 1000\nprintf '{\"id\":\"%s\",\"output\":\"True\"}\\n' \"$id\"";
     let scratch = with_script(&looped(body), "[run]\nconcurrency = 2\n");
-    let ran = scratch.run(&["run", "--timeout", "900ms"]);
+    let ran = scratch.run(&["run", "--timeout", "4s"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(failed(&scratch, "timeout"), ["c3"]);
 }

@@ -18,6 +18,7 @@ function within(link) {
 
 async function go(to, push) {
   const mine = ++wanted;
+  main.setAttribute('aria-busy', 'true');
   let page;
   try {
     const response = await fetch(to.pathname + to.search, { headers: { accept: 'text/html' }, cache: 'no-store' });
@@ -32,6 +33,7 @@ async function go(to, push) {
   const scroll = [scrollX, scrollY];
   shown = to.pathname + to.search;
   if (push) history.pushState(null, '', shown);
+  main.removeAttribute('aria-busy');
   main.dataset.live = fresh.dataset.live ?? '';
   main.replaceChildren(...fresh.childNodes);
   document.title = page.title;

@@ -9,10 +9,10 @@ use axum::routing::get;
 use maud::{Markup, html};
 
 use super::layout::block;
-use super::trace::whole_id;
+use super::trace::{named, whole_id};
 use super::{Nav, PageContext, PageError, PageResult, link, parts};
 use crate::report::format;
-use crate::report::text::{cut, named};
+use crate::report::text::cut;
 use crate::report::text_diff::{Piece, text_diff};
 use crate::report::trace_diff::{Change, ScoreDiff, Side, SpanDiff, SpanSide, TraceDiff, trace_diff};
 use crate::serve::App;
@@ -80,7 +80,7 @@ fn body(context: &PageContext, diff: &TraceDiff) -> Markup {
     html! {
         nav.crumbs aria-label="Where this is" {
             a href="/traces" { "Traces" } " / "
-            a href=(link::path(&["traces", &diff.a.trace_id.to_string()])) { (cut(&diff.a.root, 40)) } " / what differs"
+            a href=(link::path(&["traces", &diff.a.trace_id.to_string()])) { (named(&diff.a.root, 40)) } " / what differs"
         }
         div.head {
             div {
@@ -92,7 +92,7 @@ fn body(context: &PageContext, diff: &TraceDiff) -> Markup {
             }
             p.actions { a.button.small href=(swapped) { "Swap A and B" } }
         }
-        section.card.flush.sides aria-label="The two traces" { div.scroll role="region" aria-label="The two traces" tabindex="0" {
+        div.card.flush.sides { div.scroll role="region" aria-label="The two traces" tabindex="0" {
             table.list {
                 thead { tr { th scope="col" { span.visually-hidden { "Side" } } th scope="col" { "Trace ID" } th scope="col" { "Start time" } th.number scope="col" { "Duration" } th scope="col" { "Status" } th.number scope="col" { "Operations" } th scope="col" { "Run" } } }
                 tbody { (side("A", &diff.a, None)) (side("B", &diff.b, Some(diff.duration_delta_ms))) }
@@ -103,7 +103,7 @@ fn body(context: &PageContext, diff: &TraceDiff) -> Markup {
                 a href=(context.with(&[("all", Some("1"))])) { "Show all" } }
         }
         @if differing == 0 { p.notice { "Nothing but times differs." } }
-        section.card.flush aria-label="Operations" {
+        div.card.flush {
             div.scroll role="region" aria-label="Operations" tabindex="0" {
                 table.list.diff data-rows="" {
                     thead { tr { th scope="col" { "Operation" } th.number scope="col" { "A" } th.number scope="col" { "B" } th.number scope="col" { "Change" } th scope="col" { "Scores" } } }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::routing::get;
 use maud::{Markup, html};
 
 use super::layout::{self, block, text};
-use super::trace::time;
+use super::trace::{moment, named, time};
 use super::{Nav, PageContext, PageError, PageResult, link, parts};
 use crate::model::{RunId, RunSpec};
 use crate::query::{self, QueryError, Schema};
@@ -59,9 +59,15 @@ async fn show(State(app): State<Arc<App>>, mut context: PageContext) -> PageResu
         Err(error) => return Err(error.into()),
     };
     let listing = app.read(move |reader| Listing::read(reader, &query)).await?;
-    Ok(context.answer(&trace_documents::traces(&listing.page.rows), "Traces", Nav::Traces, || {
-        frame(&context, None, &table(&context, &listing))
-    }))
+    let entries = trace_documents::traces(&listing.page.rows);
+    let mut response =
+        context.answer(&entries, "Traces", Nav::Traces, || frame(&context, None, &table(&context, &listing)));
+    // The document is a list; where it goes on stands beside it (RFC 8288).
+    if let Some(next) = listing.page.next.as_ref().map(ToString::to_string) {
+        let link = format!("<{}>; rel=\"next\"", context.with(&[("after", Some(next.as_str()))]));
+        response.headers_mut().extend(HeaderValue::try_from(link).ok().map(|link| (header::LINK, link)));
+    }
+    Ok(response)
 }
 
 fn understood(context: &PageContext) -> Result<TraceQuery, Misunderstood> {
@@ -173,8 +179,8 @@ fn table(context: &PageContext, listing: &Listing) -> Markup {
         };
     }
     html! {
-        section.card.flush aria-label="Traces" {
-            div.scroll role="region" aria-label="Traces" tabindex="0" {
+        div.card.flush {
+            div.scroll.many role="region" aria-label="List of traces" tabindex="0" {
                 table.list data-rows="" {
                     thead {
                         tr {
@@ -211,7 +217,7 @@ fn sortable(context: &PageContext, (title, field, descending_first): (&str, &str
     html! {
         th.number[number] scope="col" aria-sort=[current] {
             a href=(context.with(&[("sort", Some(next.as_str()).filter(|sort| *sort != "-start")), ("after", None)])) {
-                (title) @match current { Some("descending") => " ▾", Some(_) => " ▴", None => "" }
+                (title) @if field == "start" { span.unit { " UTC" } } @match current { Some("descending") => " ▾", Some(_) => " ▴", None => "" }
             }
         }
     }
@@ -224,16 +230,16 @@ fn row(listing: &Listing, trace: &TraceRow) -> Markup {
     let yardstick = run.map_or(&unknown, |(_, yardstick)| yardstick);
     html! {
         tr {
-            th.id scope="row" { a data-open="" href=(link::path(&["traces", &id])) title=(id) { (id.get(..16).unwrap_or(&id)) "…" } }
-            td.nowrap { (time(trace.start_unix_nano)) }
+            th.id scope="row" { a data-open="" href=(link::path(&["traces", &id])) title=(id) { (id.get(..12).unwrap_or(&id)) "…" } }
+            td.nowrap { (moment(trace.start_unix_nano)) }
             td.number { (format::duration(trace.duration_ns)) }
             td.nowrap {
                 @if trace.error { span.badge.error { "✗ error" } " " span.muted { (count(trace.errors)) span.visually-hidden { " operations failed" } } }
                 @else { span.badge.ok { "✓ ok" } }
             }
             td.number { (count(trace.operations)) }
-            td.nowrap title=(cut(&trace.root, 400)) { (cut(&trace.root, 36)) }
-            td { @match &trace.service { Some(service) => (cut(service, 40)), None => (parts::absent()) } }
+            td.narrow title=(cut(&trace.root, 400)) { (named(&trace.root, 48)) }
+            td.narrow { @match &trace.service { Some(service) => (cut(service, 40)), None => (parts::absent()) } }
             td {
                 @if trace.scores.is_empty() { (parts::absent()) }
                 @for (name, mean) in trace.scores.iter().take(4) {

@@ -31,7 +31,8 @@ use crate::model::{RunSpec, SpanId, TraceId};
 use crate::report::document::trace_url;
 use crate::report::format::{self, count};
 use crate::report::low::Yardstick;
-use crate::report::text::{cut, named};
+use crate::report::text::cut;
+pub(super) use crate::report::text::named;
 use crate::report::trace_documents;
 use crate::serve::App;
 use crate::store::rows::{SpanDetail, TraceSkeleton};
@@ -245,6 +246,13 @@ pub(super) fn time(unix_nano: u64) -> Markup {
     let whole = format::rfc3339(unix_nano);
     let shown = whole.replace('T', " ");
     html! { time datetime=(whole) title=(whole) { (shown.get(..23).unwrap_or(&shown)) " UTC" } }
+}
+
+/// The same without its zone, for columns that say it in their heads.
+pub(super) fn moment(unix_nano: u64) -> Markup {
+    let whole = format::rfc3339(unix_nano);
+    let shown = whole.replace('T', " ");
+    html! { time datetime=(whole) title=(whole) { (shown.get(..23).unwrap_or(&shown)) } }
 }
 
 /// Views, search, and the ways to the next error and the next low score.

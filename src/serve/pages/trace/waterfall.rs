@@ -3,11 +3,12 @@
 use maud::{Markup, html};
 
 use super::super::layout::text;
+use super::named;
 use super::scene::{ERROR, HERE, Scene};
 use super::window::{self, Line, PAGE, WHOLE, Wanted, Window};
 use crate::model::{Evaluation, SpanKind};
 use crate::report::format::{self, count};
-use crate::report::text::{cut, named};
+use crate::report::text::cut;
 use crate::store::rows::SpanScore;
 use crate::trace::critical_path::{Segment, critical_path};
 
