@@ -9,7 +9,7 @@ use axum::routing::get;
 use maud::{Markup, html};
 
 use super::layout::block;
-use super::trace::{named, whole_id};
+use super::trace::whole_id;
 use super::{Nav, PageContext, PageError, PageResult, link, parts};
 use crate::report::format;
 use crate::report::text::cut;

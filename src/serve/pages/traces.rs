@@ -11,13 +11,13 @@ use axum::routing::get;
 use maud::{Markup, html};
 
 use super::layout::{self, block, text};
-use super::trace::{moment, named, time};
+use super::trace::{moment, time};
 use super::{Nav, PageContext, PageError, PageResult, link, parts};
 use crate::model::{RunId, RunSpec};
 use crate::query::{self, QueryError, Schema};
 use crate::report::format::{self, count};
 use crate::report::low::Yardstick;
-use crate::report::text::cut;
+use crate::report::text::{cut, named};
 use crate::report::trace_documents;
 use crate::serve::App;
 use crate::store::rows::TraceRow;

@@ -2,7 +2,6 @@
 
 use maud::{Markup, html};
 
-use super::named;
 use super::scene::Scene;
 use super::waterfall::score_badge;
 use crate::report::format::{self, count};

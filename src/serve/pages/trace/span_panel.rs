@@ -8,7 +8,6 @@ use maud::{Markup, html};
 use super::super::layout::{block, text};
 use super::super::link;
 use super::chat;
-use super::named;
 use super::record::Record;
 use super::scene::Scene;
 use super::values::{Budget, attributes, long_text, name};

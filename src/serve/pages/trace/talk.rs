@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use maud::{Markup, html};
 
 use super::chat;
-use super::named;
 use super::scene::Scene;
 use super::values::Budget;
 use super::waterfall::score_badge;

@@ -3,7 +3,6 @@
 use maud::{Markup, html};
 
 use super::super::layout::text;
-use super::named;
 use super::scene::{ERROR, HERE, Scene};
 use super::window::{self, Line, PAGE, WHOLE, Wanted, Window};
 use crate::model::{Evaluation, SpanKind};
