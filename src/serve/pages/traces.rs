@@ -180,7 +180,7 @@ fn table(context: &PageContext, listing: &Listing) -> Markup {
     }
     html! {
         div.card.flush {
-            div.scroll role="region" aria-label="Traces" tabindex="0" {
+            div.scroll.many role="region" aria-label="List of traces" tabindex="0" {
                 table.list data-rows="" {
                     thead {
                         tr {

@@ -6,7 +6,7 @@ use super::super::layout::block;
 use super::scene::Scene;
 use crate::model::Telemetry;
 use crate::report::format::count;
-use crate::report::text::named;
+use crate::report::text::cut;
 use crate::store::rows::{SpanDetail, TraceDetail};
 use crate::trace::otlp_json::{encode_logs_request, encode_trace_request};
 use crate::trace::requests::{logs_request, traces_request};
@@ -39,7 +39,7 @@ pub(super) fn view(scene: &Scene, detail: &SpanDetail) -> Markup {
                 "Its log records"
             }
         }
-        h2.gap { (named(&detail.span.name, 100)) }
+        h2.gap { (cut(&detail.span.name, 100)) }
         (pretty(&span))
         @if let Some(logs) = logs {
             h2.gap { "Its log records" }

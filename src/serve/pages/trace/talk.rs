@@ -12,7 +12,7 @@ use super::waterfall::score_badge;
 use super::window::WHOLE;
 use crate::model::{Span, SpanId};
 use crate::report::format::{self, count};
-use crate::report::text::{cut, named};
+use crate::report::text::cut;
 use crate::report::trace_talk::{Call, calls};
 use crate::store::rows::{SpanDetail, TraceDetail};
 use crate::trace::conversation::{Message, conversation};
@@ -59,7 +59,7 @@ pub(super) fn view(scene: &Scene, source: &Source) -> Markup {
         @if let Some(note) = note { p.notice { (note) } }
         @if let Some(top) = scope(scene) {
             p.muted {
-                "Below " b { (named(&scene.span(top).name, 80)) } ": " (count(calls.len() as u64)) " calls. "
+                "Below " b { (cut(&scene.span(top).name, 80)) } ": " (count(calls.len() as u64)) " calls. "
                 @if matches!(source, Source::Whole(_)) { a href=(scene.context.with(&[("span", None), ("page", None)])) { "The whole trace" } }
             }
         }
