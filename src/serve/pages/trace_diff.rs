@@ -12,7 +12,7 @@ use super::layout::block;
 use super::trace::whole_id;
 use super::{Nav, PageContext, PageError, PageResult, link, parts};
 use crate::report::format;
-use crate::report::text::cut;
+use crate::report::text::{cut, named};
 use crate::report::text_diff::{Piece, text_diff};
 use crate::report::trace_diff::{Change, ScoreDiff, Side, SpanDiff, SpanSide, TraceDiff, trace_diff};
 use crate::serve::App;

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::scene::Scene;
 use super::waterfall::score_badge;
 use crate::report::format::{self, count};
+use crate::report::text::named;
 use crate::report::trace_critical::by_name;
 use crate::trace::critical_path::{Segment, critical_path};
 

@@ -14,7 +14,7 @@ use super::values::{Budget, attributes, long_text, name};
 use super::waterfall::{oddities, score_badge};
 use crate::model::{Evaluation, Event, Key, Link, LogRecord, SpanKind, Status, Value};
 use crate::report::format::{self, count};
-use crate::report::text::cut;
+use crate::report::text::{cut, named};
 use crate::store::rows::{SpanDetail, SpanScore};
 use crate::trace::conversation::{self, Conversation};
 use crate::trace::semconv;

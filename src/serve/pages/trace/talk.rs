@@ -12,7 +12,7 @@ use super::waterfall::score_badge;
 use super::window::WHOLE;
 use crate::model::{Span, SpanId};
 use crate::report::format::{self, count};
-use crate::report::text::cut;
+use crate::report::text::{cut, named};
 use crate::report::trace_talk::{Call, calls};
 use crate::store::rows::{SpanDetail, TraceDetail};
 use crate::trace::conversation::{Message, conversation};

@@ -7,7 +7,7 @@ use super::scene::{ERROR, HERE, Scene};
 use super::window::{self, Line, PAGE, WHOLE, Wanted, Window};
 use crate::model::{Evaluation, SpanKind};
 use crate::report::format::{self, count};
-use crate::report::text::cut;
+use crate::report::text::{cut, named};
 use crate::store::rows::SpanScore;
 use crate::trace::critical_path::{Segment, critical_path};
 
