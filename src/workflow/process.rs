@@ -92,6 +92,8 @@ pub(super) enum Asked {
 
 /// A line that was sent.
 struct Outstanding {
+    /// Counts the lines of the process in the order in which they were sent.
+    number: u64,
     repeat: u32,
     /// `None` once nobody waits any more: its answer may still come.
     waiting: Option<oneshot::Sender<Answer>>,
@@ -101,6 +103,8 @@ struct Outstanding {
 struct Traffic {
     /// Lines without an answer yet, by case.
     outstanding: BTreeMap<String, Vec<Outstanding>>,
+    /// How many lines it was given.
+    lines: u64,
     waiting: usize,
     last_answer: Option<Instant>,
     /// Whether answers say which repeat they are for.
@@ -216,16 +220,18 @@ impl Process {
             return None;
         }
         let (sender, receiver) = oneshot::channel();
-        let one = Outstanding { repeat, waiting: Some(sender) };
+        traffic.lines += 1;
+        let number = traffic.lines;
+        let one = Outstanding { number, repeat, waiting: Some(sender) };
         traffic.outstanding.entry(id.to_owned()).or_default().push(one);
         traffic.waiting += 1;
         drop(traffic);
-        Some(Enlisted { id: id.to_owned(), repeat, receiver })
+        Some(Enlisted { number, id: id.to_owned(), repeat, receiver })
     }
 
     /// Sends a line and waits for its answer.
     pub(super) async fn ask(&self, enlisted: Enlisted, line: Vec<u8>, timeout: Duration) -> Asked {
-        let Enlisted { id, repeat, receiver } = enlisted;
+        let Enlisted { number, id, repeat, receiver } = enlisted;
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let asked = tokio::time::timeout(timeout, async {
             if let Some(lines) = lines {
@@ -240,10 +246,16 @@ impl Process {
             Err(_) => {
                 self.shared.give_up(&id, repeat);
                 // Half the limit: the case that holds up the others was sent before the last answer to another came.
-                if self.is_silent(timeout / 2) {
-                    self.kill("a case held it up and it answered no other");
+                if !self.is_silent(timeout / 2) {
+                    return Asked::Timeout;
                 }
-                Asked::Timeout
+                self.kill("a case held it up and it answered no other");
+                if self.is_oldest(number) {
+                    return Asked::Timeout;
+                }
+                // The line before it was at fault; two that are sent in one moment time out in one moment.
+                let _ = tokio::time::timeout(LINGER + LINGER, self.ended.clone().wait_for(|ended| *ended)).await;
+                Asked::Died(self.death().unwrap_or_default())
             }
         }
     }
@@ -263,6 +275,11 @@ impl Process {
     /// Whether it once answered but has not for so long; before its first answer it may still be starting.
     fn is_silent(&self, for_long: Duration) -> bool {
         self.shared.traffic().last_answer.is_some_and(|last| last.elapsed() >= for_long)
+    }
+
+    /// Whether no line without an answer was sent before this one.
+    fn is_oldest(&self, number: u64) -> bool {
+        self.shared.traffic().outstanding.values().flatten().all(|one| one.number >= number)
     }
 
     /// Ends it at once.
@@ -297,6 +314,7 @@ impl Drop for Process {
 
 /// A line that a process has room for.
 pub(super) struct Enlisted {
+    number: u64,
     id: String,
     repeat: u32,
     receiver: oneshot::Receiver<Answer>,
