@@ -244,7 +244,7 @@ fn row(listing: &Listing, trace: &TraceRow) -> Markup {
                 @else { span.badge.ok { "✓ ok" } }
             }
             td.number { (count(trace.operations)) }
-            td.narrow title=(cut(&trace.root, 400)) { (named(&trace.root, 48)) }
+            td.narrow title=(cut(&trace.root, 400)) { (breakable(&named(&trace.root, 48))) }
             td.narrow { @match &trace.service { Some(service) => (cut(service, 40)), None => (parts::absent()) } }
             td {
                 @if trace.scores.is_empty() { (parts::absent()) }
@@ -270,6 +270,11 @@ fn row(listing: &Listing, trace: &TraceRow) -> Markup {
             td.number { @match trace.tokens { Some((input, output)) => (parts::tokens(Some(input), Some(output))), None => (parts::absent()) } }
         }
     }
+}
+
+/// A name that may be broken behind its joints, rather than anywhere.
+fn breakable(name: &str) -> Markup {
+    html! { @for part in name.split_inclusive(['_', '.', '/', ':']) { (part) wbr; } }
 }
 
 fn pager(context: &PageContext, page: &TracePage) -> Markup {
