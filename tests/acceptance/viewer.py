@@ -166,7 +166,7 @@ def main():
                 ("errors", "/traces?q=error"), ("sorted by duration", "/traces?sort=-duration"), ("lowest quality first", "/traces?sort=score.quality"),
                 ("a service", "/traces?q=service+%3D+app1"), ("a model", "/traces?q=attr.%22gen_ai.request.model%22+%3D+m3"), ("text", "/traces?q=text+~+%22step+3%22"),
                 ("text that is nowhere", "/traces?q=text+~+nowhere"), ("no such score", "/traces?q=score.quality+%3C+0"), ("a span of the large trace", f"{large}?span={BIG * 10_000_000 + 77_777:016x}"),
-                ("the large trace searched", f"{large}?search=step+77777"), ("raw view of the large trace", f"{large}?view=raw"), ("critical path of it", f"{large}?view=critical"),
+                ("the large trace searched", f"{large}?q=step+77777"), ("raw view of the large trace", f"{large}?view=raw"), ("critical path of it", f"{large}?view=critical"),
                 ("front", "/"), ("health", "/health"),
             ]:
                 took, status, content = min(ask(where) for _ in range(3))

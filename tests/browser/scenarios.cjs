@@ -33,7 +33,7 @@ function screens() {
     ["trace-conversation", `/traces/${agent}?view=conversation`],
     ["trace-critical-path", `/traces/${agent}?view=critical`],
     ["trace-raw", `/traces/${agent}?view=raw`],
-    ["trace-search", `/traces/${agent}?search=lookup`],
+    ["trace-search", `/traces/${agent}?q=lookup`],
     ["trace-odd", `/traces/${odd}`],
     ["trace-deep", `/traces/${deep}`],
     ["trace-unknown", "/traces/ffffffffffffffffffffffffffffffff", { status: 404 }],
@@ -365,7 +365,7 @@ async function hostile() {
   const perKind = new Map();
   const seen = new Set(queue);
   const kindOf = (where) => where.split("?")[0].replace(/[0-9a-f]{32}/g, "T").replace(/\/runs\/[^/]+/, "/runs/R").replace(/\/cases\/.*/, "/cases/C")
-    + (/[?&](format|view|span|search|only)=/.exec(where)?.[0] ?? "");
+    + (/[?&](format|view|span|only)=/.exec(where)?.[0] ?? "");
   const markup = [];
   let pages = 0;
   const begun = Date.now();
