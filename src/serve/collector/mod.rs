@@ -1,7 +1,7 @@
 //! The OTLP receiver: the same requests over HTTP and gRPC, into the store.
 //!
-//! [`http`] and [`grpc`] speak the two transports; [`intake`] is what happens to a request in either: read and unpacked
-//! within [`budget`] and [`body`]'s limits, decoded, recorded, and answered when it is on disk. Source: OTLP 1.11.
+//! `http` and `grpc` speak the two transports; `intake` is what happens to a request in either: read and unpacked
+//! within `budget` and `body`'s limits, decoded, recorded, and answered when it is on disk. Source: OTLP 1.11.
 
 mod body;
 mod budget;

@@ -84,7 +84,7 @@ impl From<IdError> for PageError {
     }
 }
 
-/// The answer carries the error itself; [`show`] makes a page of it, because only it knows the request.
+/// The answer carries the error itself; `show` makes a page of it, because only it knows the request.
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();

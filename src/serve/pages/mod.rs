@@ -1,7 +1,7 @@
 //! The pages: one view model each for HTML, `?format=json` and the terminal command.
 //!
 //! [`layout`] is what all pages share, [`errors`] are pages too, [`link`] writes addresses. Each other module is one screen
-//! with its own `routes()`; all of them read the store through [`App::read`]; nothing is written but [`setup`]'s test
+//! with its own `routes()`; all of them read the store through [`App::read`]; nothing is written but `setup`'s test
 //! span. Pages work without scripts, and the address is the whole state of a page.
 
 pub mod errors;

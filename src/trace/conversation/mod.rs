@@ -2,10 +2,10 @@
 //!
 //! Three generations of conventions are in use, and they meet in one trace:
 //!
-//! 1. [`parts`]: messages made of parts, as JSON text or structured, in `gen_ai.input.messages`, `gen_ai.output.messages` and
+//! 1. `parts`: messages made of parts, as JSON text or structured, in `gen_ai.input.messages`, `gen_ai.output.messages` and
 //!    `gen_ai.system_instructions` on the span or on `gen_ai.client.inference.operation.details` (OpenTelemetry 1.37 on);
-//! 2. [`events`]: one span event or log record per message (`gen_ai.user.message`, `gen_ai.choice`);
-//! 3. [`flat`]: one attribute per field of a message (`gen_ai.prompt.0.role`, OpenInference's
+//! 2. `events`: one span event or log record per message (`gen_ai.user.message`, `gen_ai.choice`);
+//! 3. `flat`: one attribute per field of a message (`gen_ai.prompt.0.role`, OpenInference's
 //!    `llm.input_messages.0.message.role`), or all of it as one text (`input.value`).
 //!
 //! The first one that says something counts, for input and output apart, because several of them tell the same twice. How a
