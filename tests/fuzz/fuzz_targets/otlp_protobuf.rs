@@ -140,7 +140,9 @@ fn own_traces(telemetry: &mut [Telemetry], uses: u64) -> Vec<TraceId> {
     let mut known: HashMap<TraceId, TraceId> = HashMap::new();
     let mut own = |id: TraceId| {
         let next = known.len() as u64 + 1;
-        *known.entry(id).or_insert_with(|| TraceId::from_bytes((u128::from(uses) << 64 | u128::from(next)).to_be_bytes()))
+        *known
+            .entry(id)
+            .or_insert_with(|| TraceId::from_bytes((u128::from(uses) << 64 | u128::from(next)).to_be_bytes()))
     };
     for part in telemetry {
         for span in &mut part.spans {
