@@ -8,16 +8,16 @@ use rusqlite::{OptionalExtension, params};
 use super::bundle::{Messages, Texts, evaluation_of, number_of, span_id_of};
 use super::error::StoreError;
 use super::reader::Reader;
-use super::rows::{SpanDetail, SpanScore, SpanSkeleton, TraceDetail, TraceSkeleton};
+use super::rows::{SpanDetail, SpanScore, SpanSkeleton, TraceDetail, TraceRow, TraceSkeleton};
 use super::traces::{Evaluators, Summary};
 use crate::model::{Evaluation, Finite, LogRecord, Origin, Span, SpanId, SpanKind, Telemetry, TraceId};
 use crate::trace::{origin, otlp, semconv};
 
 /// A payload as it stands in the table, unpacked.
-struct Payload {
-    resource: Option<i64>,
-    scope: Option<i64>,
-    content: Vec<u8>,
+pub(super) struct Payload {
+    pub(super) resource: Option<i64>,
+    pub(super) scope: Option<i64>,
+    pub(super) content: Vec<u8>,
 }
 
 /// The origins that were met, each once.
@@ -53,6 +53,14 @@ impl Reader {
         let judges = spans.iter().map(|span| (span.span_id, span.parent_span_id, &*span.name));
         link_judges(summary.row.trace_id, judges, &mut scores);
         Ok(TraceDetail { row: summary.row, spans, origins: opened.origins, origin_of, logs: opened.logs, scores })
+    }
+
+    /// The row of a trace, as lists show it.
+    pub fn trace_row(&self, trace_id: TraceId) -> Result<TraceRow, StoreError> {
+        let _moment = self.moment()?;
+        let mut summary = self.find_trace_of(trace_id)?;
+        self.add_scores(&mut summary, &mut Evaluators::new())?;
+        Ok(summary.row)
     }
 
     /// The outline of the trace of an id, or of the beginning of one. No payload is opened: 100 000 spans take some
@@ -207,7 +215,7 @@ impl Reader {
 
     /// The payloads that hold log records of a trace. Those of a run's trial lie with its spans, and with `of_span` only
     /// those of that span's own payload are looked for there, and of the payload of its parent.
-    fn payloads_with_logs(&self, trace: i64, of_span: Option<SpanId>) -> Result<Vec<i64>, StoreError> {
+    pub(super) fn payloads_with_logs(&self, trace: i64, of_span: Option<SpanId>) -> Result<Vec<i64>, StoreError> {
         let or = self.or();
         let mut payloads: Vec<i64> = self
             .conn
@@ -235,7 +243,7 @@ impl Reader {
         Ok(payloads)
     }
 
-    fn payload(&self, number: i64) -> Result<Payload, StoreError> {
+    pub(super) fn payload(&self, number: i64) -> Result<Payload, StoreError> {
         let or = self.or();
         let mut find =
             self.conn.prepare_cached("SELECT resource, scope, body FROM payload WHERE id = ?1").map_err(&or)?;
@@ -406,7 +414,11 @@ impl Origins {
     }
 }
 
-fn add_logs(messages: &Messages<'_>, origin: usize, logs: &mut Vec<(LogRecord, usize)>) -> Result<(), StoreError> {
+pub(super) fn add_logs(
+    messages: &Messages<'_>,
+    origin: usize,
+    logs: &mut Vec<(LogRecord, usize)>,
+) -> Result<(), StoreError> {
     for bytes in &messages.logs {
         logs.push((otlp::read_log(bytes).map_err(|e| StoreError::damaged("a log record", e))?, origin));
     }

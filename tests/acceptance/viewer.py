@@ -127,9 +127,11 @@ def paint(check, server, trace, folder):
         check(False, f"measuring the first paint: {done.stderr.strip()[-300:]}")
         return
     times = json.loads(done.stdout)
-    middle = {name: statistics.median(values) for name, values in times.items()}
-    check(middle["large"] < 150, f"first paint of the trace of 100 000 spans: p50 {middle['large']:.0f} ms, slowest of {len(times['large'])}"
-                                 f" {max(times['large']):.0f} ms (limit 150 ms); of an empty page: p50 {middle['empty']:.0f} ms")
+    middle = {name: {of: statistics.median(value[of] for value in values) for of in values[0]} for name, values in times.items()}
+    slowest = max(value["paint"] for value in times["large"])
+    check(middle["large"]["paint"] < 150, f"first paint of the trace of 100 000 spans: p50 {middle['large']['paint']:.0f} ms, slowest of {len(times['large'])}"
+                                          f" {slowest:.0f} ms (limit 150 ms), its rows at {middle['large']['whole']:.0f} ms;"
+                                          f" of an empty page: p50 {middle['empty']['paint']:.0f} ms")
 
 
 def main():

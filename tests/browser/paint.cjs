@@ -1,4 +1,5 @@
-// First paint of pages in fresh contexts, in milliseconds since the navigation began, as JSON on stdout.
+// First paint of pages in fresh contexts, and when they were there whole, in milliseconds since the navigation began, as
+// JSON on stdout.
 "use strict";
 
 const { config, launch } = require("./watched.cjs");
@@ -10,7 +11,8 @@ async function firstPaint(browser, where) {
   const paint = await page.evaluate(() => new Promise((resolve) => {
     const look = () => {
       const entry = performance.getEntriesByName("first-paint")[0];
-      if (entry) resolve(entry.startTime);
+      const { loadEventEnd } = performance.getEntriesByType("navigation")[0];
+      if (entry && loadEventEnd) resolve({ paint: entry.startTime, whole: loadEventEnd });
       else setTimeout(look, 5);
     };
     look();

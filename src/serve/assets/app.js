@@ -30,7 +30,8 @@ function sayLive(text, on) {
 }
 
 function topics() {
-  return (main.dataset.live ?? '').split(' ').filter(Boolean);
+  const shown = main.dataset.live || main.querySelector('[data-live]')?.dataset.live;
+  return (shown ?? '').split(' ').filter(Boolean);
 }
 
 function connect() {

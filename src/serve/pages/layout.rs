@@ -115,8 +115,21 @@ pub fn json(status: StatusCode, document: &impl Serialize) -> Response {
 
 /// A page in its frame.
 pub fn page(context: &PageContext, title: &str, active: Nav, body: Markup) -> Response {
+    (StatusCode::OK, [(header::CACHE_CONTROL, "no-cache")], framed(context, title, active, &body)).into_response()
+}
+
+/// A page cut at the end of its body, so that more of the body can follow.
+pub fn pieces(context: &PageContext, title: &str, active: Nav, body: &Markup) -> (String, String) {
+    let mut first = framed(context, title, active, body).into_string();
+    // Values are escaped: no other place can hold this tag.
+    let end = first.rfind("</main>").unwrap_or(first.len());
+    let last = first.split_off(end);
+    (first, last)
+}
+
+fn framed(context: &PageContext, title: &str, active: Nav, body: &Markup) -> Markup {
     let json = context.with(&[("format", Some("json"))]);
-    let markup = html! {
+    html! {
         (DOCTYPE)
         html lang="en" {
             head {
@@ -150,8 +163,7 @@ pub fn page(context: &PageContext, title: &str, active: Nav, body: Markup) -> Re
                 main #main tabindex="-1" data-live=[Some(&context.live).filter(|live| !live.is_empty())] { (body) }
             }
         }
-    };
-    (StatusCode::OK, [(header::CACHE_CONTROL, "no-cache")], markup).into_response()
+    }
 }
 
 /// Text from models, datasets and traces on one line, fit for a page: nothing in it hides or reorders what stands around it.

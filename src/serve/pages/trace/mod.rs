@@ -6,6 +6,8 @@
 
 mod chat;
 mod critical;
+mod download;
+mod large;
 mod raw;
 mod record;
 mod scene;
@@ -19,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -34,8 +37,8 @@ use crate::report::low::Yardstick;
 use crate::report::text::{cut, named};
 use crate::report::trace_documents;
 use crate::serve::App;
-use crate::store::rows::{SpanDetail, TraceSkeleton};
-use crate::store::{Reader, StoreError};
+use crate::store::rows::{SpanDetail, TraceRow, TraceSkeleton};
+use crate::store::{Reader, StoreError, TracePart};
 
 use record::Record;
 use scene::{Scene, View};
@@ -46,7 +49,29 @@ pub(super) fn routes() -> Router<Arc<App>> {
 }
 
 async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, context: PageContext) -> PageResult {
-    app.read(move |reader| answer(reader, &id, &context)).await
+    let (begun, address) = (id.clone(), context.clone());
+    match app.read(move |reader| answer(reader, &begun, &address)).await? {
+        Answer::Whole(response) => Ok(response),
+        Answer::Begun(begun) => Ok(begun.response(app, id, context)),
+        Answer::Parts { parts, logs } => Ok(attachment(&id, logs, download::by_parts(app, parts, logs))),
+    }
+}
+
+fn attachment(id: &str, logs: bool, json: Body) -> Response {
+    let name = format!("attachment; filename=\"{}-{id}.json\"", if logs { "logs" } else { "trace" });
+    ([(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_DISPOSITION, name)], json).into_response()
+}
+
+/// What is known of an answer after the first look at the store.
+enum Answer {
+    Whole(Response),
+    /// A large trace: its head can be sent, the rest takes a moment.
+    Begun(large::Begun),
+    /// The download of one, or of its log records.
+    Parts {
+        parts: Vec<TracePart>,
+        logs: bool,
+    },
 }
 
 /// The trace of an id that may be the beginning of one; where it is not the whole id, where to go instead.
@@ -78,27 +103,30 @@ fn candidates_page(wanted: &str, candidates: &[String]) -> Response {
     response
 }
 
-fn answer(reader: &Reader, id: &str, context: &PageContext) -> PageResult {
+fn answer(reader: &Reader, id: &str, context: &PageContext) -> Result<Answer, PageError> {
     let trace_id = match whole_id(reader, id)? {
         Ok(whole) => whole,
-        Err(choice) => return Ok(choice),
+        Err(choice) => return Ok(Answer::Whole(choice)),
     };
     let whole = trace_id.to_string();
     if whole != id {
-        return Ok(Redirect::temporary(&context.moved(&link::path(&["traces", &whole]))).into_response());
+        let address = context.moved(&link::path(&["traces", &whole]));
+        return Ok(Answer::Whole(Redirect::temporary(&address).into_response()));
     }
     match context.parameter("format") {
         Some("json") => {
             let detail = reader.trace(&whole)?;
             let only = context.parameter("span").and_then(|span| span.parse::<SpanId>().ok());
-            return Ok(layout::json(StatusCode::OK, &trace_documents::linked(reader, &detail, only)?));
+            let document = trace_documents::linked(reader, &detail, only)?;
+            return Ok(Answer::Whole(layout::json(StatusCode::OK, &document)));
         }
         Some("otlp-json") => {
             let logs = context.parameter("signal") == Some("logs");
-            let json = raw::otlp_json(reader.trace(&whole)?, logs);
-            let name = format!("attachment; filename=\"{}-{whole}.json\"", if logs { "logs" } else { "trace" });
-            let head = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_DISPOSITION, name)];
-            return Ok((head, json).into_response());
+            if reader.trace_row(trace_id)?.operations > WHOLE as u64 {
+                return Ok(Answer::Parts { parts: reader.trace_parts(trace_id)?.of(logs), logs });
+            }
+            let json = download::whole(&reader.trace(&whole)?.into_telemetry(), logs);
+            return Ok(Answer::Whole(attachment(&whole, logs, json.into())));
         }
         Some(other) if other != "html" => {
             return Err(PageError::bad_request(format!(
@@ -107,17 +135,34 @@ fn answer(reader: &Reader, id: &str, context: &PageContext) -> PageResult {
         }
         _ => {}
     }
-    page(reader, &whole, context)
+    if let Some(begun) = large::begin(reader, trace_id, context)? {
+        return Ok(Answer::Begun(begun));
+    }
+    let (scene, spec, rest) = rest(reader, &whole, context)?;
+    let subject = Subject::of(&scene.skeleton.row, spec.as_ref(), &scene.yardstick);
+    let body = html! { (head(context, &subject, scene.selected.map(|at| scene.span(at).span_id))) (rest) };
+    Ok(Answer::Whole(layout::page(context, &title(&whole), Nav::Traces, body)))
 }
 
-fn page(reader: &Reader, id: &str, context: &PageContext) -> PageResult {
+fn title(id: &str) -> String {
+    format!("Trace {id}")
+}
+
+/// The run of a trace, if it is of one.
+fn spec_of(reader: &Reader, row: &TraceRow) -> Result<Option<RunSpec>, PageError> {
+    row.run_id.as_ref().map(|run| Ok(reader.resolve_run(run.as_str())?.spec)).transpose()
+}
+
+fn yardstick_of(spec: Option<&RunSpec>) -> Yardstick {
+    spec.map(|spec| Yardstick::of(&spec.evaluators)).unwrap_or_default()
+}
+
+/// All that stands below the head.
+fn rest(reader: &Reader, id: &str, context: &PageContext) -> Result<(Scene, Option<RunSpec>, Markup), PageError> {
     let skeleton = reader.trace_skeleton(id)?;
     let trace_id = skeleton.row.trace_id;
-    let spec = match &skeleton.row.run_id {
-        Some(run) => Some(reader.resolve_run(run.as_str())?.spec),
-        None => None,
-    };
-    let yardstick = spec.as_ref().map(|spec| Yardstick::of(&spec.evaluators)).unwrap_or_default();
+    let spec = spec_of(reader, &skeleton.row)?;
+    let yardstick = yardstick_of(spec.as_ref());
     // Telemetry of other applications has no trials.
     let cases = if spec.is_some() { reader.cases_by_span(trace_id)? } else { BTreeMap::new() };
     let mut scene =
@@ -143,12 +188,8 @@ fn page(reader: &Reader, id: &str, context: &PageContext) -> PageResult {
         (View::Raw, Some(detail)) => raw::view(&scene, detail),
         (View::Conversation | View::Raw, None) => html! { p.notice { "The trace has no operations." } },
     };
-    let body = body(&scene, spec.as_ref(), detail.as_ref(), record.as_ref(), &main);
-    let mut context = context.clone();
-    if scene.is_unfinished() {
-        "traces".clone_into(&mut context.live);
-    }
-    Ok(layout::page(&context, &format!("Trace {id}"), Nav::Traces, body))
+    let body = body(&scene, detail.as_ref(), record.as_ref(), &main);
+    Ok((scene, spec, body))
 }
 
 /// The spans that hold a text anywhere, and the one whose id it is.
@@ -158,19 +199,12 @@ fn search(reader: &Reader, needle: &str, skeleton: &TraceSkeleton) -> Result<BTr
     Ok(found)
 }
 
-fn body(
-    scene: &Scene,
-    spec: Option<&RunSpec>,
-    detail: Option<&SpanDetail>,
-    record: Option<&Record>,
-    main: &Markup,
-) -> Markup {
+fn body(scene: &Scene, detail: Option<&SpanDetail>, record: Option<&Record>, main: &Markup) -> Markup {
     // Conversations and raw data want the width; the other views leave it to the selected operation.
     let beside = matches!(scene.view, View::Timeline | View::Critical);
     html! {
-        (head(scene, spec))
         (tools(scene))
-        div.split.wide[!beside] {
+        div.split.wide[!beside] data-live=[scene.is_unfinished().then_some("traces")] {
             section.card.flush[scene.view == View::Timeline] #trace-view aria-label=(scene.view.title()) { (main) }
             @if let (true, Some(detail), Some(position)) = (beside, detail, scene.selected) {
                 aside.card.panel #panel aria-label="Selected operation" tabindex="-1" {
@@ -181,12 +215,25 @@ fn body(
     }
 }
 
-fn head(scene: &Scene, spec: Option<&RunSpec>) -> Markup {
-    let row = &scene.skeleton.row;
+/// Whose head it is.
+struct Subject<'a> {
+    row: &'a TraceRow,
+    spec: Option<&'a RunSpec>,
+    yardstick: &'a Yardstick,
+}
+
+impl<'a> Subject<'a> {
+    const fn of(row: &'a TraceRow, spec: Option<&'a RunSpec>, yardstick: &'a Yardstick) -> Self {
+        Self { row, spec, yardstick }
+    }
+}
+
+/// Where the trace belongs and the facts of its row; `span` is the selected one.
+fn head(context: &PageContext, subject: &Subject<'_>, span: Option<SpanId>) -> Markup {
+    let Subject { row, spec, yardstick } = *subject;
     let id = row.trace_id.to_string();
     let backend = spec.and_then(|spec| {
         let url = spec.trace_url.as_deref().filter(|url| url.starts_with("https://") || url.starts_with("http://"))?;
-        let span = scene.selected.map(|at| scene.span(at).span_id);
         Some(trace_url(url, row.trace_id, span, row.start_unix_nano, spec.run_id.as_str()))
     });
     html! {
@@ -216,7 +263,7 @@ fn head(scene: &Scene, spec: Option<&RunSpec>) -> Markup {
                 @if !row.scores.is_empty() {
                     ul.tags aria-label="Means of the scores" {
                         @for (name, mean) in &row.scores {
-                            @let low = scene.yardstick.is_low_mean(name, *mean);
+                            @let low = yardstick.is_low_mean(name, *mean);
                             li { span.badge.low[low] { @if low { "▼ " } (cut(name, 60)) " " (format::score(*mean)) } }
                         }
                     }
@@ -225,7 +272,7 @@ fn head(scene: &Scene, spec: Option<&RunSpec>) -> Markup {
             div.actions {
                 (super::trace_diff::form(&id))
                 @if let Some(url) = backend { a.button.small href=(url) rel="noreferrer" { "In the trace backend ↗" } }
-                a.button.small href=(scene.context.with(&[("format", Some("otlp-json")), ("view", None), ("q", None), ("fold", None), ("page", None), ("zoom", None), ("span", None)])) download { "OTLP JSON" }
+                a.button.small href=(context.with(&[("format", Some("otlp-json")), ("view", None), ("q", None), ("fold", None), ("page", None), ("zoom", None), ("span", None)])) download { "OTLP JSON" }
             }
         }
         dl.figures.five {

@@ -1,35 +1,24 @@
-//! The raw view: OTLP JSON as it can be downloaded, of one span or of the whole trace.
+//! The raw view: the selected span as OTLP JSON.
 
 use maud::{Markup, html};
 
 use super::super::layout::block;
+use super::download::whole;
 use super::scene::Scene;
 use crate::model::Telemetry;
 use crate::report::format::count;
 use crate::report::text::cut;
-use crate::store::rows::{SpanDetail, TraceDetail};
-use crate::trace::otlp_json::{encode_logs_request, encode_trace_request};
-use crate::trace::requests::{logs_request, traces_request};
+use crate::store::rows::SpanDetail;
 
 /// How much of it stands on a page, in bytes.
 const SHOWN: usize = 200 * 1024;
-
-/// A trace's spans, or its log records, as one OTLP JSON request, grouped by who made them.
-pub(super) fn otlp_json(detail: TraceDetail, logs: bool) -> Vec<u8> {
-    let telemetry = detail.into_telemetry();
-    if logs {
-        encode_logs_request(&logs_request(&telemetry))
-    } else {
-        encode_trace_request(&traces_request(&telemetry))
-    }
-}
 
 /// The view: the selected span, with its log records.
 pub(super) fn view(scene: &Scene, detail: &SpanDetail) -> Markup {
     let telemetry =
         [Telemetry { origin: detail.origin.clone(), spans: vec![detail.span.clone()], logs: detail.logs.clone() }];
-    let span = encode_trace_request(&traces_request(&telemetry));
-    let logs = (!detail.logs.is_empty()).then(|| encode_logs_request(&logs_request(&telemetry)));
+    let span = whole(&telemetry, false);
+    let logs = (!detail.logs.is_empty()).then(|| whole(&telemetry, true));
     html! {
         p.actions {
             a.button.small href=(scene.context.with(&[("format", Some("otlp-json")), ("view", None)])) download {

@@ -41,6 +41,7 @@ fn span(trace: u8, id: u64, parent: Option<u64>, name: &str, from_ms: u64, to_ms
 struct Site {
     _dir: tempfile::TempDir,
     writer: Writer,
+    app: Arc<App>,
     pages: Router,
 }
 
@@ -58,8 +59,8 @@ impl Site {
             ..Origin::default()
         };
         writer.ingest(vec![Telemetry { origin: Arc::new(origin), spans, logs }]).await.expect("ingested");
-        let app = App::new(store, Arc::new(Traffic::default()), Addresses::default());
-        Self { _dir: dir, writer, pages: routes().with_state(Arc::new(app)) }
+        let app = Arc::new(App::new(store, Arc::new(Traffic::default()), Addresses::default()));
+        Self { _dir: dir, writer, pages: routes().with_state(Arc::clone(&app)), app }
     }
 
     async fn get(&self, address: &str) -> (StatusCode, String, Option<String>) {
@@ -316,6 +317,73 @@ fn scene(skeleton: TraceSkeleton, query: &str) -> Scene {
     let context = PageContext::of(&format!("/traces/{}{query}", trace_id(1)).parse().expect("an address"));
     let none = |_: &str, _: &TraceSkeleton| Ok(std::collections::BTreeSet::new());
     Scene::new(&context, skeleton, Yardstick::default(), BTreeMap::new(), none).expect("a scene")
+}
+
+/// A trace of three thousand spans, too many for one piece.
+async fn site_with_a_large_trace() -> (Site, Vec<Span>) {
+    let spans: Vec<Span> =
+        (1..=3_000).map(|i| span(1, i, (i > 1).then_some(1), &format!("operation {i}"), i, 4_000)).collect();
+    let site = Site::with(spans[..1_000].to_vec(), hostile().1).await;
+    for more in spans[1_000..].chunks(1_000) {
+        let origin = Arc::new(Origin { scope_name: "later".to_owned(), ..Origin::default() });
+        let telemetry = Telemetry { origin, spans: more.to_vec(), logs: Vec::new() };
+        site.writer.ingest(vec![telemetry]).await.expect("ingested");
+    }
+    (site, spans)
+}
+
+#[tokio::test]
+async fn the_head_of_a_large_trace_is_sent_before_its_spans_are_read() {
+    use http_body_util::BodyExt;
+
+    let (site, _) = site_with_a_large_trace().await;
+    let id = trace_id(1);
+    let request = Request::get(format!("/traces/{id}")).body(Body::empty()).expect("a request");
+    let mut body = site.pages.clone().oneshot(request).await.expect("an answer").into_body();
+    let first = body.frame().await.expect("a frame").expect("no error").into_data().expect("data");
+    let first = String::from_utf8(first.to_vec()).expect("UTF-8");
+    let figure = format!("Operations</dt><dd>{}", crate::report::format::count(3_000));
+    assert!(first.contains(&figure) && !first.contains("data-row"), "{first}");
+    let rest = body.collect().await.expect("the rest").to_bytes();
+    let rest = String::from_utf8(rest.to_vec()).expect("UTF-8");
+    assert!(rest.contains("data-row") && rest.ends_with("</main></body></html>"), "the page ends elsewhere");
+    check_harmless("the large trace", &(first + &rest));
+    // What may not exist is looked up before the status goes out.
+    let (status, ..) = site.get(&format!("/traces/{id}?span=00000000000fffff")).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let (status, ..) = site.get(&format!("/traces/{id}?view=sideways")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let chosen = site.page(&format!("/traces/{id}?span={}", span_id(2_500))).await;
+    assert!(chosen.contains("operation 2500"));
+}
+
+#[tokio::test]
+async fn a_large_trace_that_is_pruned_while_its_page_is_sent_says_so() {
+    let (site, _) = site_with_a_large_trace().await;
+    let id = trace_id(1).to_string();
+    let context = PageContext::of(&format!("/traces/{id}").parse().expect("an address"));
+    let address = context.clone();
+    let begun = site.app.read(move |reader| super::large::begin(reader, trace_id(1), &address)).await;
+    let begun = begun.expect("a head").expect("a large trace");
+    let none = Retention { max_bytes: None, max_age: Some(Duration::ZERO), ..Retention::default() };
+    site.writer.prune(&none, START + 10 * 1_000_000_000).await.expect("pruned");
+    let body = begun.response(Arc::clone(&site.app), id, context).into_body();
+    let page = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
+    let page = String::from_utf8(page.to_vec()).expect("UTF-8");
+    assert!(page.contains("role=\"alert\"") && page.ends_with("</main></body></html>"), "{page}");
+}
+
+#[tokio::test]
+async fn the_download_of_a_large_trace_comes_in_parts_and_is_one_document() {
+    let (site, spans) = site_with_a_large_trace().await;
+    let (_, json, _) = site.get(&format!("/traces/{}?format=otlp-json", trace_id(1))).await;
+    let received = receive_traces(decode_trace_request(json.as_bytes()).expect("OTLP"));
+    let mut got: Vec<Span> = received.telemetry.into_iter().flat_map(|part| part.spans).collect();
+    got.sort_by_key(|span| span.start_unix_nano);
+    assert!(got == spans, "{} spans of {}", got.len(), spans.len());
+    let (_, json, _) = site.get(&format!("/traces/{}?format=otlp-json&signal=logs", trace_id(1))).await;
+    let document: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(document["resourceLogs"].as_array().map(Vec::len), Some(1), "{json}");
 }
 
 #[test]

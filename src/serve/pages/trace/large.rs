@@ -1,0 +1,67 @@
+//! A large trace comes in two pieces: its head at once, for that is one row of the store, and the rest when its outline has
+//! been read. A person sees what the trace is while a hundred thousand spans are put into their tree.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use futures::stream::{self, StreamExt};
+use maud::{Markup, html};
+
+use super::scene::View;
+use super::window::WHOLE;
+use super::{Subject, head, rest, spec_of, title, yardstick_of};
+use crate::model::{SpanId, TraceId};
+use crate::serve::App;
+use crate::serve::pages::layout;
+use crate::serve::pages::{Nav, PageContext, PageError};
+use crate::store::Reader;
+
+/// A page whose first piece is there.
+pub(super) struct Begun {
+    first: String,
+    last: String,
+}
+
+/// The first piece of the page of a large trace. `None` where the page is to be made whole: of small traces, and where the
+/// address asks for something that may turn out not to exist, for then the status is not known yet.
+pub(super) fn begin(reader: &Reader, trace_id: TraceId, context: &PageContext) -> Result<Option<Begun>, PageError> {
+    View::of(context)?;
+    let row = reader.trace_row(trace_id)?;
+    let named = context.parameter("span").map(str::parse::<SpanId>);
+    if row.operations <= WHOLE as u64 || matches!(named, Some(Err(_))) {
+        return Ok(None);
+    }
+    let span = named.and_then(Result::ok);
+    if let Some(span) = span
+        && reader.span(trace_id, span).is_err()
+    {
+        return Ok(None);
+    }
+    let spec = spec_of(reader, &row)?;
+    let yardstick = yardstick_of(spec.as_ref());
+    let body = head(context, &Subject::of(&row, spec.as_ref(), &yardstick), span);
+    let (first, last) = layout::pieces(context, &title(&trace_id.to_string()), Nav::Traces, &body);
+    Ok(Some(Begun { first, last }))
+}
+
+impl Begun {
+    /// The page; what is missing is read while the first piece is on its way.
+    pub(super) fn response(self, app: Arc<App>, id: String, context: PageContext) -> Response {
+        let Self { first, last } = self;
+        let second = async move {
+            let read = app.read(move |reader| rest(reader, &id, &context).map(|(_, _, markup)| markup)).await;
+            read.unwrap_or_else(|error| broken(&error)).into_string() + &last
+        };
+        let pieces = stream::once(std::future::ready(first)).chain(stream::once(second));
+        let body = Body::from_stream(pieces.map(|piece| Ok::<_, std::convert::Infallible>(Bytes::from(piece))));
+        let head = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
+        (head, body).into_response()
+    }
+}
+
+/// The head is sent, so the error stands below it: the trace was pruned in between, or the store cannot be read.
+fn broken(error: &PageError) -> Markup {
+    html! { p.notice.error role="alert" { (layout::text(&error.message)) } }
+}
