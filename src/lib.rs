@@ -15,6 +15,7 @@ pub mod evaluator;
 pub mod runner;
 pub mod store;
 pub mod export;
+pub mod compare;
 pub mod report;
 pub mod serve;
 pub mod evaluation;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of `src/` and the modules that it may use.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("model", &[]),
     ("stats", &["model"]),
     ("query", &["model"]),
@@ -19,9 +19,13 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("runner", &["evaluator", "workflow", "llm", "dataset", "config", "trace", "model"]),
     ("store", &["trace", "query", "stats", "model"]),
     ("export", &["store", "config", "trace", "tls", "model"]),
-    ("report", &["store", "trace", "stats", "query", "model"]),
-    ("serve", &["report", "store", "query", "trace", "stats", "model"]),
-    ("evaluation", &["report", "store", "runner", "evaluator", "workflow", "llm", "dataset", "trace", "model"]),
+    ("compare", &["store", "trace", "stats", "query", "config", "model"]),
+    ("report", &["compare", "store", "trace", "stats", "query", "model"]),
+    ("serve", &["report", "compare", "store", "query", "trace", "stats", "model"]),
+    (
+        "evaluation",
+        &["report", "compare", "store", "runner", "evaluator", "workflow", "llm", "dataset", "trace", "model"],
+    ),
     ("cli", &["*"]),
     ("lib", &["*"]),
 ];
