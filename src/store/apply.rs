@@ -3,7 +3,7 @@
 //! The sums of a transaction (operations of a trace, trials of a run) are gathered in memory and written once before
 //! the commit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
@@ -14,6 +14,7 @@ use super::error::{Attempt, BUSY_SECONDS, StoreError};
 use super::gather::{Gathered, Interned};
 use super::ingest::{Delivery, Ingested};
 use super::interrupted::FoundSpan;
+use super::judged::JudgedRun;
 use super::means::Means;
 use super::outbox::{Ack, Signal};
 use super::plan::{self, PlannedCase};
@@ -39,6 +40,8 @@ pub(super) enum Work {
     DropPlan(RunId),
     RemoveStep(RunId),
     SetTags { run_id: RunId, tags: BTreeMap<String, String> },
+    KeepVerdict { run_id: RunId, judged: Box<JudgedRun> },
+    Pin { file: String, runs: BTreeSet<RunId> },
     Register { run_id: RunId, destination: String, signal: Signal, config: String },
     Acknowledge(Ack),
     Ingest(Box<Delivery>),
@@ -213,6 +216,8 @@ impl<'c> Applier<'c> {
             }
             Work::DropPlan(run_id) => return remove::drop_plan(self.conn, run_id).map(more).map_err(self.or()),
             Work::SetTags { run_id, tags } => self.set_tags(run_id, tags)?,
+            Work::KeepVerdict { run_id, judged } => self.keep_verdict(run_id, judged)?,
+            Work::Pin { file, runs } => self.pin(file, runs)?,
             Work::Register { run_id, destination, signal, config } => {
                 let run = self.run_number(run_id)?;
                 let sql = "INSERT INTO outbox (run, destination, signal, config) VALUES (?1, ?2, ?3, ?4)

@@ -6,9 +6,10 @@
 //! 1. The first.
 //! 2. Telemetry of other applications: instrumentation scopes, log records by trace, scores that came with it, the means
 //!    of a trace's scores, traces by start, what retention removed.
+//! 3. Verdicts on runs, and the runs that baselines hold.
 
 /// The step to each format from the one before; the first makes the tables.
-pub(super) const STEPS: [&str; 2] = [FIRST, TELEMETRY];
+pub(super) const STEPS: [&str; 3] = [FIRST, TELEMETRY, JUDGED];
 
 const FIRST: &str = "
 -- Dictionaries of compressed blobs. Content is never changed: a newer program adds a newer dictionary.
@@ -228,6 +229,14 @@ INSERT INTO trace_score
     JOIN score_name ON score_name.name = evaluator_name.name
     WHERE span.trial IS NOT NULL GROUP BY span.trace, score_name.id;
 DROP TABLE evaluator_name;
+";
+
+const JUDGED: &str = "
+-- The last verdict of a gate on a run; baseline is the digest of what it was judged against, report the gate's document.
+CREATE TABLE verdict (run INTEGER PRIMARY KEY, verdict TEXT NOT NULL, baseline TEXT, report TEXT NOT NULL);
+
+-- The runs that a baseline file holds: retention leaves their traces alone.
+CREATE TABLE pin (run INTEGER NOT NULL, file TEXT NOT NULL, PRIMARY KEY (run, file)) WITHOUT ROWID;
 ";
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub struct Retention {
     pub max_bytes: Option<u64>,
     /// Age of a trace since its start.
     pub max_age: Option<Duration>,
-    /// Runs whose traces are never removed.
+    /// Runs whose traces are never removed, beside those that a baseline holds.
     pub pinned_runs: BTreeSet<RunId>,
 }
 
@@ -88,7 +88,8 @@ struct OfRun {
 
 impl Writer {
     /// Removes the oldest traces until the store is within the limits, in short steps between which others write.
-    /// Runs, trials and scores stay, and so do traces of a run that is at work. A run that was killed is closed first.
+    /// Runs, trials and scores stay, and so do traces of a run that is at work or in a baseline. A run that was killed is
+    /// closed first.
     pub async fn prune(&self, limits: &Retention, now_unix_nano: u64) -> Result<Pruned, StoreError> {
         let reader = self.store().reader()?;
         for run_id in reader.sessions()? {
@@ -175,7 +176,8 @@ impl Applier<'_> {
         let mut find = self
             .conn
             .prepare_cached(
-                "SELECT trace.number, start, trace.run, run.run_id, run.session_started IS NOT NULL
+                "SELECT trace.number, start, trace.run, run.run_id, run.session_started IS NOT NULL,
+                        EXISTS (SELECT 1 FROM pin WHERE pin.run = trace.run)
                  FROM trace LEFT JOIN run ON run.number = trace.run
                  WHERE start >= ?1 AND (start > ?1 OR trace.number > ?2) AND start < ?3
                  ORDER BY start, trace.number LIMIT ?4",
@@ -191,7 +193,7 @@ impl Applier<'_> {
                 number: row.get(0)?,
                 start: row.get(1)?,
                 run: row.get(2)?,
-                kept: is_pinned || row.get::<_, Option<bool>>(4)? == Some(true),
+                kept: is_pinned || row.get::<_, Option<bool>>(4)? == Some(true) || row.get(5)?,
             })
         });
         rows.and_then(Iterator::collect).map_err(self.or())

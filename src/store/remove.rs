@@ -32,7 +32,9 @@ pub(super) fn step(conn: &Connection, run_id: &RunId) -> rusqlite::Result<bool> 
     let Some((run, visible, spans, payloads)) = found else { return Ok(false) };
     if visible {
         conn.execute("UPDATE run SET spec = NULL WHERE number = ?1", [run])?;
-        conn.execute("DELETE FROM outbox WHERE run = ?1", [run])?;
+        for of_run in ["outbox", "verdict", "pin"] {
+            conn.execute(&format!("DELETE FROM {of_run} WHERE run = ?1"), [run])?;
+        }
     }
     let keys = (first_key(run), last_key(run));
 
