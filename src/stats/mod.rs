@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod confusion;
 pub mod estimate;
 pub mod mean;
+pub mod paired;
 pub mod proportion;
 pub mod quantile;
 pub mod random;

@@ -1,0 +1,144 @@
+//! Evidence about a difference of means: from pairs to clusters to checks.
+
+use super::evidence::{Check, Evidence};
+use super::score::{Point, Score};
+use super::{PairedEstimate, PairedValue, Settings, mcnemar, permutation};
+use crate::stats::estimate::FEW_CLUSTERS;
+use crate::stats::mean::cr1_standard_error;
+
+/// Sums over clusters of the differences, one entry for each cluster.
+pub(super) struct Grouped {
+    /// Sum of the cluster's differences, and its pairs.
+    pub(super) clusters: Vec<(f64, f64)>,
+    /// Whether any cluster has more than one pair.
+    pub(super) clustered: bool,
+}
+
+/// Adds the differences up by cluster, in the order of the clusters' numbers; or one entry for each without clusters.
+pub(super) fn group(differences: impl Iterator<Item = (u32, f64)>, clustered: bool) -> Grouped {
+    if !clustered {
+        return Grouped { clusters: differences.map(|(_, d)| (d, 1.0)).collect(), clustered: false };
+    }
+    let mut all: Vec<(u32, f64)> = differences.collect();
+    all.sort_by_key(|(cluster, _)| *cluster);
+    let n = all.len();
+    let clusters: Vec<(f64, f64)> = all
+        .chunk_by(|a, b| a.0 == b.0)
+        .map(|cluster| (cluster.iter().map(|(_, d)| d).sum(), cluster.len() as f64))
+        .collect();
+    let clustered = clusters.len() < n;
+    Grouped { clusters, clustered }
+}
+
+/// The standard error of the mean of all differences: CR1 over the clusters, which for single pairs is the usual one.
+pub(super) fn standard_error(clusters: &[(f64, f64)], mean: f64) -> f64 {
+    let n: f64 = clusters.iter().map(|(_, size)| size).sum();
+    let squares = clusters.iter().map(|(sum, size)| (sum - mean * size).powi(2)).sum();
+    cr1_standard_error(squares, n as u64, clusters.len() as u64)
+}
+
+/// Evidence about the difference of two means.
+pub(super) fn evidence(pairs: &[PairedValue], range: Option<[f64; 2]>, settings: &Settings, gate: bool) -> Evidence {
+    let n = pairs.len();
+    let mut estimate = PairedEstimate { n: n as u64, ..PairedEstimate::default() };
+    if n == 0 {
+        return Evidence::undefined(estimate, "there are no pairs");
+    }
+    if pairs.iter().any(|pair| !pair.base.is_finite() || !pair.head.is_finite()) {
+        return Evidence::undefined(estimate, "a value is not a finite number");
+    }
+    let mean = |of: fn(&PairedValue) -> f64| pairs.iter().map(of).sum::<f64>() / n as f64;
+    let (base, head) = (mean(|pair| pair.base), mean(|pair| pair.head));
+    let binary = pairs.iter().all(|pair| [pair.base, pair.head].iter().all(|x| *x == 0.0 || *x == 1.0));
+    let discordant = binary.then(|| {
+        let count = |base: f64| pairs.iter().filter(|pair| pair.base == base && pair.head == 1.0 - base).count() as u64;
+        [count(1.0), count(0.0)]
+    });
+    let delta = match discordant {
+        Some([b, c]) => (c as f64 - b as f64) / n as f64,
+        None => pairs.iter().map(|pair| pair.head - pair.base).sum::<f64>() / n as f64,
+    };
+    (estimate.base, estimate.head, estimate.delta, estimate.discordant) =
+        (Some(base), Some(head), Some(delta), discordant);
+
+    let grouped = group(pairs.iter().map(|pair| (pair.cluster, pair.head - pair.base)), settings.clustered);
+    let clusters = grouped.clusters.len();
+    estimate.clusters = grouped.clustered.then_some(clusters as u64);
+    if let (Some([b, c]), false) = (discordant, grouped.clustered) {
+        return assertions(estimate, b, c);
+    }
+    if grouped.clustered && clusters < 2 {
+        return Evidence::undefined(estimate, "there is a single cluster: nothing is known of how clusters differ");
+    }
+    if grouped.clustered && (clusters as u64) < FEW_CLUSTERS {
+        estimate
+            .warnings
+            .push(format!("{clusters} clusters: fewer than {FEW_CLUSTERS}, the interval may be too narrow"));
+    }
+    let observed = pairs.iter().flat_map(|pair| [pair.base, pair.head]);
+    let [low, high] = range.unwrap_or_else(|| {
+        observed.fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], x| [low.min(x), high.max(x)])
+    });
+    let scale = high - low;
+    if scale <= 0.0 {
+        return Evidence::undefined(estimate, "all values are the same, and no range is known for them");
+    }
+    let error = standard_error(&grouped.clusters, delta);
+    let mut checks = Vec::new();
+    let points = grouped.clusters.iter().map(|&(sum, size)| Point { sum, size, weight: 1.0 }).collect();
+    checks.push(Check::Score(Score::new(points, [-scale, scale])));
+    if clusters >= 2 {
+        checks.push(Check::Student { delta, error, degrees: clusters as f64 - 1.0 });
+    }
+    let effective = effective_n(pairs, &grouped, delta, error);
+    if gate && range.is_some() {
+        checks.push(Check::Floor { delta, scale, n: effective });
+    }
+    let chance =
+        permutation::sign_flips(grouped.clusters.iter().map(|(sum, _)| *sum), settings.seed, settings.resamples);
+    estimate.p_value = Some(chance.two_sided);
+    let t = if grouped.clustered { format!("CR1, t({})", clusters - 1) } else { format!("paired t({})", n - 1) };
+    let unit = if grouped.clustered { format!(", {clusters} clusters") } else { String::new() };
+    estimate.method = format!("{t}, not narrower than the score interval{unit}; p by {}", chance.method);
+    Evidence {
+        estimate,
+        checks,
+        reach: if range.is_some() { scale } else { f64::INFINITY },
+        step: if error > 0.0 { 2.0 * error } else { scale / clusters as f64 },
+        effective_n: Some(effective),
+        greater: Some(chance.greater),
+        less: Some(chance.less),
+    }
+}
+
+/// Single right or wrong answers on both sides: Tango's interval, McNemar's exact test.
+fn assertions(mut estimate: PairedEstimate, b: u64, c: u64) -> Evidence {
+    let n = estimate.n as f64;
+    let (greater, less) = (mcnemar::one_sided(c, b), mcnemar::one_sided(b, c));
+    estimate.p_value = Some(mcnemar::two_sided(b, c));
+    estimate.mid_p = Some(mcnemar::mid_p(b, c));
+    estimate.method = "Tango; exact McNemar".to_owned();
+    Evidence {
+        estimate,
+        checks: vec![Check::Tango { b: b as f64, c: c as f64, n }, Check::Exact { greater, less }],
+        reach: 1.0,
+        step: ((b + c) as f64).max(1.0).sqrt() / n,
+        effective_n: Some(n),
+        greater: Some(greater),
+        less: Some(less),
+    }
+}
+
+/// Pairs over the design effect. Where nothing varies, the number of clusters as large as that of a pair chosen at random
+/// (Kish 1965, Survey Sampling) is all that is known to be independent.
+fn effective_n(pairs: &[PairedValue], grouped: &Grouped, delta: f64, error: f64) -> f64 {
+    let n = pairs.len() as f64;
+    if !grouped.clustered {
+        return n;
+    }
+    let squares: f64 = pairs.iter().map(|pair| (pair.head - pair.base - delta).powi(2)).sum();
+    if squares <= 0.0 || error <= 0.0 {
+        return n * n / grouped.clusters.iter().map(|(_, size)| size * size).sum::<f64>();
+    }
+    (squares / (n - 1.0) / (error * error)).min(n)
+}
