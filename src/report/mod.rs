@@ -12,6 +12,7 @@ pub mod distribution;
 pub mod document;
 pub mod documents;
 pub mod format;
+pub mod html;
 pub mod lists;
 mod look_back;
 pub mod low;

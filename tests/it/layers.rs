@@ -33,7 +33,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
 /// A text that may stand only in files below these paths.
 const PLACES: [(&str, &[&str]); 6] = [
     ("rusqlite", &["src/store/"]),
-    ("polars", &["src/dataset/parquet.rs", "src/export/parquet.rs"]),
+    ("polars", &["src/dataset/parquet.rs", "src/export/parquet.rs", "src/report/frame.rs"]),
     ("opentelemetry_sdk", &["src/trace/", "src/export/"]),
     ("opentelemetry_otlp", &["src/export/"]),
     ("env::var", &["src/config/env.rs"]),

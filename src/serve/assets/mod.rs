@@ -27,7 +27,7 @@ const ASSETS: [Asset; 4] = [
     Asset {
         name: "app.css",
         media_type: "text/css; charset=utf-8",
-        content: concat!(include_str!("app.css"), "\n", include_str!("trace.css")),
+        content: concat!(include_str!("../../report/html/base.css"), "\n", include_str!("trace.css")),
     },
     Asset { name: "app.js", media_type: "text/javascript; charset=utf-8", content: include_str!("app.js") },
     Asset { name: "trace.js", media_type: "text/javascript; charset=utf-8", content: include_str!("trace.js") },

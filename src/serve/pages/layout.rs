@@ -1,6 +1,5 @@
 //! What all pages share: the frame with its navigation, and what a page knows of its request.
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 
 use axum::extract::{FromRequestParts, Query};
@@ -11,7 +10,7 @@ use maud::{DOCTYPE, Markup, html};
 use serde::Serialize;
 
 use super::link;
-use crate::report::text::clean;
+pub use crate::report::html::{block, text};
 use crate::serve::assets;
 
 /// Where a page belongs in the navigation.
@@ -164,17 +163,6 @@ fn framed(context: &PageContext, title: &str, active: Nav, body: &Markup) -> Mar
             }
         }
     }
-}
-
-/// Text from models, datasets and traces on one line, fit for a page: nothing in it hides or reorders what stands around it.
-pub fn text(text: &str) -> Cow<'_, str> {
-    clean(text)
-}
-
-/// The same with its line breaks and tabs, for blocks of text.
-pub fn block(text: &str) -> String {
-    let line = |line: &str| line.split('\t').map(clean).collect::<Vec<_>>().join("\t");
-    text.replace("\r\n", "\n").split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@
 pub mod errors;
 pub mod layout;
 pub mod link;
-pub mod svg;
 
 mod cache;
 mod case;
@@ -33,6 +32,7 @@ use axum::Router;
 use super::App;
 use super::assets;
 
+pub use crate::report::html::svg;
 pub use errors::PageError;
 pub use layout::{Nav, PageContext, page};
 

@@ -1,11 +1,11 @@
-//! Small drawings as SVG in the page: no script, no inline style; positions are attributes, colours are classes. Each has
+//! Small drawings as SVG in a page: no script, no inline style; positions are attributes, colours are classes. Each has
 //! a text for those who do not see it, and what it shows stands nearby in words or numbers as well.
 
 use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
-use super::layout::text;
+use super::text;
 
 /// A share of 0 to 1 as a bar.
 pub fn bar(share: f64, tone: &str) -> Markup {
