@@ -7,15 +7,19 @@
 //! output goes is decided by the caller.
 
 pub mod collect;
+pub mod csv;
 pub mod details;
 pub mod distribution;
 pub mod document;
 pub mod documents;
 pub mod format;
+pub mod frame;
 pub mod html;
+pub mod junit;
 pub mod lists;
 mod look_back;
 pub mod low;
+pub mod results;
 pub mod style;
 pub mod table;
 pub mod terminal;

@@ -124,6 +124,24 @@ impl Reader {
             Ok(())
         })
     }
+
+    /// Hands over every planned trial of a run with its expected label, outcome, scores and trace; no texts.
+    pub fn for_each_outcome(&self, run: &RunRow, take: &mut dyn FnMut(CaseRow)) -> Result<(), StoreError> {
+        let needs = Needs { scores: true, trace: true, ..Needs::default() };
+        self.hand_over(run, needs, take)
+    }
+
+    /// Hands over every planned trial of a run, whole, by case and repeat. Memory stays flat.
+    pub fn for_each_row(&self, run: &RunRow, take: &mut dyn FnMut(CaseRow)) -> Result<(), StoreError> {
+        self.hand_over(run, Needs::ALL, take)
+    }
+
+    fn hand_over(&self, run: &RunRow, needs: Needs, take: &mut dyn FnMut(CaseRow)) -> Result<(), StoreError> {
+        self.scan(run, (first_key(run.number), last_key(run.number)), needs, &mut |_, row| {
+            take(row);
+            Ok(())
+        })
+    }
 }
 
 #[cfg(test)]

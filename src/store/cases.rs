@@ -32,7 +32,7 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    const ALL: Self = Self { content: true, columns: true, texts: true, scores: true, trace: true };
+    pub(super) const ALL: Self = Self { content: true, columns: true, texts: true, scores: true, trace: true };
 
     pub(super) fn of(fields: &[&Field]) -> Self {
         let mut needs = Self::default();

@@ -1,0 +1,282 @@
+//! JUnit XML of a run, as GitLab and Jenkins read it: one test case per trial, with its trace in the output of the test.
+//!
+//! A trial that failed is an `error`, one that the primary evaluator finds wanting a `failure`, one that was not tried is
+//! `skipped`. A judged run has a second suite with one test case per verdict: a regression and an undecided verdict fail, for
+//! a gate never opens by accident. Elements and attributes are those of the schema of Jenkins' xUnit plugin (`junit-10.xsd`).
+
+use std::io::{self, Write};
+
+use super::document::Report;
+use super::document::trace_url;
+use super::format::ABSENT;
+use super::html::block;
+use super::low::Yardstick;
+use super::text::{clean, put};
+use crate::model::{Evaluation, Outcome};
+use crate::store::rows::{CaseRow, RunRow};
+use crate::store::{Reader, StoreError};
+
+/// A judgement as a test case: its name, whether it holds, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// What was judged, such as a metric.
+    pub name: String,
+    /// `None` where it passed; else the kind of failure and why.
+    pub failure: Option<(String, String)>,
+}
+
+/// Writes the document.
+pub fn write(
+    reader: &Reader,
+    run: &RunRow,
+    report: &Report,
+    judgements: &[Judgement],
+    out: &mut dyn Write,
+) -> Result<io::Result<()>, StoreError> {
+    let yardstick = Yardstick::of(&run.spec.evaluators);
+    // The counts stand before the cases: they are counted first, without texts.
+    let mut counts = Counts::default();
+    reader.for_each_outcome(run, &mut |row| counts.add(end(run, &yardstick, &row)))?;
+    let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    let refused = judgements.iter().filter(|judgement| judgement.failure.is_some()).count() as u64;
+    let seconds = report.run.duration_s;
+    put!(
+        text,
+        "<testsuites name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" time=\"{seconds:.3}\">\n",
+        attribute(&run.spec.suite),
+        counts.tests + judgements.len() as u64,
+        counts.failures + refused,
+        counts.errors
+    );
+    if !judgements.is_empty() {
+        suite_of_judgements(&mut text, run, judgements, refused);
+    }
+    put!(
+        text,
+        "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\" time=\"{seconds:.3}\" timestamp=\"{}\">\n    <properties>\n",
+        attribute(&run.spec.suite),
+        counts.tests,
+        counts.failures,
+        counts.errors,
+        counts.skipped,
+        report.run.started_at.get(..19).unwrap_or_default()
+    );
+    for (name, value) in properties(report) {
+        put!(text, "      <property name=\"{}\" value=\"{}\"/>\n", attribute(&name), attribute(&value));
+    }
+    text.push_str("    </properties>\n");
+    let mut written = out.write_all(text.as_bytes());
+    reader.for_each_row(run, &mut |row| {
+        if written.is_ok() {
+            written = out.write_all(test_case(run, &yardstick, &row).as_bytes());
+        }
+    })?;
+    Ok(written.and_then(|()| out.write_all(b"  </testsuite>\n</testsuites>\n")))
+}
+
+fn properties(report: &Report) -> Vec<(String, String)> {
+    let run = &report.run;
+    let mut properties = vec![
+        ("run_id".to_owned(), run.id.clone()),
+        ("run_name".to_owned(), run.name.clone()),
+        ("model".to_owned(), run.model.clone()),
+        ("provider".to_owned(), run.provider.clone()),
+        ("dataset".to_owned(), run.dataset.name.clone()),
+        ("dataset_digest".to_owned(), run.dataset.digest.clone()),
+        ("prompt_digest".to_owned(), run.prompt_digest.clone()),
+    ];
+    properties.extend(run.git.as_ref().map(|git| ("git_revision".to_owned(), git.revision.clone())));
+    for (id, evaluator) in &report.evaluators.0 {
+        properties.extend(evaluator.mean.map(|mean| (format!("score.{id}"), mean.to_string())));
+    }
+    properties.extend(report.tags.iter().map(|(key, value)| (format!("tag.{key}"), value.clone())));
+    properties
+}
+
+fn suite_of_judgements(text: &mut String, run: &RunRow, judgements: &[Judgement], refused: u64) {
+    let name = format!("{} gate", run.spec.suite);
+    put!(
+        text,
+        "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{refused}\" errors=\"0\" skipped=\"0\">\n",
+        attribute(&name),
+        judgements.len()
+    );
+    for judgement in judgements {
+        let head = format!("name=\"{}\" classname=\"{}.gate\"", attribute(&judgement.name), class(&run.spec.suite));
+        match &judgement.failure {
+            None => put!(text, "    <testcase {head}/>\n"),
+            Some((kind, why)) => put!(
+                text,
+                "    <testcase {head}>\n      <failure type=\"{}\" message=\"{}\">{}</failure>\n    </testcase>\n",
+                attribute(kind),
+                attribute(first_line(why)),
+                content(why)
+            ),
+        }
+    }
+    text.push_str("  </testsuite>\n");
+}
+
+/// How a trial ended, as a test.
+enum End {
+    Passed,
+    Failure { kind: String, why: String },
+    Error { kind: String, why: String },
+    Skipped { why: String },
+}
+
+fn end(run: &RunRow, yardstick: &Yardstick, row: &CaseRow) -> End {
+    let primary = &run.spec.primary;
+    match &row.outcome {
+        None => End::Error { kind: "no_outcome".to_owned(), why: "the run ended before this trial".to_owned() },
+        Some(Outcome::Failed(failure)) => {
+            End::Error { kind: failure.error_type.clone(), why: failure.message.clone() }
+        }
+        Some(Outcome::Skipped { reason }) => End::Skipped { why: reason.clone() },
+        Some(Outcome::Completed { predicted }) => match row.scores.get(primary) {
+            Some(Evaluation::Failed { error_type, message }) => {
+                End::Error { kind: format!("{primary}: {error_type}"), why: message.clone() }
+            }
+            Some(evaluation) if yardstick.is_low(primary.as_str(), evaluation) => {
+                let answered = predicted.as_str();
+                let why = match row.expected {
+                    Some(expected) if expected.as_str() != answered => format!("expected {expected}, answered {answered}"),
+                    _ => format!("{primary} is {}", super::waterfall::verdict_in_short(evaluation)),
+                };
+                End::Failure { kind: primary.to_string(), why }
+            }
+            _ => End::Passed,
+        },
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    tests: u64,
+    failures: u64,
+    errors: u64,
+    skipped: u64,
+}
+
+impl Counts {
+    fn add(&mut self, end: End) {
+        self.tests += 1;
+        match end {
+            End::Passed => {}
+            End::Failure { .. } => self.failures += 1,
+            End::Error { .. } => self.errors += 1,
+            End::Skipped { .. } => self.skipped += 1,
+        }
+    }
+}
+
+fn test_case(run: &RunRow, yardstick: &Yardstick, row: &CaseRow) -> String {
+    let spec = &run.spec;
+    let mut text = String::new();
+    let repeat = if spec.repeat > 1 { format!(" #{}", row.key.repeat) } else { String::new() };
+    put!(
+        text,
+        "    <testcase name=\"{}{repeat}\" classname=\"{}.{}\" time=\"{:.3}\">\n",
+        attribute(row.case_id.as_str()),
+        class(&spec.suite),
+        class(&spec.dataset.name),
+        row.latency_ns as f64 / 1e9
+    );
+    let explained = row.scores.get(&spec.primary).and_then(|evaluation| match evaluation {
+        Evaluation::Scored { explanation, .. } => explanation.as_deref(),
+        _ => None,
+    });
+    let (element, kind, why) = match end(run, yardstick, row) {
+        End::Passed => ("", String::new(), String::new()),
+        End::Failure { kind, why } => ("failure", kind, why),
+        End::Error { kind, why } => ("error", kind, why),
+        End::Skipped { why } => ("skipped", String::new(), why),
+    };
+    match element {
+        "" => {}
+        "skipped" => put!(text, "      <skipped message=\"{}\"/>\n", attribute(&why)),
+        element => put!(
+            text,
+            "      <{element} type=\"{}\" message=\"{}\">{}</{element}>\n",
+            attribute(&kind),
+            attribute(first_line(&why)),
+            content(&details(row, &why, explained))
+        ),
+    }
+    if let Some(trace) = row.trace_id {
+        put!(text, "      <system-out>trace_id: {trace}\n");
+        if let Some(span) = row.span_id {
+            put!(text, "span_id: {span}\n");
+        }
+        match &spec.trace_url {
+            Some(template) => {
+                let url = trace_url(template, trace, row.span_id, row.started_unix_nano, spec.run_id.as_str());
+                put!(text, "trace: {}\n", content(&url));
+            }
+            None => put!(text, "trace: spanscore trace {trace}\n"),
+        }
+        text.push_str("</system-out>\n");
+    }
+    text.push_str("    </testcase>\n");
+    text
+}
+
+/// What a person wants to read of a test that did not pass.
+fn details(row: &CaseRow, why: &str, explained: Option<&str>) -> String {
+    let mut text = format!("{why}\n");
+    if let Some(explained) = explained.filter(|explained| !why.contains(explained)) {
+        put!(text, "{explained}\n");
+    }
+    put!(text, "claim: {}\n", row.claim);
+    if let Some(raw) = &row.raw_output {
+        put!(text, "answer: {raw}\n");
+    }
+    put!(text, "trace_id: {}\n", row.trace_id.map_or_else(|| ABSENT.to_owned(), |id| id.to_string()));
+    text
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// A name without the dots at which readers part packages from classes.
+fn class(name: &str) -> String {
+    attribute(&name.replace('.', "_"))
+}
+
+/// Text fit for an attribute: one line, no character that XML 1.0 does not know.
+fn attribute(text: &str) -> String {
+    escape(&clean(text)).replace('"', "&quot;")
+}
+
+/// Text fit for the content of an element.
+fn content(text: &str) -> String {
+    escape(&block(text))
+}
+
+fn escape(text: &str) -> String {
+    // Cleaned of control characters by then; of what is left XML 1.0 refuses only these two.
+    text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}").replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    #[test]
+    fn a_test_case_says_what_is_wrong_and_where_its_trace_is() {
+        let (run, rows) = (fixture::run(), fixture::low_rows());
+        let yardstick = Yardstick::of(&run.spec.evaluators);
+        insta::assert_snapshot!(rows.iter().map(|row| test_case(&run, &yardstick, row)).collect::<String>(), @"");
+    }
+
+    #[test]
+    fn nothing_in_a_text_ends_its_place() {
+        for text in ["\"><x y='", "]]>", "</system-out>", "\u{0}\u{1b}\u{fffe}", "&lt;"] {
+            let (a, c) = (attribute(text), content(text));
+            assert!(!a.contains(['"', '<', '>']) && !c.contains(['<', '>']), "{a} {c}");
+            assert!(!a.chars().chain(c.chars()).any(|c| c.is_control() || c == '\u{fffe}'), "{a:?} {c:?}");
+        }
+    }
+}
