@@ -12,6 +12,7 @@ pub mod details;
 pub mod distribution;
 pub mod document;
 pub mod documents;
+pub mod evidence;
 pub mod format;
 pub mod frame;
 pub mod html;

@@ -4,7 +4,13 @@ use std::borrow::Cow;
 
 use super::text::clean;
 
+pub mod cases;
+pub mod compare;
+pub mod confusion;
+pub mod links;
 pub mod svg;
+pub mod verdict;
+pub mod waterfall;
 
 /// Text from models, datasets and traces on one line, fit for a page: nothing in it hides or reorders what stands around it.
 pub fn text(text: &str) -> Cow<'_, str> {

@@ -29,6 +29,37 @@ pub fn interval(value: f64, ends: Option<[f64; 2]>, [low, high]: [f64; 2]) -> Ma
     }
 }
 
+/// A difference with its interval; no difference is the line in the middle. The longest end fills its side.
+pub fn difference(delta: f64, [low, high]: [f64; 2]) -> Markup {
+    let reach = [low, high, delta].into_iter().fold(1e-12, |reach: f64, x| reach.max(x.abs()));
+    let x = |value: f64| number(50.0 + 48.0 * (value / reach).clamp(-1.0, 1.0));
+    html! {
+        svg.interval.difference viewBox="-3 0 106 10" preserveAspectRatio="none" aria-hidden="true" focusable="false" {
+            line.axis x1="0" x2="100" y1="5" y2="5" {}
+            line.zero x1="50" x2="50" y1="0" y2="10" {}
+            line.whisker x1=(x(low)) x2=(x(high)) y1="5" y2="5" {}
+            line.mark x1=(x(delta)) x2=(x(delta)) y1="1.5" y2="8.5" {}
+        }
+    }
+}
+
+/// How much worse something is, with its interval, against what it may be at most: beyond that the field is marked.
+pub fn against_margin(worse: Option<f64>, [low, high]: [f64; 2], margin: f64) -> Markup {
+    let (least, most) = (low.min(0.0).min(-margin), high.max(2.0 * margin));
+    let room = (most - least).max(1e-12);
+    let x = |value: f64| number(100.0 * ((value - least) / room).clamp(0.0, 1.0));
+    html! {
+        svg.interval.margin viewBox="-3 0 106 10" preserveAspectRatio="none" aria-hidden="true" focusable="false" {
+            rect.beyond x=(x(margin)) y="0" width=(number(100.0 * ((most - margin) / room))) height="10" {}
+            line.axis x1="0" x2="100" y1="5" y2="5" {}
+            line.zero x1=(x(0.0)) x2=(x(0.0)) y1="0" y2="10" {}
+            line.limit x1=(x(margin)) x2=(x(margin)) y1="0" y2="10" {}
+            line.whisker x1=(x(low)) x2=(x(high)) y1="5" y2="5" {}
+            @if let Some(worse) = worse { line.mark x1=(x(worse)) x2=(x(worse)) y1="1.5" y2="8.5" {} }
+        }
+    }
+}
+
 /// A point of a line.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Point {
@@ -59,10 +90,35 @@ pub fn sparkline(values: &[Option<f64>], described: &str) -> Markup {
     }
 }
 
+/// A place in a line at which something changed, between a point and the one before it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Mark {
+    /// The first point after the change.
+    pub index: usize,
+    /// What changed, in words.
+    pub label: String,
+    /// The level before, from the change before on.
+    pub before: Option<f64>,
+    /// The level after, up to the next change.
+    pub after: Option<f64>,
+}
+
 /// A line with a band for the intervals, its points leading where they say.
 pub fn line(points: &[Point], ends: [&str; 2], described: &str) -> Markup {
+    marked_line(points, &[], None, ends, described)
+}
+
+/// The same with the places at which its level changed, and a level that it is held against.
+pub fn marked_line(
+    points: &[Point],
+    marks: &[Mark],
+    limit: Option<(f64, &str)>,
+    ends: [&str; 2],
+    described: &str,
+) -> Markup {
     let (width, height, left, right, top, bottom) = (640.0, 168.0, 44.0, 12.0, 10.0, 22.0);
     let all = points.iter().flat_map(|point| point.value.into_iter().chain(point.interval.into_iter().flatten()));
+    let all = all.chain(limit.map(|(level, _)| level));
     let (low, high) = range(all, 0.02);
     let step = (width - left - right) / (points.len().max(2) - 1) as f64;
     let x = |i: usize| if points.len() == 1 { (left + width - right) / 2.0 } else { left + step * i as f64 };
@@ -82,6 +138,20 @@ pub fn line(points: &[Point], ends: [&str; 2], described: &str) -> Markup {
                 @let upper = run.iter().map(|(i, ends)| (x(*i), y(ends[1])));
                 @let lower = run.iter().rev().map(|(i, ends)| (x(*i), y(ends[0])));
                 path.band d={ (path(upper.chain(lower))) "Z" } {}
+            }
+            @if let Some((level, what)) = limit {
+                line.limit x1=(number(left)) x2=(number(width - right)) y1=(number(y(level))) y2=(number(y(level))) { title { (text(what)) } }
+            }
+            @for (m, mark) in marks.iter().enumerate() {
+                // Halfway between the two nights, for the change is between them.
+                @let at = |i: usize| if i == 0 { x(0) } else { (x(i - 1) + x(i)) / 2.0 };
+                @let until = marks.get(m + 1).map_or(width - right, |next| at(next.index));
+                @let since = if m == 0 { left } else { at(marks[m - 1].index) };
+                line.change x1=(number(at(mark.index))) x2=(number(at(mark.index))) y1=(number(top)) y2=(number(height - bottom)) {
+                    title { (text(&mark.label)) }
+                }
+                @if let Some(before) = mark.before.filter(|_| m == 0) { line.level x1=(number(since)) x2=(number(at(mark.index))) y1=(number(y(before))) y2=(number(y(before))) {} }
+                @if let Some(after) = mark.after { line.level x1=(number(at(mark.index))) x2=(number(until)) y1=(number(y(after))) y2=(number(y(after))) {} }
             }
             @for run in runs(&values) { path.line d=(path(run.iter().map(|(i, value)| (x(*i), y(*value))))) {} }
             @for (i, point) in points.iter().enumerate() {
