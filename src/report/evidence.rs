@@ -115,7 +115,9 @@ fn trace_of(reader: &Reader, row: &CaseRow) -> Result<Result<TraceSkeleton, Stri
     let Some(id) = row.trace_id else { return Ok(Err("It has no trace.".to_owned())) };
     match reader.trace_skeleton(&id.to_string()) {
         Ok(trace) => Ok(Ok(trace)),
-        Err(StoreError::PrunedTrace { .. }) => Ok(Err("Retention removed its trace; what was measured is kept.".to_owned())),
+        Err(StoreError::PrunedTrace { .. }) => {
+            Ok(Err("Retention removed its trace; what was measured is kept.".to_owned()))
+        }
         Err(StoreError::UnknownTrace { .. }) => Ok(Err("Its trace is not in the store.".to_owned())),
         Err(error) => Err(error),
     }

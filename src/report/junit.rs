@@ -129,9 +129,7 @@ fn end(run: &RunRow, yardstick: &Yardstick, row: &CaseRow) -> End {
     let primary = &run.spec.primary;
     match &row.outcome {
         None => End::Error { kind: "no_outcome".to_owned(), why: "the run ended before this trial".to_owned() },
-        Some(Outcome::Failed(failure)) => {
-            End::Error { kind: failure.error_type.clone(), why: failure.message.clone() }
-        }
+        Some(Outcome::Failed(failure)) => End::Error { kind: failure.error_type.clone(), why: failure.message.clone() },
         Some(Outcome::Skipped { reason }) => End::Skipped { why: reason.clone() },
         Some(Outcome::Completed { predicted }) => match row.scores.get(primary) {
             Some(Evaluation::Failed { error_type, message }) => {
@@ -140,7 +138,9 @@ fn end(run: &RunRow, yardstick: &Yardstick, row: &CaseRow) -> End {
             Some(evaluation) if yardstick.is_low(primary.as_str(), evaluation) => {
                 let answered = predicted.as_str();
                 let why = match row.expected {
-                    Some(expected) if expected.as_str() != answered => format!("expected {expected}, answered {answered}"),
+                    Some(expected) if expected.as_str() != answered => {
+                        format!("expected {expected}, answered {answered}")
+                    }
                     _ => format!("{primary} is {}", super::waterfall::verdict_in_short(evaluation)),
                 };
                 End::Failure { kind: primary.to_string(), why }

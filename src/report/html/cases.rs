@@ -209,7 +209,10 @@ fn data(evidence: &Evidence<'_>, rows: &[CaseRow]) -> Json {
             let found = base.get(row.key.seq);
             push("change", words.place(Some(found.map_or("unpaired", |(_, change)| change.as_str()))));
             push("base", words.place(found.and_then(|(before, _)| before.output)));
-            push("base_trace", traces.place(found.and_then(|(before, _)| before.trace_id).map(|id| id.to_string()).as_deref()));
+            push(
+                "base_trace",
+                traces.place(found.and_then(|(before, _)| before.trace_id).map(|id| id.to_string()).as_deref()),
+            );
         }
     }
     json!({

@@ -273,7 +273,8 @@ pub fn unpaired(cases: &[UnpairedCase], side: &str, links: &dyn Links) -> Markup
 }
 
 fn score_change(change: &CaseChange, by: &str) -> Markup {
-    let value = |side: &CaseSide| side.scores.get(by).copied().flatten().map_or_else(|| ABSENT.to_owned(), format::score);
+    let value =
+        |side: &CaseSide| side.scores.get(by).copied().flatten().map_or_else(|| ABSENT.to_owned(), format::score);
     html! { (value(&change.base)) span.muted { " → " } (value(&change.head)) }
 }
 
