@@ -22,6 +22,7 @@ mod case;
 mod traces;
 mod trace;
 mod verify;
+mod report;
 mod export;
 mod import;
 mod import_dataset;
@@ -75,6 +76,8 @@ enum Command {
     Trace(trace::Args),
     /// Prove that every score of a run is linked to its span
     Verify(verify::Args),
+    /// Write the report of a run as HTML, Markdown, JUnit, JSON, CSV or Parquet
+    Report(report::Args),
     /// Write traces into a file, or deliver what is still pending
     Export(export::Args),
     /// Take in traces, or another machine's store, or convert a public dataset
@@ -112,6 +115,7 @@ pub fn run() -> ExitCode {
         Command::Traces(args) => traces::exec(args, &context),
         Command::Trace(args) => trace::exec(args, &context),
         Command::Verify(args) => verify::exec(args, &context),
+        Command::Report(args) => report::exec(args, &context),
         Command::Export(args) => export::exec(args, &context),
         Command::Import(args) => import::exec(args, &context),
         Command::Doctor(args) => doctor::exec(args, &context),

@@ -75,7 +75,7 @@ impl Evidence<'_> {
     }
 
     /// Whether a trial failed, answered nothing of use, or is short of the best that its score can be.
-    fn is_low(&self, row: &CaseRow) -> bool {
+    pub(super) fn is_low(&self, row: &CaseRow) -> bool {
         match &row.outcome {
             Some(Outcome::Failed(_)) => true,
             Some(Outcome::Completed { predicted }) => {

@@ -1,0 +1,104 @@
+//! `spanscore report`: a recorded run as files for people and machines.
+
+use std::path::{Path, PathBuf};
+
+use super::{Context, Exit, Format};
+use crate::export::files::Target;
+use crate::report::details::details;
+use crate::report::evidence::Evidence;
+use crate::report::files::{self, Format as FileFormat};
+use crate::report::results::Base;
+use crate::report::{self, markdown};
+use crate::store::Reader;
+use crate::store::rows::RunRow;
+
+/// Write the report of a run: HTML, Markdown, JUnit, JSON, CSV or Parquet, by the ending of each file's name
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Id, unique prefix, name, `latest` or `latest~N`
+    #[arg(value_name = "RUN", default_value = "latest")]
+    run: String,
+    /// Compare with this run or baseline file
+    #[arg(long, value_name = "BASE")]
+    against: Option<String>,
+    /// Files to write: .html .md .xml (JUnit) .json .csv .parquet
+    #[arg(short, long = "output", value_name = "FILE", num_args = 1.., required = true)]
+    output: Vec<PathBuf>,
+}
+
+pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
+    check(&args.output)?;
+    let reader = ctx.store()?.reader()?;
+    let run = reader.resolve_run(&args.run)?;
+    let written = write(&reader, &run, args.against.as_deref(), &args.output, ctx)?;
+    match ctx.format {
+        Format::Json => ctx.print_json(&serde_json::json!({ "run": run.spec.run_id, "files": written }))?,
+        Format::Text => ctx.print(&written.join("\n"))?,
+    }
+    Ok(Exit::Success)
+}
+
+/// Refuses names that say no format, before anything is done for them.
+pub(super) fn check(files: &[PathBuf]) -> anyhow::Result<()> {
+    for path in files {
+        FileFormat::of(path)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            anyhow::bail!(
+                "writing a report to `{}`: there is no folder `{}`; make it first",
+                path.display(),
+                folder.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Writes the files of a run; gives their names. On GitHub the summary of the job and its annotations are written as well.
+pub(super) fn write(
+    reader: &Reader,
+    run: &RunRow,
+    against: Option<&str>,
+    files: &[PathBuf],
+    ctx: &Context,
+) -> anyhow::Result<Vec<String>> {
+    let mut report = report::build(reader, run, reader.is_live(&run.spec.run_id))?;
+    report.details = Some(details(reader, run)?);
+    let base = against.map(|base| Base::of_run(reader, &reader.resolve_run(base)?, run)).transpose()?;
+    let evidence = Evidence { run, report: &report, base: base.as_ref(), comparison: None, gate: None, trend: None };
+    let mut written = Vec::new();
+    for path in files {
+        one(reader, &evidence, path)?;
+        written.push(path.display().to_string());
+    }
+    on_github(reader, &evidence, ctx)?;
+    Ok(written)
+}
+
+fn one(reader: &Reader, evidence: &Evidence<'_>, path: &Path) -> anyhow::Result<()> {
+    let mut target = Target::create(path)?;
+    files::write(FileFormat::of(path)?, reader, evidence, &path.display().to_string(), &mut target)?;
+    Ok(target.finish()?)
+}
+
+/// What GitHub shows of a job: Markdown appended to the file that it names, and annotations among the job's output.
+fn on_github(reader: &Reader, evidence: &Evidence<'_>, ctx: &Context) -> anyhow::Result<()> {
+    if let Some(summary) = ctx.env.get("GITHUB_STEP_SUMMARY") {
+        let text = markdown::document(reader, evidence)?;
+        append(Path::new(summary), &text)
+            .map_err(|e| anyhow::anyhow!("writing the summary of the job to `{summary}` (GITHUB_STEP_SUMMARY): {e}"))?;
+    }
+    if ctx.env.get("GITHUB_ACTIONS") == Some("true") {
+        for line in markdown::annotations(evidence) {
+            ctx.say(&line);
+        }
+    }
+    Ok(())
+}
+
+fn append(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.write_all(b"\n")
+}

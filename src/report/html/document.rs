@@ -1,0 +1,527 @@
+//! The report of a run as one HTML file that works by mail and offline: style and script stand in it, under a policy that lets
+//! nothing else run and nothing be fetched.
+
+use base64::Engine as _;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use sha2::{Digest as _, Sha256};
+
+use super::links::Links;
+use super::svg::{self, Mark, Point};
+use super::{cases, compare, confusion, text, verdict, waterfall};
+use crate::compare::trend::Trend;
+use crate::model::{Evaluation, Label, RunSpec};
+use crate::report::details::Details;
+use crate::report::document::{Report, trace_url};
+use crate::report::evidence::{Evidence, Worst};
+use crate::report::format::{self, ABSENT, count};
+use crate::report::low::Yardstick;
+use crate::report::results::outcome_in_a_word;
+use crate::report::text::cut;
+use crate::store::rows::CaseRow;
+use crate::store::{Reader, StoreError};
+
+/// The style: that of the pages, and what only the file needs.
+const STYLE: &str = concat!(include_str!("base.css"), "\n", include_str!("report.css"));
+/// The script of the table of cases.
+const SCRIPT: &str = include_str!("report.js");
+/// Rows of a list of regressed cases.
+const LISTED: usize = 25;
+
+/// The document.
+pub fn document(reader: &Reader, evidence: &Evidence<'_>) -> Result<String, StoreError> {
+    let rows = evidence.rows(reader)?;
+    let worst = evidence.worst(reader, &rows)?;
+    Ok(page(evidence, &rows, &worst).into_string())
+}
+
+/// What the browser may do with the file: draw it with this style, run this script, nothing else.
+fn policy() -> String {
+    let hash = |text: &str| base64::engine::general_purpose::STANDARD.encode(Sha256::digest(text));
+    format!(
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; base-uri 'none'; form-action 'none'",
+        hash(STYLE),
+        hash(SCRIPT)
+    )
+}
+
+fn page(evidence: &Evidence<'_>, rows: &[CaseRow], worst: &[Worst<'_>]) -> Markup {
+    let report = evidence.report;
+    let run = &report.run;
+    let title = match evidence.gate {
+        Some(gate) => format!("{}: {} · {}", gate.verdict, run.suite, run.name),
+        None => format!("{} · {}", run.suite, run.name),
+    };
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(policy());
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta name="referrer" content="no-referrer";
+                title { (text(&title)) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                main.report {
+                    (masthead(report))
+                    (sections(evidence, rows, worst))
+                    (footer(evidence))
+                }
+                script { (PreEscaped(SCRIPT)) }
+            }
+        }
+    }
+}
+
+fn sections(evidence: &Evidence<'_>, rows: &[CaseRow], worst: &[Worst<'_>]) -> Markup {
+    let report = evidence.report;
+    let links = InFile { spec: &evidence.run.spec };
+    let none = Details::default();
+    let details = report.details.as_ref().unwrap_or(&none);
+    html! {
+        @match evidence.gate {
+            Some(gate) => {
+                (verdict::banner(gate, &links))
+                @if !gate.metrics.is_empty() {
+                    section.card aria-labelledby="gate" {
+                        header { h2 #gate { "Against the margins" } span.muted { "the field beyond the dashed line is worse than allowed" } }
+                        (verdict::metrics(gate))
+                    }
+                }
+                @if !gate.must_pass.failed.is_empty() {
+                    section.card aria-labelledby="must" {
+                        header { h2 #must { "Cases that must pass and did not" } span.muted { (count(gate.must_pass.checked)) " were looked at" } }
+                        dl.facts { @for case in &gate.must_pass.failed { dt { code { (text(&case.case_id)) } } dd { (text(&case.why)) } } }
+                    }
+                }
+            }
+            None => (unjudged(evidence)),
+        }
+        (headline(evidence))
+        div.grid {
+            (agreement(report))
+            (matrix(report))
+            (evaluators(report))
+            (resources(report))
+        }
+        @if let Some(comparison) = evidence.comparison {
+            section.card aria-labelledby="comparison" {
+                header { h2 #comparison { "Compared with " (text(&comparison.base.name)) } span.muted { (count(comparison.pairs)) " cases that both have" } }
+                @for reason in &comparison.invalid { p.notice.low { (text(reason)) } }
+                (compare::counts(&comparison.cases.counts, [comparison.unpaired.base.len() as u64, comparison.unpaired.head.len() as u64], &links))
+                div.gap { (compare::metrics(&comparison.metrics)) }
+                h3.gap { "Run differently" }
+                (compare::differs(&comparison.differs))
+                (compare::sides(comparison, &links))
+            }
+            @if comparison.transitions.iter().flatten().any(|n| *n > 0) {
+                section.card aria-labelledby="moved" {
+                    header { h2 #moved { "From answer to answer" } span.muted { "what lies off the diagonal moved" } }
+                    (confusion::transitions(&comparison.transition_labels, &comparison.transitions))
+                    (compare::shift(comparison))
+                }
+            }
+            @if !comparison.slices.is_empty() {
+                section.card aria-labelledby="slices" {
+                    header { h2 #slices { "By part of the dataset" } }
+                    (compare::slices(&comparison.slices, &links))
+                }
+            }
+            @for (id, title, list) in [("regressed", "Regressed", &comparison.cases.regressed), ("improved", "Improved", &comparison.cases.improved)] {
+                @if !list.is_empty() {
+                    section.card.flush.flows aria-labelledby=(id) {
+                        header { h2 id=(id) { (title) } span.muted { "by " (text(&comparison.cases.by)) ", the largest first" } }
+                        (compare::cases(&list[..list.len().min(LISTED)], &comparison.cases.by, &links))
+                        @if list.len() > LISTED { p.pager { a href={ "#change=" (id) } { "All " (count(list.len() as u64)) " in the table below" } } }
+                    }
+                }
+            }
+        }
+        (trend(evidence, details))
+        (worst_cases(evidence, worst))
+        section.card.flush.flows #cases aria-labelledby="all" {
+            header { h2 #all { "Cases" } span.muted { "the worst first" } }
+            div.inside { (cases::table(evidence, rows, report.trials.planned)) }
+        }
+    }
+}
+
+fn masthead(report: &Report) -> Markup {
+    let run = &report.run;
+    html! {
+        header.masthead {
+            h1 { (text(&run.suite)) span.muted { " · " (text(&run.name)) } }
+            span.brand { span.mark aria-hidden="true" {} "spanscore" }
+        }
+        p.muted {
+            (text(&run.model)) " (" (text(&run.provider)) ") on " (text(&run.dataset.name)) ", " (count(run.dataset.cases)) " cases"
+            @if run.repeat > 1 { " × " (run.repeat) }
+            " · " time datetime=(run.started_at) { (run.started_at.replace('T', " ").get(..16).unwrap_or(ABSENT)) } " UTC"
+            " · took " (format::duration((run.duration_s.max(0.0) * 1e9) as u64))
+            @if run.status != "completed" { " · " span.badge.low { (run.status) } }
+        }
+    }
+}
+
+/// Where nothing was held against a baseline, that is said.
+fn unjudged(evidence: &Evidence<'_>) -> Markup {
+    let report = evidence.report;
+    let unanswered = report.trials.planned - report.trials.completed;
+    html! {
+        section.card aria-labelledby="verdict" {
+            header { h2 #verdict { "No verdict" } }
+            p {
+                "This run was not held against a baseline"
+                @if evidence.comparison.is_some() { "; the comparison below says what changed, not whether that is acceptable" }
+                "."
+                @if unanswered > 0 { " " (count(unanswered)) " of " (count(report.trials.planned)) " trials have no answer." }
+            }
+        }
+    }
+}
+
+/// The numbers that most readers came for.
+fn headline(evidence: &Evidence<'_>) -> Markup {
+    let report = evidence.report;
+    let primary = report.evaluators.0.iter().find(|(id, _)| *id == report.run.primary).map(|(_, evaluator)| evaluator);
+    let (trials, tokens) = (&report.trials, &report.tokens);
+    html! {
+        section.card aria-label="At a glance" {
+            dl.figures {
+                div {
+                    dt { (text(&report.run.primary)) }
+                    dd {
+                        @match primary {
+                            Some(primary) => {
+                                (format::statistic(primary.mean))
+                                @if primary.ci95.is_some() { " " small { (format::interval(primary.ci95)) } }
+                            }
+                            None => (ABSENT),
+                        }
+                    }
+                }
+                @if let Some(comparison) = evidence.comparison {
+                    div { dt { "Regressed" } dd { (leading(comparison.cases.counts.regressed, "#change=regressed", "bad")) } }
+                    div { dt { "Improved" } dd { (leading(comparison.cases.counts.improved, "#change=improved", "good")) } }
+                }
+                div { dt { "Completed" } dd { (count(trials.completed)) small { " of " (count(trials.planned)) } } }
+                @if trials.failed > 0 { div { dt { "Failed" } dd { (leading(trials.failed, "#output=failed", "bad")) } } }
+                @if trials.skipped > 0 { div { dt { "Skipped" } dd { (leading(trials.skipped, "#output=skipped", "")) } } }
+                div { dt { "Latency p50 · p95" } dd { (format::milliseconds(report.latency_ms.p50)) " · " (format::milliseconds(report.latency_ms.p95)) } }
+                div { dt { "Tokens in / out" } dd { (known(tokens.input)) " / " (known(tokens.output)) } }
+                @if report.cost_usd.is_some() { div { dt { "Cost" } dd { (format::dollars(report.cost_usd)) } } }
+            }
+        }
+    }
+}
+
+fn known(n: Option<u64>) -> String {
+    n.map_or_else(|| ABSENT.to_owned(), count)
+}
+
+fn leading(n: u64, href: &str, class: &str) -> Markup {
+    html! { @if n > 0 { a class=(class) href=(href) { (count(n)) } } @else { "0" } }
+}
+
+fn agreement(report: &Report) -> Markup {
+    let metrics = &report.metrics;
+    let all = [
+        ("Accuracy", &metrics.accuracy, [0.0, 1.0]),
+        ("Macro-F1", &metrics.macro_f1, [0.0, 1.0]),
+        ("MCC", &metrics.mcc, [-1.0, 1.0]),
+        ("Cohen’s κ", &metrics.kappa, [-1.0, 1.0]),
+        ("NEE over-use", &metrics.abstention.over_use, [0.0, 1.0]),
+        ("NEE under-use", &metrics.abstention.under_use, [0.0, 1.0]),
+    ];
+    let bounded = metrics.accuracy.bounds.is_some_and(|[worst, best]| worst < best);
+    html! {
+        section.card.span-6 aria-labelledby="agreement" {
+            header { h2 #agreement { "Agreement with the expected labels" } span.muted { "95 % intervals" } }
+            div.scroll {
+                table.plain.wide {
+                    thead { tr {
+                        th scope="col" { "Metric" } th.number scope="col" { "Value" } th scope="col" { "Interval" } th scope="col" { span.visually-hidden { "Drawn" } }
+                        @if bounded { th scope="col" { "If missing were wrong … right" } }
+                    } }
+                    tbody {
+                        @for (name, metric, range) in all {
+                            tr title=(metric.method) {
+                                th scope="row" { (name) }
+                                td.number { (format::statistic(metric.value)) }
+                                td.muted { (format::interval(metric.ci95)) }
+                                td { @if let Some(value) = metric.value { (svg::interval(value, metric.ci95, range)) } }
+                                @if bounded { td.muted { (format::interval(metric.bounds)) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn matrix(report: &Report) -> Markup {
+    html! {
+        section.card.span-6 aria-labelledby="confusion" {
+            header { h2 #confusion { "Confusion" } span.muted { "rows expected, columns answered" } }
+            (confusion::confusion(&report.metrics, |expected, column| {
+                Some(super::address_in_file(&[("expected", expected), ("output", column)]))
+            }))
+        }
+    }
+}
+
+fn evaluators(report: &Report) -> Markup {
+    html! {
+        section.card.span-6 aria-labelledby="evaluators" {
+            header { h2 #evaluators { "Evaluators" } }
+            div.scroll {
+                table.plain.wide {
+                    thead { tr { th scope="col" { "Evaluator" } th.number scope="col" { "Mean" } th scope="col" { "95 % interval" } th.number scope="col" { "Scored" } th.number scope="col" { "Not scored" } } }
+                    tbody {
+                        @for (id, evaluator) in &report.evaluators.0 {
+                            tr title=(text(&evaluator.method)) {
+                                th scope="row" { (text(id)) @if *id == report.run.primary { span.muted { " primary" } } }
+                                td.number { (format::statistic(evaluator.mean)) }
+                                td.muted { (format::interval(evaluator.ci95)) }
+                                td.number { (count(evaluator.scored)) }
+                                td.number { (count(evaluator.failed + evaluator.skipped + evaluator.absent)) @if evaluator.failed > 0 { div.bad { (count(evaluator.failed)) " failed" } } }
+                            }
+                            @if evaluator.mean.is_none() && !evaluator.labels.is_empty() {
+                                tr { td colspan="5" { @for (label, n) in evaluator.labels.iter().take(8) { span.badge { (cut(label, 40)) " " (count(*n)) } " " } } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn resources(report: &Report) -> Markup {
+    html! {
+        section.card.span-6 aria-labelledby="what" {
+            header { h2 #what { "What was run" } }
+            dl.facts {
+                dt { "Workflow" } dd { (text(&report.run.workflow)) }
+                dt { "Dataset" } dd { (text(&report.run.dataset.name)) " " code { (short(&report.run.dataset.digest)) } }
+                dt { "Prompt" } dd { code { (short(&report.run.prompt_digest)) } }
+                dt { "Git" } dd { @match &report.run.git { Some(git) => { code { (short(&git.revision)) } @if git.dirty { " with uncommitted changes" } }, None => (ABSENT) } }
+                @if !report.tags.is_empty() { dt { "Tags" } dd { @for (key, value) in &report.tags { span.badge { (text(key)) "=" (text(value)) } " " } } }
+                dt { "HTTP tries" } dd { (count(report.attempts)) }
+                @for error in report.errors.iter().take(6) { dt { "Error " (text(&error.error_type)) } dd { (count(error.trials)) " trials" } }
+            }
+        }
+    }
+}
+
+fn short(digest: &str) -> String {
+    digest.chars().take(12).collect()
+}
+
+fn trend(evidence: &Evidence<'_>, details: &Details) -> Markup {
+    html! {
+        @match evidence.trend {
+            Some(trend) if trend.points.len() > 1 => {
+                section.card aria-labelledby="trend" {
+                    header { h2 #trend { (compare::metric_name(&trend.score)) " in the suite’s runs" } span.muted { (count(trend.points.len() as u64)) " runs, oldest first; the band is the 95 % interval" } }
+                    (trend_chart(trend, &evidence.report.run.id, |_| None))
+                    (changes(trend, |_| None))
+                }
+            }
+            _ if details.history.len() > 1 => {
+                section.card aria-labelledby="trend" {
+                    header { h2 #trend { (text(&evidence.report.run.primary)) " in the suite’s runs" } span.muted { (count(details.history.len() as u64)) " runs, oldest first" } }
+                    (svg::line(
+                        &details.history.iter().map(|past| Point {
+                            label: format!("{} · {} · {}", past.name, day(&past.started_at), format::statistic(past.mean)),
+                            value: past.mean,
+                            now: past.run_id == evidence.report.run.id,
+                            ..Point::default()
+                        }).collect::<Vec<_>>(),
+                        [day(&details.history[0].started_at), day(&evidence.report.run.started_at)],
+                        "The primary score run by run",
+                    ))
+                }
+            }
+            _ => {},
+        }
+    }
+}
+
+fn day(rfc3339: &str) -> &str {
+    rfc3339.get(..10).unwrap_or_default()
+}
+
+/// A score night by night with its change points.
+pub fn trend_chart(trend: &Trend, now: &str, href: impl Fn(&str) -> Option<String>) -> Markup {
+    let points: Vec<Point> = trend
+        .points
+        .iter()
+        .map(|point| Point {
+            label: format!(
+                "{} · {} · {}{}",
+                point.name,
+                point.started_at.replace('T', " ").get(..16).unwrap_or_default(),
+                format::statistic(point.mean),
+                point.verdict.as_ref().map(|verdict| format!(" · {verdict}")).unwrap_or_default()
+            ),
+            value: point.mean,
+            interval: point.ci95,
+            href: href(&point.run_id),
+            now: point.run_id == now,
+        })
+        .collect();
+    let marks: Vec<Mark> = trend
+        .changes
+        .iter()
+        .map(|change| Mark {
+            index: change.index as usize,
+            label: format!(
+                "from {} to {}",
+                format::statistic(Some(change.before)),
+                format::statistic(Some(change.after))
+            ),
+            before: Some(change.before),
+            after: Some(change.after),
+        })
+        .collect();
+    let ends =
+        [trend.points.first(), trend.points.last()].map(|point| point.map_or("", |point| day(&point.started_at)));
+    svg::marked_line(&points, &marks, None, ends, &format!("{} in {} runs", trend.score, points.len()))
+}
+
+/// The change points in words, with what was run differently that night.
+pub fn changes(trend: &Trend, href: impl Fn(&str) -> Option<String>) -> Markup {
+    html! {
+        @if trend.changes.is_empty() {
+            p.muted { "No change of level that is more than chance." }
+        } @else {
+            ul.changes {
+                @for change in &trend.changes {
+                    @let name = trend.points.get(change.index as usize).map_or(change.at_run.as_str(), |point| point.name.as_str());
+                    li {
+                        "At " (verdict::linked(name, href(&change.at_run))) ": from " b { (format::statistic(Some(change.before))) } " to " b { (format::statistic(Some(change.after))) }
+                        " (p " (compare::p_value(Some(change.p_value))) ")"
+                        @for (i, what) in change.annotations.iter().enumerate() {
+                            (if i == 0 { ". That night: " } else { ", " }) (text(&what.what)) " "
+                            @if let Some(base) = &what.base { del { (cut(base, 60)) } " → " }
+                            @match &what.head { Some(head) => ins { (cut(head, 60)) }, None => "none" }
+                        }
+                        "."
+                    }
+                }
+            }
+        }
+        @for warning in &trend.warnings { p.muted { (text(warning)) } }
+    }
+}
+
+fn worst_cases(evidence: &Evidence<'_>, worst: &[Worst<'_>]) -> Markup {
+    let spec = &evidence.run.spec;
+    let yardstick = Yardstick::of(&spec.evaluators);
+    html! {
+        section.card.flush.flows aria-labelledby="worst" {
+            header {
+                h2 #worst { "Worst cases and their traces" }
+                span.muted { @if evidence.base.is_some() { "regressed first, " } "failed and unparseable, then by " (spec.primary) }
+            }
+            @if worst.is_empty() { p.pager { "No case failed or scored below its best." } }
+            ol.worst { @for case in worst { (worst_case(evidence, case, &yardstick)) } }
+        }
+    }
+}
+
+fn worst_case(evidence: &Evidence<'_>, case: &Worst<'_>, yardstick: &Yardstick) -> Markup {
+    let spec = &evidence.run.spec;
+    let row = case.row;
+    let expected = row.expected.map(Label::as_str);
+    let output = row.outcome.as_ref().map(outcome_in_a_word);
+    let before = evidence.base.and_then(|base| base.get(row.key.seq));
+    html! {
+        li {
+            div.case-line {
+                b.id { (text(row.case_id.as_str())) @if spec.repeat > 1 { span.muted { " #" (row.key.repeat) } } }
+                span { "expected " b { (expected.unwrap_or(ABSENT)) } }
+                @if let Some((before, _)) = before { span { "was " (cases::answer(before.output, expected)) } }
+                span { @if before.is_some() { "is " } (cases::answer(output, expected)) }
+                span.trace { "trace " @match row.trace_id {
+                    Some(id) => @match cases::backend(spec) {
+                        Some(template) => a.mono rel="noreferrer" href=(trace_url(template, id, row.span_id, row.started_unix_nano, spec.run_id.as_str())) { (id) },
+                        None => code { (id) },
+                    },
+                    None => (ABSENT),
+                } }
+            }
+            p.claim { (cut(&row.claim, 600)) }
+            @if let Some(reason) = why(row, spec) { p.reason { (cut(&reason, 400)) } }
+            @if let Some(raw) = row.raw_output.as_deref().filter(|raw| output != Some(raw.trim())) { p.reason { "Answer: " q { (cut(raw, 400)) } } }
+            @match &case.trace {
+                Ok(trace) => (waterfall::waterfall(trace, row.span_id, yardstick)),
+                Err(why) => p.muted { (why) },
+            }
+        }
+    }
+}
+
+/// Why a trial is as it is: its error, or what the primary evaluator says.
+fn why(row: &CaseRow, spec: &RunSpec) -> Option<String> {
+    match (&row.outcome, row.scores.get(&spec.primary)) {
+        (Some(crate::model::Outcome::Failed(failure)), _) => {
+            Some(format!("{}: {}", failure.error_type, failure.message))
+        }
+        (_, Some(Evaluation::Scored { explanation, .. })) => {
+            explanation.as_ref().map(|explanation| format!("{}: {explanation}", spec.primary))
+        }
+        (_, Some(Evaluation::Failed { message, .. })) => Some(format!("{}: {message}", spec.primary)),
+        _ => None,
+    }
+}
+
+fn footer(evidence: &Evidence<'_>) -> Markup {
+    let run = &evidence.report.run;
+    html! {
+        footer {
+            p {
+                "Made by spanscore " (env!("CARGO_PKG_VERSION")) " of run " code { (run.id) }
+                @if let Some(gate) = evidence.gate {
+                    ", judged against " code { (text(&gate.baseline)) }
+                    @if let Some(digest) = &gate.baseline_digest { " (" code { (short(digest)) } ")" }
+                }
+                ". This file fetches nothing. With the store at hand: " code { "spanscore show " (run.id) } ", " code { "spanscore serve" } "."
+            }
+        }
+    }
+}
+
+/// Addresses within the file: its table of cases, and the user's trace backend.
+struct InFile<'a> {
+    spec: &'a RunSpec,
+}
+
+impl Links for InFile<'_> {
+    fn run(&self, _id: &str) -> Option<String> {
+        None
+    }
+
+    fn case(&self, id: &str) -> Option<String> {
+        Some(super::address_in_file(&[("q", id)]))
+    }
+
+    fn trace(&self, trace: &str, span: Option<&str>, head: bool) -> Option<String> {
+        let template = cases::backend(self.spec).filter(|_| head)?;
+        let span = span.and_then(|span| span.parse().ok());
+        // When the trial began is not at hand here; the templates that ask for it use it to narrow a search.
+        Some(trace_url(template, trace.parse().ok()?, span, self.spec.started_unix_nano, self.spec.run_id.as_str()))
+    }
+
+    fn changed(&self, change: &str) -> Option<String> {
+        Some(super::address_in_file(&[("change", change)]))
+    }
+
+    fn part(&self, _filter: &str) -> Option<String> {
+        None
+    }
+}

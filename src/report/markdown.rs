@@ -1,0 +1,465 @@
+//! The report of a run as Markdown fit for a pull request: the verdict and its reasons first, one table, the rest folded. It
+//! stays far below the length of a comment, mentions nobody, and shows texts of models and datasets as text.
+
+use super::document::Report;
+use super::evidence::Evidence;
+use super::format::{self, ABSENT, count};
+use super::html::compare::{metric_name, number, p_value};
+use super::html::verdict::percent;
+use super::results::outcome_in_a_word;
+use super::text::{cut, put};
+use crate::compare::comparison::{Better, CaseChange, CaseCounts, CaseSide, Change, Comparison, Metric};
+use crate::compare::gate::{GateReport, Verdict};
+use crate::compare::operand::Difference;
+use crate::model::Label;
+use crate::store::{Reader, StoreError};
+
+/// Cases in a list.
+const LISTED: usize = 20;
+/// Columns of a claim.
+const CLAIM: usize = 110;
+
+/// The document.
+pub fn document(reader: &Reader, evidence: &Evidence<'_>) -> Result<String, StoreError> {
+    let report = evidence.report;
+    let mut out = String::new();
+    match evidence.gate {
+        Some(gate) => verdict(&mut out, report, gate),
+        None => put!(out, "## {}\n\n", title(report)),
+    }
+    glance(&mut out, evidence);
+    if let Some(gate) = evidence.gate {
+        gating(&mut out, gate);
+    }
+    let counts = evidence.comparison.map(|c| c.cases.counts).or(evidence.gate.map(|gate| gate.counts));
+    if let Some(counts) = counts {
+        put!(out, "{}\n\n", changed(&counts));
+    }
+    if let Some(comparison) = evidence.comparison {
+        compared(&mut out, comparison, evidence.gate.is_none());
+    }
+    let (regressed, improved) = match (evidence.comparison, evidence.gate) {
+        (Some(comparison), _) => (&comparison.cases.regressed[..], &comparison.cases.improved[..]),
+        (None, Some(gate)) => (&gate.regressed[..], &gate.improved[..]),
+        (None, None) => (&[][..], &[][..]),
+    };
+    let total = |counts: fn(&CaseCounts) -> u64| counts_of(evidence).map_or(0, |found| counts(&found));
+    cases(&mut out, "Regressed cases", regressed, total(|counts| counts.regressed), true);
+    cases(&mut out, "Improved cases", improved, total(|counts| counts.improved), false);
+    if regressed.is_empty() {
+        lowest(&mut out, reader, evidence)?;
+    }
+    scores(&mut out, report);
+    put!(
+        out,
+        "<sub>Run `{}` of {} ({}) on {}, {} cases, {} UTC, by spanscore {}.</sub>\n",
+        report.run.id,
+        plain(&report.run.model),
+        plain(&report.run.provider),
+        plain(&report.run.dataset.name),
+        count(report.run.dataset.cases),
+        report.run.started_at.replace('T', " ").get(..16).unwrap_or(ABSENT),
+        env!("CARGO_PKG_VERSION")
+    );
+    Ok(out)
+}
+
+fn counts_of(evidence: &Evidence<'_>) -> Option<CaseCounts> {
+    evidence.comparison.map(|comparison| comparison.cases.counts).or(evidence.gate.map(|gate| gate.counts))
+}
+
+/// The verdict as GitHub's annotations: lines that its runner turns into notes on the run.
+pub fn annotations(evidence: &Evidence<'_>) -> Vec<String> {
+    let Some(gate) = evidence.gate else { return Vec::new() };
+    let level = match gate.verdict {
+        Verdict::Pass => "notice",
+        Verdict::Inconclusive => "warning",
+        Verdict::Fail | Verdict::Invalid => "error",
+    };
+    let about = format!("{} {}", evidence.report.run.suite, gate.verdict);
+    let first = gate.reasons.first().map_or("", String::as_str);
+    let mut lines = vec![annotation(level, &about, first)];
+    lines.extend(gate.regressed.iter().filter(|_| gate.verdict == Verdict::Fail).take(5).map(|case| {
+        let traces = [("trace", &case.head), ("before", &case.base)]
+            .iter()
+            .filter_map(|(name, side)| Some(format!("{name} {}", side.trace_id?)))
+            .collect::<Vec<_>>();
+        let what = format!(
+            "{}: expected {}, was {}, is {}; {}",
+            case.case_id,
+            case.expected.as_deref().unwrap_or(ABSENT),
+            outputs(&case.base),
+            outputs(&case.head),
+            traces.join(", ")
+        );
+        annotation("notice", "regressed", &what)
+    }));
+    lines
+}
+
+fn annotation(level: &str, title: &str, message: &str) -> String {
+    let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+    let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
+    format!("::{level} title={}::{}", property(&cut(title, 120)), data(&cut(message, 1000)))
+}
+
+fn title(report: &Report) -> String {
+    format!("{} · {}", plain(&report.run.suite), plain(&report.run.name))
+}
+
+fn sign(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "✅",
+        Verdict::Fail => "❌",
+        Verdict::Inconclusive => "⚠️",
+        Verdict::Invalid => "⛔",
+    }
+}
+
+fn verdict(out: &mut String, report: &Report, gate: &GateReport) {
+    put!(out, "## {} {} · {}\n\n", sign(gate.verdict), gate.verdict, title(report));
+    for (i, reason) in gate.reasons.iter().take(8).enumerate() {
+        if i == 0 {
+            put!(out, "**{}**\n", plain(reason))
+        } else {
+            put!(out, "- {}\n", plain(reason))
+        }
+        if i == 0 {
+            out.push('\n');
+        }
+    }
+    if gate.reasons.len() > 1 {
+        out.push('\n');
+    }
+    if !gate.must_pass.failed.is_empty() {
+        out.push_str("Cases that must pass and did not:\n\n");
+        for case in gate.must_pass.failed.iter().take(LISTED) {
+            put!(
+                out,
+                "- {}: {}{}\n",
+                code(&case.case_id),
+                plain(&cut(&case.why, 200)),
+                trace_note(case.trace_id.map(|id| id.to_string()))
+            );
+        }
+        out.push('\n');
+    }
+}
+
+fn trace_note(id: Option<String>) -> String {
+    id.map(|id| format!(" (trace `{id}`)")).unwrap_or_default()
+}
+
+/// The run in one line.
+fn glance(out: &mut String, evidence: &Evidence<'_>) {
+    let report = evidence.report;
+    let primary = report.evaluators.0.iter().find(|(id, _)| *id == report.run.primary);
+    let mut parts = Vec::new();
+    if let Some((id, primary)) = primary {
+        let interval = primary.ci95.map(|_| format!(" {}", format::interval(primary.ci95))).unwrap_or_default();
+        parts.push(format!("**{} {}**{}", plain(id), format::statistic(primary.mean), plain(&interval)));
+    }
+    let trials = &report.trials;
+    parts.push(format!("{} of {} trials completed", count(trials.completed), count(trials.planned)));
+    if trials.failed > 0 {
+        parts.push(format!("**{} failed**", count(trials.failed)));
+    }
+    if trials.skipped > 0 {
+        parts.push(format!("{} skipped", count(trials.skipped)));
+    }
+    parts.push(format!(
+        "p50 {}, p95 {}",
+        format::milliseconds(report.latency_ms.p50),
+        format::milliseconds(report.latency_ms.p95)
+    ));
+    if report.cost_usd.is_some() {
+        parts.push(format::dollars(report.cost_usd));
+    }
+    put!(out, "{}\n\n", parts.join(" · "));
+}
+
+fn gating(out: &mut String, gate: &GateReport) {
+    if gate.metrics.is_empty() {
+        return;
+    }
+    out.push_str(
+        "| Metric | Baseline | Run | Difference | Worse by | Margin | Verdict |\n|:--|--:|--:|--:|:-:|--:|:--|\n",
+    );
+    for metric in &gate.metrics {
+        let unit = metric.unit.as_str();
+        let damage = metric.damage.map_or_else(
+            || ABSENT.to_owned(),
+            |[low, high]| format!("{} … {}", number(unit, Some(low)), number(unit, Some(high))),
+        );
+        put!(
+            out,
+            "| {} | {} | {} | {} | {damage} | {} | {} {} |\n",
+            plain(&metric_name(&metric.name)),
+            number(unit, metric.base),
+            number(unit, metric.head),
+            difference(unit, metric.delta),
+            number(unit, Some(metric.margin)),
+            sign(metric.verdict),
+            metric.verdict
+        );
+    }
+    put!(out, "\nAgainst {}", code(&gate.baseline));
+    if let Some(base) = gate.base.as_ref().filter(|base| base.runs.len() > 1) {
+        put!(out, ", a pool of {} runs", base.runs.len());
+    }
+    put!(out, ": {} pairs", count(gate.pairs));
+    if let Some(coverage) = gate.coverage {
+        put!(out, ", {} of the cases", percent(coverage));
+    }
+    if let Some(more) = gate.more_cases_needed {
+        put!(out, "; about {} more cases would decide", count(more));
+    }
+    out.push_str(".\n\n");
+}
+
+fn changed(counts: &CaseCounts) -> String {
+    let mut parts = vec![
+        format!("**{} regressed**", count(counts.regressed)),
+        format!("**{} improved**", count(counts.improved)),
+        format!("{} unchanged", count(counts.unchanged)),
+    ];
+    if counts.lost > 0 {
+        parts.push(format!("**{} lost their score**", count(counts.lost)));
+    }
+    if counts.gained > 0 {
+        parts.push(format!("{} gained one", count(counts.gained)));
+    }
+    parts.join(" · ")
+}
+
+fn difference(unit: &str, delta: Option<f64>) -> String {
+    let shown = number(unit, delta);
+    match delta {
+        Some(x) if x > 0.0 && shown.chars().any(|c| ('1'..='9').contains(&c)) => format!("+{shown}"),
+        _ => shown,
+    }
+}
+
+/// Every compared metric; open where nothing else is said of them.
+fn compared(out: &mut String, comparison: &Comparison, open: bool) {
+    for reason in &comparison.invalid {
+        put!(out, "> {}\n\n", plain(reason));
+    }
+    if !open {
+        out.push_str("<details><summary>All metrics compared</summary>\n\n");
+    }
+    out.push_str("| Metric | Base | Head | Difference | 95 % interval | p | |\n|:--|--:|--:|--:|:-:|--:|:--|\n");
+    for metric in &comparison.metrics {
+        put!(out, "{}\n", metric_line(metric));
+    }
+    put!(out, "\nOver {} cases that both have", count(comparison.pairs));
+    let unpaired = [comparison.unpaired.base.len(), comparison.unpaired.head.len()];
+    if unpaired != [0, 0] {
+        put!(out, "; {} only in the base, {} only in the head", unpaired[0], unpaired[1]);
+    }
+    out.push_str(".\n\n");
+    if !open {
+        out.push_str("</details>\n\n");
+    }
+    differs(out, &comparison.differs);
+}
+
+fn metric_line(metric: &Metric) -> String {
+    let unit = metric.unit.as_str();
+    let interval = metric.ci95.map_or_else(
+        || ABSENT.to_owned(),
+        |[low, high]| format!("{} … {}", number(unit, Some(low)), number(unit, Some(high))),
+    );
+    let change = match (metric.change, metric.delta.map(|delta| (delta > 0.0) == (metric.direction == Better::Higher)))
+    {
+        (Some(Change::Better), _) => "🟢 better",
+        (Some(Change::Worse), _) => "🔴 worse",
+        (None, _) => "",
+    };
+    format!(
+        "| {} | {} | {} | {} | {interval} | {} | {change} |",
+        plain(&metric_name(&metric.name)),
+        number(unit, metric.base),
+        number(unit, metric.head),
+        difference(unit, metric.delta),
+        plain(&p_value(metric.p_value))
+    )
+}
+
+fn differs(out: &mut String, differences: &[Difference]) {
+    if differences.is_empty() {
+        return;
+    }
+    out.push_str("Run differently: ");
+    let shown = differences.iter().take(12).map(|difference| {
+        let side =
+            |side: &Option<String>| side.as_deref().map_or_else(|| "none".to_owned(), |text| code(&cut(text, 40)));
+        format!("{} {} → {}", plain(&difference.what), side(&difference.base), side(&difference.head))
+    });
+    put!(out, "{}.\n\n", shown.collect::<Vec<_>>().join("; "));
+}
+
+fn cases(out: &mut String, title: &str, changes: &[CaseChange], total: u64, open: bool) {
+    if changes.is_empty() {
+        return;
+    }
+    let shown = changes.len().min(LISTED);
+    let total = total.max(changes.len() as u64);
+    let which = if (shown as u64) < total { format!("{shown} of {}", count(total)) } else { count(total) };
+    put!(
+        out,
+        "<details{}><summary>{title} ({which})</summary>\n\n| Case | Claim | Expected | Was | Is | Trace | Trace before |\n|:--|:--|:--|:--|:--|:--|:--|\n",
+        if open { " open" } else { "" }
+    );
+    for case in &changes[..shown] {
+        let trace = |side: &CaseSide| side.trace_id.map_or_else(|| ABSENT.to_owned(), |id| format!("`{id}`"));
+        put!(
+            out,
+            "| {} | {} | {} | {} | {} | {} | {} |\n",
+            code(&cut(&case.case_id, 60)),
+            plain(&cut(case.claim.as_deref().unwrap_or(ABSENT), CLAIM)),
+            plain(case.expected.as_deref().unwrap_or(ABSENT)),
+            plain(&outputs(&case.base)),
+            plain(&outputs(&case.head)),
+            trace(&case.head),
+            trace(&case.base)
+        );
+    }
+    out.push_str("\n</details>\n\n");
+}
+
+/// What the trials of a side answered, each answer once.
+fn outputs(side: &CaseSide) -> String {
+    let mut seen: Vec<&str> = Vec::new();
+    for output in &side.outputs {
+        if !seen.contains(&output.as_str()) {
+            seen.push(output);
+        }
+    }
+    if seen.is_empty() { ABSENT.to_owned() } else { seen.join(", ") }
+}
+
+/// The worst cases, where none is known to have become worse.
+fn lowest(out: &mut String, reader: &Reader, evidence: &Evidence<'_>) -> Result<(), StoreError> {
+    let rows = reader.lowest(evidence.run, super::evidence::WORST)?;
+    let rows: Vec<_> = rows.iter().filter(|row| evidence.is_low(row)).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    put!(
+        out,
+        "<details><summary>Worst cases ({})</summary>\n\n| Case | Claim | Expected | Answer | Trace |\n|:--|:--|:--|:--|:--|\n",
+        rows.len()
+    );
+    for row in rows {
+        put!(
+            out,
+            "| {} | {} | {} | {} | {} |\n",
+            code(&cut(row.case_id.as_str(), 60)),
+            plain(&cut(&row.claim, CLAIM)),
+            row.expected.map_or(ABSENT, Label::as_str),
+            row.outcome.as_ref().map_or("planned", outcome_in_a_word),
+            row.trace_id.map_or_else(|| ABSENT.to_owned(), |id| format!("`{id}`"))
+        );
+    }
+    out.push_str("\n</details>\n\n");
+    Ok(())
+}
+
+fn scores(out: &mut String, report: &Report) {
+    out.push_str("<details><summary>Scores and confusion</summary>\n\n| Score | Value | 95 % interval | n |\n|:--|--:|:-:|--:|\n");
+    let metrics = &report.metrics;
+    for (name, metric) in [
+        ("Accuracy", &metrics.accuracy),
+        ("Macro-F1", &metrics.macro_f1),
+        ("MCC", &metrics.mcc),
+        ("Cohen’s κ", &metrics.kappa),
+    ] {
+        put!(
+            out,
+            "| {name} | {} | {} | {} |\n",
+            format::statistic(metric.value),
+            interval(metric.ci95),
+            count(metric.n)
+        );
+    }
+    for (id, evaluator) in &report.evaluators.0 {
+        put!(
+            out,
+            "| {} | {} | {} | {} |\n",
+            code(id),
+            format::statistic(evaluator.mean),
+            interval(evaluator.ci95),
+            count(evaluator.n)
+        );
+    }
+    let matrix = &metrics.confusion;
+    put!(
+        out,
+        "\n| Expected ↓ answered → | {} |\n|:--|{}\n",
+        matrix.predicted.join(" | "),
+        "--:|".repeat(matrix.predicted.len())
+    );
+    for (expected, row) in matrix.expected.iter().zip(&matrix.matrix) {
+        let counts: Vec<String> = row.iter().map(|n| count(*n)).collect();
+        put!(out, "| **{expected}** | {} |\n", counts.join(" | "));
+    }
+    out.push_str("\n</details>\n\n");
+}
+
+fn interval(ends: Option<[f64; 2]>) -> String {
+    ends.map_or_else(|| ABSENT.to_owned(), |[low, high]| format!("{low:.3} … {high:.3}"))
+}
+
+/// Text that stays text: on one line, no markup, no link, nobody mentioned.
+fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len() + 8);
+    for c in super::text::clean(text).chars() {
+        match c {
+            '&' => shown.push_str("&amp;"),
+            '<' => shown.push_str("&lt;"),
+            '>' => shown.push_str("&gt;"),
+            '\\' | '`' | '*' | '_' | '~' | '[' | ']' | '|' | '$' | '!' => {
+                shown.push('\\');
+                shown.push(c);
+            }
+            // A word joiner within: no mention, no reference to an issue, no link made of a bare address.
+            '@' | '#' => {
+                shown.push(c);
+                shown.push('\u{2060}');
+            }
+            ':' => shown.push_str(":\u{2060}"),
+            c => shown.push(c),
+        }
+    }
+    shown.replace(":\u{2060} ", ": ").trim_end_matches('\u{2060}').to_owned()
+}
+
+/// Text as code: between as many back ticks as it needs.
+fn code(text: &str) -> String {
+    let text = super::text::clean(text).replace('|', "\\|");
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest + 1);
+    let pad = if text.starts_with('`') || text.ends_with('`') { " " } else { "" };
+    if text.is_empty() { ABSENT.to_owned() } else { format!("{fence}{pad}{text}{pad}{fence}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_no_markup_and_mention_nobody() {
+        let shown = plain("<b> **x** | [a](http://e.test) @team #12 `y` a\nb");
+        assert_eq!(
+            shown,
+            "&lt;b&gt; \\*\\*x\\*\\* \\| \\[a\\](http:\u{2060}//e.test) @\u{2060}team #\u{2060}12 \\`y\\` a b"
+        );
+        assert_eq!(code("a`b|c"), "``a`b\\|c``");
+    }
+
+    #[test]
+    fn annotations_are_one_line_each() {
+        assert_eq!(annotation("error", "suite: a, b", "100 %\nworse"), "::error title=suite%3A a%2C b::100 %25 worse");
+    }
+}
