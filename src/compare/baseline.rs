@@ -1,4 +1,4 @@
-//! The baseline as a value: what a baseline file holds. `file` reads and writes it.
+//! The baseline as a value: what a baseline file holds. [`super::file`] reads and writes it, [`super::pin`] makes it from runs.
 
 use std::collections::BTreeMap;
 

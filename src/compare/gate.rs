@@ -139,6 +139,10 @@ pub struct GateMetric {
     pub ci95: Option<[f64; 2]>,
     /// One-sided: how likely so bad a run is if it is no worse than the baseline.
     pub p_value: Option<f64>,
+    /// One-sided, against "it is worse by the margin at most": small where it must fail.
+    pub p_fail: Option<f64>,
+    /// One-sided, against "it is worse by the margin at least": small where it may pass.
+    pub p_pass: Option<f64>,
     /// How interval and p-value were made.
     pub method: String,
     /// Of assertions: pairs that the baseline has right and the run wrong, and the other way round.
@@ -159,10 +163,14 @@ pub struct GateMetric {
     pub verdict: Verdict,
     /// How much worse it is, as the interval that was held against the margin.
     pub damage: Option<[f64; 2]>,
-    /// The error rate of each side of that interval.
-    pub alpha: Option<f64>,
+    /// The error rates of that interval's ends after all corrections: for FAIL (lower end), for PASS (upper end).
+    pub alpha: Option<[f64; 2]>,
+    /// How many independent single-run pairs would say as much.
+    pub effective_n: Option<f64>,
     /// About how many more cases it needs.
     pub more_cases_needed: Option<u64>,
+    /// Why, as sentences.
+    pub reasons: Vec<String>,
 }
 
 /// Cases that must pass.

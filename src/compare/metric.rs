@@ -1,0 +1,260 @@
+//! What is compared: which metrics two sides have, and the pairs of numbers behind each.
+
+use super::comparison::Better;
+use super::differences::is_same;
+use super::pair::Pairing;
+use super::side::{CaseValue, Output, Side};
+use crate::model::EvaluatorKind;
+use crate::stats::paired::{Direction, Measure, PairedLabels, PairedValue, Statistic};
+
+/// The metrics that every comparison has, whatever its evaluators.
+pub const FIXED: [&str; 9] = [
+    "accuracy",
+    "macro_f1",
+    "mcc",
+    "kappa",
+    "latency_p50_ms",
+    "latency_p95_ms",
+    "input_tokens",
+    "output_tokens",
+    "cost_usd",
+];
+
+/// A metric of two sides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Definition {
+    /// Its name.
+    pub name: String,
+    /// Which way is better.
+    pub direction: Better,
+    /// Its unit.
+    pub unit: String,
+    /// The range of its values, where it is bounded.
+    pub range: Option<[f64; 2]>,
+    /// Why its scores may not be held against each other; `None` where they may.
+    pub refused: Option<String>,
+    of: Of,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Of {
+    Accuracy,
+    Agreement(Statistic),
+    /// Places of the evaluator in base and head.
+    Score(usize, usize),
+    Latency(f64),
+    Tokens(usize),
+    Cost,
+}
+
+/// The numbers behind a metric.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Numbers {
+    values: Vec<PairedValue>,
+    labels: Vec<PairedLabels>,
+    of: Of,
+    range: Option<[f64; 2]>,
+    /// Pairs with a value on one side only, or on neither where there should be one.
+    pub missing: u64,
+    /// Sum of the differences that the missing values would make at worst and at best; of bounded metrics.
+    extremes: [f64; 2],
+}
+
+/// The metrics of two sides: agreement, the evaluators that both have, then latency, tokens and cost.
+pub fn definitions(base: &Side, head: &Side, allow: &[String]) -> Vec<Definition> {
+    let share = |name: &str, of| Definition {
+        name: name.to_owned(),
+        direction: Better::Higher,
+        unit: "1".to_owned(),
+        range: Some([0.0, 1.0]),
+        refused: None,
+        of,
+    };
+    let cost = |name: &str, unit: &str, of| Definition {
+        name: name.to_owned(),
+        direction: Better::Lower,
+        unit: unit.to_owned(),
+        range: None,
+        refused: None,
+        of,
+    };
+    let mut found = vec![
+        share("accuracy", Of::Accuracy),
+        share("macro_f1", Of::Agreement(Statistic::MacroF1)),
+        share("mcc", Of::Agreement(Statistic::Mcc)),
+        share("kappa", Of::Agreement(Statistic::Kappa)),
+    ];
+    for (in_head, evaluator) in head.evaluators.iter().enumerate() {
+        let id = evaluator.id.as_str();
+        let Some(in_base) = base.evaluator(id) else { continue };
+        let then = &base.evaluators[in_base];
+        let allowed = allow.iter().any(|name| name == id || name == "evaluator" || name == "judge");
+        let refused = (!is_same(then, evaluator) && !allowed).then(|| {
+            format!("{id} is version {} in the base and {} in the head", then.version, evaluator.version)
+        });
+        found.push(Definition {
+            // A name that is taken is told apart by its prefix.
+            name: if FIXED.contains(&id) { format!("score.{id}") } else { id.to_owned() },
+            direction: evaluator.direction.into(),
+            unit: evaluator.unit.clone(),
+            range: (evaluator.kind == EvaluatorKind::Assertion).then_some([0.0, 1.0]),
+            refused,
+            of: Of::Score(in_base, in_head),
+        });
+    }
+    found.extend([
+        cost("latency_p50_ms", "ms", Of::Latency(0.5)),
+        cost("latency_p95_ms", "ms", Of::Latency(0.95)),
+        cost("input_tokens", "{token}", Of::Tokens(0)),
+        cost("output_tokens", "{token}", Of::Tokens(1)),
+        cost("cost_usd", "USD", Of::Cost),
+    ]);
+    found
+}
+
+/// The definition of that name; `score.ID` always means the evaluator.
+pub fn find<'d>(definitions: &'d [Definition], name: &str) -> Option<&'d Definition> {
+    let exact = definitions.iter().find(|definition| definition.name == name);
+    exact.or_else(|| {
+        let id = name.strip_prefix("score.")?;
+        definitions.iter().find(|definition| definition.name == id && matches!(definition.of, Of::Score(..)))
+    })
+}
+
+impl Definition {
+    /// Which way is better, in the words of `stats`.
+    pub const fn better(&self) -> Direction {
+        match self.direction {
+            Better::Higher => Direction::HigherIsBetter,
+            Better::Lower => Direction::LowerIsBetter,
+        }
+    }
+
+    /// Whether it is a plain mean of right and wrong, cheap to compare over many parts.
+    pub const fn is_accuracy(&self) -> bool {
+        matches!(self.of, Of::Accuracy)
+    }
+
+    /// Whether it is the evaluator of this id.
+    pub fn is_score_of(&self, head: &Side, id: &str) -> bool {
+        matches!(self.of, Of::Score(_, at) if head.evaluators.get(at).is_some_and(|e| e.id.as_str() == id))
+    }
+
+    /// The numbers of the pairs at these places.
+    pub fn numbers(
+        &self,
+        base: &Side,
+        head: &Side,
+        pairing: &Pairing,
+        chosen: impl Iterator<Item = usize>,
+    ) -> Numbers {
+        let mut numbers = Numbers {
+            values: Vec::new(),
+            labels: Vec::new(),
+            of: self.of,
+            range: self.range,
+            missing: 0,
+            extremes: [0.0; 2],
+        };
+        for place in chosen {
+            let (in_base, in_head) = pairing.pairs[place];
+            let cluster = pairing.clusters[place];
+            if let Of::Agreement(_) = self.of {
+                numbers.add_labels(base, head, in_base, in_head, cluster);
+            } else {
+                let (then, now) = (self.value(base, in_base, false), self.value(head, in_head, true));
+                numbers.add_value(then, now, cluster, self.direction);
+            }
+        }
+        numbers
+    }
+
+    fn value(&self, side: &Side, case: usize, is_head: bool) -> CaseValue {
+        match self.of {
+            Of::Accuracy | Of::Agreement(_) => side.accuracy(case),
+            Of::Score(in_base, in_head) => side.score(if is_head { in_head } else { in_base }, case),
+            Of::Latency(_) => side.mean_of(case, |trial| trial.latency_ms),
+            Of::Tokens(which) => side.mean_of(case, |trial| trial.tokens[which].map(|n| n as f64)),
+            Of::Cost => side.mean_of(case, |trial| trial.cost_usd),
+        }
+    }
+}
+
+impl Numbers {
+    /// How many pairs have a number on both sides.
+    pub fn len(&self) -> usize {
+        self.values.len() + self.labels.len()
+    }
+
+    /// Whether there is nothing to compare.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// As `stats` takes them.
+    pub fn measure(&self) -> Measure<'_> {
+        match self.of {
+            Of::Agreement(statistic) => Measure::Agreement { pairs: &self.labels, statistic },
+            Of::Latency(p) => Measure::Quantile { pairs: &self.values, p },
+            _ => Measure::Mean { pairs: &self.values, range: self.range },
+        }
+    }
+
+    /// The difference with every missing value as bad for the head as can be, and as good; `None` of what is no mean of
+    /// bounded values.
+    pub fn bounds(&self) -> Option<[f64; 2]> {
+        if self.range.is_none() || matches!(self.of, Of::Agreement(_)) {
+            return None;
+        }
+        let n = self.values.len() as f64 + self.missing as f64;
+        let known: f64 = self.values.iter().map(|pair| pair.head - pair.base).sum();
+        (n > 0.0).then(|| self.extremes.map(|extra| (known + extra) / n))
+    }
+
+    fn add_value(&mut self, then: CaseValue, now: CaseValue, cluster: u32, direction: Better) {
+        match (then, now) {
+            (CaseValue::Value(base), CaseValue::Value(head)) => self.values.push(PairedValue { base, head, cluster }),
+            (CaseValue::NotApplicable, CaseValue::NotApplicable) => {}
+            _ => {
+                self.missing += 1;
+                if let Some([low, high]) = self.range {
+                    let (bad, good) = if direction == Better::Higher { (low, high) } else { (high, low) };
+                    self.extremes[0] += now.get().unwrap_or(bad) - then.get().unwrap_or(good);
+                    self.extremes[1] += now.get().unwrap_or(good) - then.get().unwrap_or(bad);
+                }
+            }
+        }
+    }
+
+    fn add_labels(&mut self, base: &Side, head: &Side, in_base: usize, in_head: usize, cluster: u32) {
+        let Some(expected) = head.cases[in_head].expected else { return };
+        match (shares(base, in_base), shares(head, in_head)) {
+            (Some(base), Some(head)) => {
+                self.labels.push(PairedLabels { expected: expected.index() as u8, base, head, cluster });
+            }
+            _ => self.missing += 1,
+        }
+    }
+}
+
+/// Share of a case's answers per label, and unparseable; `None` without an answer.
+fn shares(side: &Side, case: usize) -> Option<[f32; 4]> {
+    let mut counts = [0.0f32; 4];
+    for trial in side.trials_of(case).iter().filter(|trial| trial.output.is_answer()) {
+        counts[trial.output as usize] += 1.0;
+    }
+    let n: f32 = counts.iter().sum();
+    (n > 0.0).then(|| counts.map(|count| count / n))
+}
+
+/// The most frequent output of a case, with everything that is no answer taken together; the earliest of equals.
+pub fn mode(side: &Side, case: usize) -> usize {
+    let mut counts = [0u32; 5];
+    let trials = side.trials_of(case);
+    let class = |output: Output| (output as usize).min(Output::Failed as usize);
+    for trial in trials {
+        counts[class(trial.output)] += 1;
+    }
+    let most = counts.iter().max().copied().unwrap_or(0);
+    trials.iter().map(|trial| class(trial.output)).find(|class| counts[*class] == most).unwrap_or(4)
+}
