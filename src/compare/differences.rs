@@ -52,9 +52,9 @@ pub fn is_same(a: &SideEvaluator, b: &SideEvaluator) -> bool {
 /// Whether `--allow` names what a difference is refused as.
 pub fn is_allowed(difference: &Difference, allow: &[String]) -> bool {
     difference.refused_as.as_ref().is_none_or(|name| {
-        allow.iter().any(|allowed| {
-            allowed == name || name != "dataset" && matches!(allowed.as_str(), "evaluator" | "judge")
-        })
+        allow
+            .iter()
+            .any(|allowed| allowed == name || name != "dataset" && matches!(allowed.as_str(), "evaluator" | "judge"))
     })
 }
 

@@ -96,8 +96,7 @@ pub struct Pinned {
 
 /// Reads a baseline file and checks its digest and its shape.
 pub fn read(path: &Path) -> Result<Pinned, BaselineError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| BaselineError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| BaselineError::Read { path: path.to_owned(), source })?;
     parse(&text, path)
 }
 

@@ -36,8 +36,9 @@ pub struct Definition {
     of: Of,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 enum Of {
+    #[default]
     Accuracy,
     Agreement(Statistic),
     /// Places of the evaluator in base and head.
@@ -48,7 +49,7 @@ enum Of {
 }
 
 /// The numbers behind a metric.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Numbers {
     values: Vec<PairedValue>,
     labels: Vec<PairedLabels>,
@@ -89,9 +90,8 @@ pub fn definitions(base: &Side, head: &Side, allow: &[String]) -> Vec<Definition
         let Some(in_base) = base.evaluator(id) else { continue };
         let then = &base.evaluators[in_base];
         let allowed = allow.iter().any(|name| name == id || name == "evaluator" || name == "judge");
-        let refused = (!is_same(then, evaluator) && !allowed).then(|| {
-            format!("{id} is version {} in the base and {} in the head", then.version, evaluator.version)
-        });
+        let refused = (!is_same(then, evaluator) && !allowed)
+            .then(|| format!("{id} is version {} in the base and {} in the head", then.version, evaluator.version));
         found.push(Definition {
             // A name that is taken is told apart by its prefix.
             name: if FIXED.contains(&id) { format!("score.{id}") } else { id.to_owned() },
@@ -141,13 +141,7 @@ impl Definition {
     }
 
     /// The numbers of the pairs at these places.
-    pub fn numbers(
-        &self,
-        base: &Side,
-        head: &Side,
-        pairing: &Pairing,
-        chosen: impl Iterator<Item = usize>,
-    ) -> Numbers {
+    pub fn numbers(&self, base: &Side, head: &Side, pairing: &Pairing, chosen: impl Iterator<Item = usize>) -> Numbers {
         let mut numbers = Numbers {
             values: Vec::new(),
             labels: Vec::new(),

@@ -1,16 +1,30 @@
 //! Two runs beside each other, a run against its baseline, a score over many nights.
 //!
-//! Reading order: [`operand`] (what is compared), [`comparison`], [`baseline`], [`gate`], [`trend`] (what comes out, as values that documents,
-//! pages and reports show). What is decided here is pure: the same operands give the same answer.
+//! Reading order: [`operand`], [`comparison`], [`gate`], [`trend`], [`baseline`] (what comes out, as values that documents, pages and
+//! reports show); [`side`] (what goes in: cases, trials and scores as columns), [`load`] (a side from the store), [`file`] and
+//! [`pin`] (a side from a baseline file); then what is decided, pure: [`pair`], [`differences`], [`metric`], [`cases`],
+//! [`build`] (the comparison), [`judge`] (the gate).
 
 pub mod baseline;
+pub mod build;
+pub mod cases;
 pub mod comparison;
+pub mod differences;
+pub mod file;
 pub mod gate;
+pub mod judge;
+pub mod load;
+pub mod metric;
 pub mod operand;
+pub mod pair;
+pub mod pin;
+pub mod side;
 pub mod trend;
 
 pub use baseline::Baseline;
+pub use build::{CompareOptions, compare};
 pub use comparison::Comparison;
 pub use gate::{GateReport, Policy, Verdict};
 pub use operand::Operand;
+pub use side::Side;
 pub use trend::Trend;

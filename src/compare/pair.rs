@@ -88,7 +88,7 @@ fn cluster(pairing: &mut Pairing, base: &Side, head: &Side) {
         };
         pairing.clusters.push(number);
     }
-    pairing.cluster_count =
-        (!numbers.is_empty() && (next as usize) < pairing.pairs.len() || next == 1 && !numbers.is_empty())
-            .then_some(u64::from(next));
+    pairing.cluster_count = (!numbers.is_empty() && (next as usize) < pairing.pairs.len()
+        || next == 1 && !numbers.is_empty())
+    .then_some(u64::from(next));
 }

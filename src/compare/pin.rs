@@ -8,7 +8,7 @@ use super::operand::{Operand, OperandDataset, OperandKind, OperandRun};
 use super::side::{CaseRef, Cell, Output, Side, SideEvaluator, Trial};
 
 /// Why runs do not make a baseline.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PinError {
     /// There is none.
     #[error("a baseline needs at least one run")]
@@ -86,8 +86,10 @@ pub fn pin(sides: &[Side]) -> Result<Baseline, PinError> {
     }
     let mut order: Vec<usize> = (0..first.cases.len()).collect();
     order.sort_by(|a, b| first.cases[*a].id.cmp(&first.cases[*b].id));
-    let places: Vec<HashMap<&str, usize>> =
-        sides.iter().map(|side| side.cases.iter().enumerate().map(|(at, case)| (case.id.as_str(), at)).collect()).collect();
+    let places: Vec<HashMap<&str, usize>> = sides
+        .iter()
+        .map(|side| side.cases.iter().enumerate().map(|(at, case)| (case.id.as_str(), at)).collect())
+        .collect();
     let cases = order.into_iter().map(|at| {
         let case = &first.cases[at];
         let of = |side: usize| places[side].get(case.id.as_str()).copied().unwrap_or(usize::MAX);
@@ -239,8 +241,7 @@ fn pinned_runs(side: &Side) -> Vec<BaselineRun> {
 }
 
 fn pinned_case(sides: &[Side], case: &CaseRef, group: Option<&str>, of: &dyn Fn(usize) -> usize) -> BaselineCase {
-    let trials: Vec<&Trial> =
-        sides.iter().enumerate().flat_map(|(at, side)| side.trials_of(of(at))).collect();
+    let trials: Vec<&Trial> = sides.iter().enumerate().flat_map(|(at, side)| side.trials_of(of(at))).collect();
     let mut scores = BTreeMap::new();
     for evaluator in &sides[0].evaluators {
         let cells = sides.iter().enumerate().flat_map(|(at, side)| {

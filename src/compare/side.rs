@@ -246,9 +246,8 @@ impl Side {
             return CaseValue::NotApplicable;
         };
         let answers = self.trials_of(case).iter().filter(|trial| trial.output.is_answer());
-        let (right, n) = answers.fold((0u32, 0u32), |(right, n), trial| {
-            (right + u32::from(trial.output.is(expected)), n + 1)
-        });
+        let (right, n) =
+            answers.fold((0u32, 0u32), |(right, n), trial| (right + u32::from(trial.output.is(expected)), n + 1));
         if n == 0 { CaseValue::Missing } else { CaseValue::Value(f64::from(right) / f64::from(n)) }
     }
 

@@ -106,7 +106,7 @@ pub fn metrics(gate: &GateReport) -> Markup {
             }
             dl.facts { @for metric in &gate.metrics { dt { (metric_name(&metric.name)) } dd {
                 (text(&metric.method))
-                @if let Some(alpha) = metric.alpha { "; α " (format::score(alpha)) " a side" }
+                @if let Some([fail, pass]) = metric.alpha { "; α " (format::score(fail)) " for FAIL, " (format::score(pass)) " for PASS" }
                 @for warning in &metric.warnings { "; " (text(warning)) }
             } } }
         }

@@ -1,0 +1,275 @@
+//! The comparison of two sides: what differs first, then every metric, then the cases.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::cases::{Decider, cases, counts, unpaired};
+use super::comparison::{Change, Comparison, Metric, Shift, SliceComparison, Unpaired};
+use super::differences::{differences, is_allowed};
+use super::metric::{Definition, Numbers, definitions, mode};
+use super::operand::Difference;
+use super::pair::{Pairing, pair};
+use super::side::{Output, Side};
+use crate::stats::paired::{PairedEstimate, Settings, compare_directed};
+
+/// How two sides are compared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompareOptions {
+    /// What may differ: `dataset`, `evaluator`, an evaluator's id.
+    pub allow: Vec<String>,
+    /// Columns to slice by, as queries spell them: `expected`, `group`, `col.NAME`. The side of the head must have been
+    /// loaded with them.
+    pub slices: Vec<String>,
+    /// The most cases in each list.
+    pub limit: usize,
+    /// Seed of resampling.
+    pub seed: u64,
+}
+
+impl Default for CompareOptions {
+    fn default() -> Self {
+        Self { allow: Vec::new(), slices: Vec::new(), limit: usize::MAX, seed: Settings::default().seed }
+    }
+}
+
+/// Values of a column that are sliced by; the rest is `(other)`.
+const SLICES: usize = 50;
+
+/// Compares two sides. The same sides and options give the same comparison; swapped sides give its mirror.
+pub fn compare(base: &Side, head: &Side, options: &CompareOptions) -> Comparison {
+    let pairing = pair(base, head);
+    let differs = differences(base, head);
+    let definitions = definitions(base, head, &options.allow);
+    let settings = settings(&pairing, options.seed);
+    let mut metrics = measure_all(base, head, &pairing, &definitions, &settings);
+    correct(&mut metrics);
+    let transitions = transitions(base, head, &pairing);
+    Comparison {
+        base: base.operand.clone(),
+        head: head.operand.clone(),
+        invalid: refused(&differs, &options.allow).map(|difference| in_words(difference)).collect(),
+        differs,
+        pairs: pairing.pairs.len() as u64,
+        clusters: pairing.cluster_count,
+        unpaired: Unpaired {
+            base: unpaired(base, &pairing.base_only, options.limit),
+            head: unpaired(head, &pairing.head_only, options.limit),
+        },
+        metrics,
+        shift: shift(&transitions),
+        transitions,
+        transition_labels: Output::ALL[..5].iter().map(|output| output.as_str().to_owned()).collect(),
+        cases: cases(base, head, &pairing, options.limit),
+        slices: slices(base, head, &pairing, &definitions, options, &settings),
+    }
+}
+
+/// How the statistics are to read the pairs.
+pub(super) fn settings(pairing: &Pairing, seed: u64) -> Settings {
+    Settings { clustered: pairing.cluster_count.is_some(), seed, ..Settings::default() }
+}
+
+/// The differences that a gate refuses.
+pub(super) fn refused<'d>(differs: &'d [Difference], allow: &'d [String]) -> impl Iterator<Item = &'d Difference> {
+    differs.iter().filter(|difference| !is_allowed(difference, allow))
+}
+
+/// A difference as a sentence with its way out.
+pub(super) fn in_words(difference: &Difference) -> String {
+    let or_none = |text: &Option<String>| text.as_deref().unwrap_or("none").to_owned();
+    let name = difference.refused_as.as_deref().unwrap_or(&difference.what);
+    format!(
+        "{} differs: {} in the base, {} in the head; `--allow {name}` compares all the same",
+        difference.what,
+        or_none(&difference.base),
+        or_none(&difference.head)
+    )
+}
+
+/// Measures all metrics on as many threads as there are processors; the order of the results is that of the definitions.
+fn measure_all(
+    base: &Side,
+    head: &Side,
+    pairing: &Pairing,
+    definitions: &[Definition],
+    settings: &Settings,
+) -> Vec<Metric> {
+    let next = AtomicUsize::new(0);
+    let done: Mutex<BTreeMap<usize, Metric>> = Mutex::new(BTreeMap::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(definitions.len().max(1));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some((place, definition)) = {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    definitions.get(place).map(|definition| (place, definition))
+                } {
+                    let metric = measure(base, head, pairing, definition, 0..pairing.pairs.len(), settings);
+                    done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(place, metric);
+                }
+            });
+        }
+    });
+    let done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // What neither side has a number for is no metric of theirs.
+    done.into_values().filter(|metric| metric.n > 0 || metric.missing > 0 || !metric.warnings.is_empty()).collect()
+}
+
+/// A metric over the pairs at these places.
+fn measure(
+    base: &Side,
+    head: &Side,
+    pairing: &Pairing,
+    definition: &Definition,
+    chosen: impl Iterator<Item = usize>,
+    settings: &Settings,
+) -> Metric {
+    if let Some(why) = &definition.refused {
+        return Metric {
+            name: definition.name.clone(),
+            direction: definition.direction,
+            unit: definition.unit.clone(),
+            method: "not compared".to_owned(),
+            warnings: vec![format!("{why}: not compared")],
+            ..Metric::default()
+        };
+    }
+    let numbers = definition.numbers(base, head, pairing, chosen);
+    let estimate = if numbers.is_empty() {
+        PairedEstimate { why_undefined: Some("no case has it on both sides".to_owned()), ..PairedEstimate::default() }
+    } else {
+        compare_directed(&numbers.measure(), definition.better(), settings)
+    };
+    metric_of(definition, &numbers, estimate)
+}
+
+/// A metric from its estimate.
+pub(super) fn metric_of(definition: &Definition, numbers: &Numbers, estimate: PairedEstimate) -> Metric {
+    use super::comparison::Better;
+    let change = estimate.interval.and_then(|[low, high]| {
+        let better =
+            |up: bool| if up == (definition.direction == Better::Higher) { Change::Better } else { Change::Worse };
+        if low > 0.0 {
+            Some(better(true))
+        } else if high < 0.0 {
+            Some(better(false))
+        } else {
+            None
+        }
+    });
+    let mut warnings = estimate.warnings;
+    if numbers.missing > 0 {
+        warnings.push(format!("{} cases have no value on one side and are in neither mean", numbers.missing));
+    }
+    Metric {
+        name: definition.name.clone(),
+        direction: definition.direction,
+        unit: definition.unit.clone(),
+        base: estimate.base,
+        head: estimate.head,
+        delta: estimate.delta,
+        ci95: estimate.interval,
+        p_value: estimate.p_value,
+        q_value: None,
+        method: estimate.why_undefined.unwrap_or(estimate.method),
+        discordant: estimate.discordant,
+        n: estimate.n,
+        missing: numbers.missing,
+        clusters: estimate.clusters,
+        bounds: numbers.bounds(),
+        change,
+        warnings,
+    }
+}
+
+/// Corrects the p-values for the number of metrics (Benjamini & Hochberg 1995, Controlling the false discovery rate).
+fn correct(metrics: &mut [Metric]) {
+    let mut order: Vec<usize> = (0..metrics.len()).filter(|at| metrics[*at].p_value.is_some()).collect();
+    let p = |metrics: &[Metric], at: usize| metrics[at].p_value.unwrap_or(1.0);
+    order.sort_by(|a, b| p(metrics, *b).total_cmp(&p(metrics, *a)));
+    let m = order.len();
+    let mut least = 1.0f64;
+    for (above, at) in order.into_iter().enumerate() {
+        least = least.min(p(metrics, at) * m as f64 / (m - above) as f64);
+        metrics[at].q_value = Some(least);
+    }
+}
+
+fn transitions(base: &Side, head: &Side, pairing: &Pairing) -> Vec<Vec<u64>> {
+    let mut counts = vec![vec![0; 5]; 5];
+    for (in_base, in_head) in &pairing.pairs {
+        counts[mode(base, *in_base)][mode(head, *in_head)] += 1;
+    }
+    counts
+}
+
+fn shift(_transitions: &[Vec<u64>]) -> Shift {
+    Shift::default()
+}
+
+fn slices(
+    base: &Side,
+    head: &Side,
+    pairing: &Pairing,
+    definitions: &[Definition],
+    options: &CompareOptions,
+    settings: &Settings,
+) -> Vec<SliceComparison> {
+    let (decider, by) = Decider::of(base, head);
+    let wanted: Vec<&Definition> = definitions.iter().filter(|d| d.is_accuracy() || d.is_score_of(head, &by)).collect();
+    let mut found = Vec::new();
+    for column in &options.slices {
+        let mut parts: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
+        for (place, (_, in_head)) in pairing.pairs.iter().enumerate() {
+            parts.entry(value_of(head, *in_head, column)).or_default().push(place);
+        }
+        let mut parts: Vec<(Option<&str>, Vec<usize>)> = parts.into_iter().collect();
+        // The largest parts; a column with a value for every case is no column to slice by.
+        parts.sort_by_key(|(_, places)| std::cmp::Reverse(places.len()));
+        parts.truncate(SLICES);
+        for (value, places) in parts {
+            let metrics = wanted
+                .iter()
+                .map(|definition| measure(base, head, pairing, definition, places.iter().copied(), settings))
+                .filter(|metric| metric.n > 0)
+                .collect();
+            found.push(SliceComparison {
+                column: column.clone(),
+                value: value.map(str::to_owned),
+                pairs: places.len() as u64,
+                metrics,
+                counts: counts(decider, base, head, pairing, places.iter().copied()),
+                filter: filter(column, value),
+            });
+        }
+    }
+    let mut metrics: Vec<&mut Metric> = found.iter_mut().flat_map(|slice| &mut slice.metrics).collect();
+    let mut copies: Vec<Metric> = metrics.iter().map(|metric| (**metric).clone()).collect();
+    correct(&mut copies);
+    for (metric, copy) in metrics.iter_mut().zip(copies) {
+        metric.q_value = copy.q_value;
+    }
+    found
+}
+
+/// A case's value of a column.
+fn value_of<'s>(side: &'s Side, case: usize, column: &str) -> Option<&'s str> {
+    match column {
+        "expected" => side.cases[case].expected.map(|label| label.as_str()),
+        "group" => side.group_of(case),
+        name => {
+            let name = name.strip_prefix("col.").unwrap_or(name);
+            let column = side.columns.iter().find(|column| column.name == name)?;
+            column.values.get((*column.of_case.get(case)?)? as usize).map(String::as_str)
+        }
+    }
+}
+
+/// A filter that selects a part of the dataset.
+fn filter(column: &str, value: Option<&str>) -> String {
+    match value {
+        Some(value) => format!("{column} = \"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")),
+        None => format!("not {column}"),
+    }
+}

@@ -1,0 +1,468 @@
+//! The gate: a run held against a baseline under a policy. INVALID before FAIL before INCONCLUSIVE before PASS; what cannot
+//! be judged never passes.
+
+use super::build::{in_words, metric_of, refused, settings};
+use super::cases::{Decider, cases};
+use super::comparison::CaseCounts;
+use super::differences::differences;
+use super::gate::{GateMetric, GateReport, MustPass, MustPassCase, Policy, Verdict};
+use super::metric::{Definition, FIXED, Numbers, definitions, find};
+use super::operand::Operand;
+use super::pair::{Pairing, pair};
+use super::side::{Cell, Side};
+use crate::model::{Direction, EvaluatorKind};
+use crate::stats::paired::{self, DecisionPolicy, MetricDecision, MetricQuestion, decide};
+
+/// Why a policy cannot be applied to a run at all: a slip of the user's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// It asks for nothing.
+    #[error("the gate asks for nothing: name a metric in [gate] metrics or with --margin METRIC=MARGIN")]
+    Nothing,
+    /// A metric that does not exist.
+    #[error("the gate asks for metric `{name}`, which the run does not have{nearest}; it has {known}")]
+    UnknownMetric {
+        /// The metric.
+        name: String,
+        /// The nearest known one, as a question.
+        nearest: String,
+        /// All known ones.
+        known: String,
+    },
+    /// A number that makes no sense.
+    #[error("the gate's {what} is {found}; expected {expected}")]
+    Value {
+        /// Which.
+        what: String,
+        /// As given.
+        found: String,
+        /// What would do.
+        expected: &'static str,
+    },
+}
+
+/// How many of the cases that changed most a report names.
+pub const NAMED: usize = 20;
+
+/// What is known of the runs before this one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Past {
+    /// How many runs of the suite right before this one failed against the same baseline.
+    pub failed_in_a_row: u32,
+}
+
+/// Checks a policy against what the run has, before anything is judged.
+pub fn check(policy: &Policy, head: &Side) -> Result<(), PolicyError> {
+    let value = |what: &str, found: f64, fits: bool, expected: &'static str| {
+        if fits {
+            Ok(())
+        } else {
+            Err(PolicyError::Value { what: what.to_owned(), found: found.to_string(), expected })
+        }
+    };
+    if policy.metrics.is_empty() && policy.must_pass.is_empty() {
+        return Err(PolicyError::Nothing);
+    }
+    for (name, margin) in &policy.metrics {
+        let known = definitions(head, head, &[]);
+        if find(&known, name).is_none() {
+            let names: Vec<&str> = known.iter().map(|d| d.name.as_str()).collect();
+            let nearest = names.iter().min_by_key(|known| strsim::damerau_levenshtein(known, name));
+            let nearest = nearest.filter(|known| strsim::damerau_levenshtein(known, name) <= 3);
+            return Err(PolicyError::UnknownMetric {
+                name: name.clone(),
+                nearest: nearest.map(|known| format!(" (did you mean `{known}`?)")).unwrap_or_default(),
+                known: names.join(", "),
+            });
+        }
+        value(&format!("margin of `{name}`"), *margin, margin.is_finite() && *margin >= 0.0, "a number, 0 or more")?;
+    }
+    let share = |x: f64| x.is_finite() && (0.0..=1.0).contains(&x);
+    value("alpha", policy.alpha, policy.alpha > 0.0 && policy.alpha < 0.5, "a number above 0 and below 0.5")?;
+    value("horizon", policy.horizon.into(), policy.horizon >= 1, "1 or more nights")?;
+    value("confirm", policy.confirm.into(), policy.confirm >= 1, "1 or more runs")?;
+    value("min_coverage", policy.min_coverage, share(policy.min_coverage), "a share from 0 to 1")?;
+    value("max_error_share", policy.max_error_share, share(policy.max_error_share), "a share from 0 to 1")
+}
+
+/// The verdict where there is no baseline to hold the run against.
+pub fn without_baseline(head: &Operand, policy: &Policy, baseline: &str, why: String) -> GateReport {
+    GateReport {
+        verdict: Verdict::Invalid,
+        reasons: vec![why],
+        metrics: Vec::new(),
+        must_pass: MustPass::default(),
+        more_cases_needed: None,
+        base: None,
+        head: head.clone(),
+        differs: Vec::new(),
+        pairs: 0,
+        coverage: None,
+        counts: CaseCounts::default(),
+        regressed: Vec::new(),
+        improved: Vec::new(),
+        policy: policy.clone(),
+        baseline: baseline.to_owned(),
+        baseline_digest: None,
+    }
+}
+
+/// Judges a run. The policy must have been checked against it.
+pub fn judge(base: &Side, head: &Side, policy: &Policy, past: Past) -> GateReport {
+    let pairing = pair(base, head);
+    let differs = differences(base, head);
+    let definitions = definitions(base, head, &policy.allow);
+    let coverage = coverage(base, head, &pairing, &policy.allow);
+    let gating: Vec<Gating<'_>> = policy
+        .metrics
+        .iter()
+        .map(|(name, margin)| Gating::of(name, *margin, &definitions, base, head, &pairing))
+        .collect();
+
+    let mut invalid: Vec<String> = refused(&differs, &policy.allow).map(in_words).collect();
+    invalid.extend(unfit(base, head, &pairing, coverage, policy));
+    invalid.extend(gating.iter().filter_map(|gating| gating.unfit(&pairing, policy)));
+
+    let decisions = decide_all(&gating, &pairing, policy, invalid.is_empty());
+    let mut metrics = Vec::new();
+    for (gating, decision) in gating.iter().zip(decisions) {
+        match (gating.definition, decision) {
+            (Some(definition), Some(decision)) => {
+                if invalid.is_empty() && decision.interval.is_none() {
+                    let why = decision.estimate.why_undefined.clone();
+                    let why = why.unwrap_or_else(|| "its interval is undefined".to_owned());
+                    invalid.push(format!("{}: {why}", definition.name));
+                }
+                metrics.push(gate_metric(definition, &gating.numbers, decision, invalid.is_empty()));
+            }
+            _ => metrics.push(unmeasured(gating)),
+        }
+    }
+    let must_pass = must_pass(head, &policy.must_pass);
+    let changed = cases(base, head, &pairing, NAMED);
+    let mut report = GateReport {
+        verdict: Verdict::Pass,
+        reasons: Vec::new(),
+        metrics,
+        must_pass,
+        more_cases_needed: None,
+        base: Some(base.operand.clone()),
+        head: head.operand.clone(),
+        differs,
+        pairs: pairing.pairs.len() as u64,
+        coverage,
+        counts: changed.counts,
+        regressed: changed.regressed,
+        improved: changed.improved,
+        policy: policy.clone(),
+        baseline: base.operand.name.clone(),
+        baseline_digest: None,
+    };
+    conclude(&mut report, invalid, past);
+    report
+}
+
+/// The verdict of everything together, and its reasons.
+fn conclude(report: &mut GateReport, invalid: Vec<String>, past: Past) {
+    let lost: Vec<String> =
+        report.must_pass.failed.iter().map(|case| format!("case {} must pass: {}", case.case_id, case.why)).collect();
+    if !invalid.is_empty() {
+        report.verdict = Verdict::Invalid;
+        report.reasons = invalid;
+        report.reasons.extend(lost);
+        for metric in &mut report.metrics {
+            metric.verdict = Verdict::Invalid;
+        }
+        return;
+    }
+    let of = |verdict: Verdict| report.metrics.iter().filter(move |metric| metric.verdict == verdict);
+    let said = |verdict: Verdict| of(verdict).flat_map(|metric| metric.reasons.iter().cloned());
+    let mut reasons = lost;
+    let by_metric = of(Verdict::Fail).next().is_some();
+    let confirmed = past.failed_in_a_row + 1 >= report.policy.confirm;
+    let verdict = if !reasons.is_empty() || by_metric && confirmed {
+        Verdict::Fail
+    } else if by_metric {
+        reasons.push(format!(
+            "a metric fails, and {} of {} runs in a row must before that is a FAIL",
+            report.policy.confirm, report.policy.confirm
+        ));
+        reasons.push(format!("so far {} did", past.failed_in_a_row + 1));
+        Verdict::Inconclusive
+    } else if of(Verdict::Inconclusive).next().is_some() {
+        Verdict::Inconclusive
+    } else {
+        Verdict::Pass
+    };
+    reasons.extend(said(Verdict::Fail).chain(said(Verdict::Inconclusive)).chain(said(Verdict::Pass)));
+    let more = of(Verdict::Inconclusive).filter_map(|metric| metric.more_cases_needed).max();
+    (report.verdict, report.reasons, report.more_cases_needed) = (verdict, reasons, more);
+}
+
+/// Share of the cases that are paired: of the larger side's; of the baseline's where the dataset may differ.
+fn coverage(base: &Side, head: &Side, pairing: &Pairing, allow: &[String]) -> Option<f64> {
+    let may_differ = allow.iter().any(|name| name == "dataset");
+    let all = if may_differ { base.cases.len() } else { base.cases.len().max(head.cases.len()) };
+    (all > 0).then(|| pairing.pairs.len() as f64 / all as f64)
+}
+
+/// What is wrong with the data as a whole.
+fn unfit(base: &Side, head: &Side, pairing: &Pairing, coverage: Option<f64>, policy: &Policy) -> Vec<String> {
+    let mut found = Vec::new();
+    for (what, side) in [("the baseline", base), ("the run", head)] {
+        if side.cases.is_empty() {
+            found.push(format!("{what} has no cases"));
+            continue;
+        }
+        let (errors, trials) = (side.errors(), side.trials.len() as u64);
+        if trials == 0 || errors as f64 > policy.max_error_share * trials as f64 {
+            found.push(format!(
+                "{what} has no answer for {errors} of {trials} trials, more than {}",
+                percent(policy.max_error_share)
+            ));
+        }
+        for (evaluator, n) in side.not_finite() {
+            found.push(format!("{what} has {n} scores of `{evaluator}` that are no finite numbers"));
+        }
+    }
+    if found.iter().any(|reason| reason.ends_with("has no cases")) {
+        return found;
+    }
+    if pairing.pairs.is_empty() {
+        found.push(
+            "no case of the baseline is in the run with the same text and label: there is nothing to judge".to_owned(),
+        );
+    } else if let Some(coverage) = coverage.filter(|coverage| *coverage < policy.min_coverage) {
+        found.push(format!(
+            "{} cases are in both, {} of the {} in the baseline and {} in the run; at least {} are needed",
+            pairing.pairs.len(),
+            percent(coverage),
+            base.cases.len(),
+            head.cases.len(),
+            percent(policy.min_coverage)
+        ));
+    }
+    if pairing.cluster_count == Some(1) {
+        found.push(
+            "all cases belong to one group: how much groups differ cannot be told from one, so nothing can be judged"
+                .to_owned(),
+        );
+    }
+    found
+}
+
+fn percent(share: f64) -> String {
+    let shown = format!("{:.1}", share * 100.0);
+    format!("{} %", shown.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// A metric that is asked for, with its numbers.
+struct Gating<'d> {
+    name: String,
+    margin: f64,
+    definition: Option<&'d Definition>,
+    numbers: Numbers,
+}
+
+impl<'d> Gating<'d> {
+    fn of(name: &str, margin: f64, definitions: &'d [Definition], base: &Side, head: &Side, pairing: &Pairing) -> Self {
+        let definition = find(definitions, name);
+        let numbers = match definition {
+            Some(definition) => definition.numbers(base, head, pairing, 0..pairing.pairs.len()),
+            None => Numbers::default(),
+        };
+        Self { name: name.to_owned(), margin, definition, numbers }
+    }
+
+    /// Why it cannot be judged.
+    fn unfit(&self, pairing: &Pairing, policy: &Policy) -> Option<String> {
+        let name = &self.name;
+        if self.definition.is_none() {
+            return Some(format!("{name}: the baseline has no such scores; save it anew from a run that has them"));
+        }
+        // What is wrong with all pairs is said already.
+        if pairing.pairs.is_empty() {
+            return None;
+        }
+        let (n, missing) = (self.numbers.len() as u64, self.numbers.missing);
+        if n == 0 {
+            return Some(format!("{name}: no case has it on both sides"));
+        }
+        (missing as f64 > policy.max_error_share * (n + missing) as f64).then(|| {
+            format!(
+                "{name}: {missing} of {} cases lack a value on one side, more than {}",
+                n + missing,
+                percent(policy.max_error_share)
+            )
+        })
+    }
+}
+
+/// The decisions in the order of the metrics; `None` of what has no numbers.
+fn decide_all(gating: &[Gating<'_>], pairing: &Pairing, policy: &Policy, valid: bool) -> Vec<Option<MetricDecision>> {
+    let measured: Vec<(usize, &Gating<'_>, &Definition)> = gating
+        .iter()
+        .enumerate()
+        .filter_map(|(place, gating)| Some((place, gating, gating.definition?)))
+        .filter(|(_, gating, definition)| !gating.numbers.is_empty() && (valid || definition.refused.is_none()))
+        .collect();
+    let questions: Vec<MetricQuestion<'_>> = measured
+        .iter()
+        .map(|(_, gating, definition)| MetricQuestion {
+            name: &gating.name,
+            measure: gating.numbers.measure(),
+            direction: definition.better(),
+            margin: gating.margin,
+        })
+        .collect();
+    let clustered = settings(pairing, policy.seed).clustered;
+    let policy = DecisionPolicy {
+        alpha: policy.alpha,
+        horizon: policy.horizon,
+        clustered,
+        seed: paired::Settings::default().seed ^ policy.seed,
+        ..DecisionPolicy::default()
+    };
+    let mut decisions: Vec<Option<MetricDecision>> = gating.iter().map(|_| None).collect();
+    for ((place, ..), decision) in measured.iter().zip(decide(&questions, &policy)) {
+        decisions[*place] = Some(decision);
+    }
+    decisions
+}
+
+fn gate_metric(definition: &Definition, numbers: &Numbers, decision: MetricDecision, valid: bool) -> GateMetric {
+    let p_value = decision.estimate.p_worse;
+    let metric = metric_of(definition, numbers, decision.estimate);
+    GateMetric {
+        name: metric.name,
+        direction: metric.direction,
+        unit: metric.unit,
+        base: metric.base,
+        head: metric.head,
+        delta: metric.delta,
+        ci95: metric.ci95,
+        p_value,
+        p_fail: decision.p_fail,
+        p_pass: decision.p_pass,
+        method: metric.method,
+        discordant: metric.discordant,
+        n: metric.n,
+        missing: metric.missing,
+        clusters: metric.clusters,
+        bounds: metric.bounds,
+        warnings: metric.warnings,
+        margin: decision.margin,
+        verdict: match (valid, decision.verdict) {
+            (false, _) => Verdict::Invalid,
+            (true, paired::Verdict::Pass) => Verdict::Pass,
+            (true, paired::Verdict::Fail) => Verdict::Fail,
+            (true, paired::Verdict::Inconclusive) => Verdict::Inconclusive,
+        },
+        damage: decision.interval,
+        alpha: Some(decision.alpha_used),
+        effective_n: decision.effective_n,
+        more_cases_needed: decision.more_cases_needed,
+        reasons: decision.reasons,
+    }
+}
+
+/// A metric without numbers.
+fn unmeasured(gating: &Gating<'_>) -> GateMetric {
+    GateMetric {
+        name: gating.name.clone(),
+        direction: gating.definition.map(|d| d.direction).unwrap_or_default(),
+        unit: gating.definition.map(|d| d.unit.clone()).unwrap_or_default(),
+        base: None,
+        head: None,
+        delta: None,
+        ci95: None,
+        p_value: None,
+        p_fail: None,
+        p_pass: None,
+        method: "not measured".to_owned(),
+        discordant: None,
+        n: 0,
+        missing: gating.numbers.missing,
+        clusters: None,
+        bounds: None,
+        warnings: Vec::new(),
+        margin: gating.margin,
+        verdict: Verdict::Invalid,
+        damage: None,
+        alpha: None,
+        effective_n: None,
+        more_cases_needed: None,
+        reasons: Vec::new(),
+    }
+}
+
+/// Looks at the cases that must pass, each trial of them.
+fn must_pass(head: &Side, wanted: &[String]) -> MustPass {
+    let mut failed = Vec::new();
+    for id in wanted {
+        let Some(case) = head.cases.iter().position(|case| case.id.as_str() == id) else {
+            failed.push(MustPassCase {
+                case_id: id.clone(),
+                why: "it is not in the run".to_owned(),
+                expected: None,
+                outputs: Vec::new(),
+                trace_id: None,
+                span_id: None,
+            });
+            continue;
+        };
+        let trials = head.trials_of(case);
+        let wrong = (0..trials.len()).find_map(|trial| Some((trial, why_not(head, case, trial)?)));
+        let wrong = if trials.is_empty() { Some((0, "it was not run".to_owned())) } else { wrong };
+        if let Some((trial, why)) = wrong {
+            let (decider, _) = Decider::of(head, head);
+            let side = super::cases::case_side(head, case, decider, true, true);
+            let place = trials.get(trial).filter(|trial| trial.trace_id.is_some());
+            failed.push(MustPassCase {
+                case_id: id.clone(),
+                why,
+                expected: head.cases[case].expected.map(|label| label.to_string()),
+                outputs: side.outputs,
+                trace_id: place.map_or(side.trace_id, |trial| trial.trace_id),
+                span_id: place.map_or(side.span_id, |trial| trial.span_id),
+            });
+        }
+    }
+    MustPass { checked: wanted.len() as u64, failed }
+}
+
+/// Why a trial does not pass, by the primary evaluator.
+fn why_not(head: &Side, case: usize, trial: usize) -> Option<String> {
+    let output = head.trials_of(case).get(trial)?.output;
+    if !output.is_answer() {
+        return Some(format!("a trial of it is `{}`", output.as_str()));
+    }
+    let expected = head.cases[case].expected;
+    let place = head.evaluator(head.primary.as_str());
+    let evaluator = place.and_then(|place| head.evaluators.get(place));
+    let cell = place.and_then(|place| head.cells_of(place, case).get(trial).copied());
+    match (evaluator, cell) {
+        (Some(evaluator), Some(Cell::Value(x))) => {
+            let passes = match (evaluator.kind, evaluator.threshold, evaluator.direction) {
+                (_, Some(threshold), Direction::Higher) => x >= threshold,
+                (_, Some(threshold), Direction::Lower) => x <= threshold,
+                (EvaluatorKind::Assertion, None, _) => x == 1.0,
+                // A number without a threshold has no line to pass; the answer itself decides.
+                (_, None, _) => expected.is_some_and(|label| output.is(label)),
+            };
+            let wanted = expected.map(|label| format!(" where {label} was expected")).unwrap_or_default();
+            (!passes).then(|| format!("{} gave {x} for `{}`{wanted}", evaluator.id, output.as_str()))
+        }
+        (Some(evaluator), _) => Some(format!("{} gave no score", evaluator.id)),
+        _ => {
+            (!expected.is_some_and(|label| output.is(label))).then(|| format!("it was answered `{}`", output.as_str()))
+        }
+    }
+}
+
+/// The names of the metrics that a policy may ask of a run.
+pub fn known_metrics(head: &Side) -> Vec<String> {
+    let mut names: Vec<String> = FIXED.iter().map(|name| (*name).to_owned()).collect();
+    names.extend(head.evaluators.iter().map(|e| e.id.to_string()).filter(|id| !FIXED.contains(&id.as_str())));
+    names
+}
