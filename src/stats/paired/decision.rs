@@ -108,7 +108,8 @@ pub struct MetricDecision {
 /// Judges several metrics of one comparison together. See the module for what is guaranteed.
 pub fn decide(questions: &[MetricQuestion<'_>], policy: &DecisionPolicy) -> Vec<MetricDecision> {
     let settings = policy.settings();
-    let evidence: Vec<Evidence> = questions.iter().map(|q| Evidence::of_gate(&q.measure, &settings)).collect();
+    let measures: Vec<Measure<'_>> = questions.iter().map(|q| q.measure).collect();
+    let evidence = Evidence::of_all(&measures, &settings, true);
     let alpha = policy.alpha_a_night();
     let claims = |p: fn(&Evidence, Direction, f64) -> Option<f64>| {
         let p: Vec<f64> =
@@ -138,13 +139,16 @@ fn holm_levels(p: &[f64], alpha: f64) -> Vec<(bool, f64)> {
 }
 
 fn one(question: &MetricQuestion<'_>, evidence: &Evidence, fail: (bool, f64), pass: (bool, f64)) -> MetricDecision {
+    let damage = evidence.damage(question.direction, [fail.1, pass.1]);
+    // A quantile of few cases can have no upper end; then nothing is claimed either way.
+    let open = damage.interval.is_none();
     let verdict = match (fail.0, pass.0) {
+        _ if open => Verdict::Inconclusive,
         (true, _) => Verdict::Fail,
         (_, true) => Verdict::Pass,
         _ => Verdict::Inconclusive,
     };
     let alpha_used = [fail.1, pass.1];
-    let damage = evidence.damage(question.direction, alpha_used);
     let more_cases_needed = if verdict == Verdict::Inconclusive {
         evidence.growth_needed(question.direction, question.margin, alpha_used).and_then(|factor| {
             let n = damage.estimate.n as f64;
@@ -186,11 +190,11 @@ fn reasons(
     };
     let margin = question.margin;
     let [damage, low, high] = [damage, low, high].map(number);
-    let change = format!("{name}: worse by {damage} (interval {low} to {high})");
+    let change = format!("{name}: damage {damage}, interval {low} to {high}");
     let mut reasons = vec![match verdict {
-        Verdict::Fail => format!("{change}; all of the interval is above the margin {margin}"),
-        Verdict::Pass => format!("{change}; none of the interval is above the margin {margin}"),
-        Verdict::Inconclusive => format!("{change}; the margin {margin} is inside the interval"),
+        Verdict::Fail => format!("{change}: all of it above the margin {margin}"),
+        Verdict::Pass => format!("{change}: none of it above the margin {margin}"),
+        Verdict::Inconclusive => format!("{change}: the margin {margin} is inside it"),
     }];
     if verdict == Verdict::Inconclusive {
         reasons.push(match more {

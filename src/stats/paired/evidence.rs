@@ -7,8 +7,10 @@
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
+use super::quantiles::Spread;
+use super::resampled::Draws;
 use super::score::{Score, no_discordance, tango_z};
-use super::{Damage, Direction, Measure, PairedEstimate, PairedValue, Settings, means};
+use super::{Damage, Direction, Measure, PairedEstimate, PairedLabels, Settings, Statistic, labels, means, quantiles};
 use crate::stats::special::{normal_cdf, normal_quantile};
 
 /// One way of judging a difference.
@@ -25,6 +27,10 @@ pub(super) enum Check {
     Student { delta: f64, error: f64, degrees: f64 },
     /// As far as Tango's interval without a discordant pair reaches, in units of `scale`.
     Floor { delta: f64, scale: f64, n: f64 },
+    /// A bootstrap distribution.
+    Draws(Draws),
+    /// The floor of a quantile.
+    Spread(Spread),
 }
 
 impl Check {
@@ -38,6 +44,7 @@ impl Check {
                     f64::INFINITY
                 }
             }
+            Self::Draws(draws) => draws.above(at),
             both => both.z(at),
         }
     }
@@ -52,6 +59,7 @@ impl Check {
                     f64::NEG_INFINITY
                 }
             }
+            Self::Draws(draws) => draws.below(at),
             both => both.z(at),
         }
     }
@@ -59,7 +67,8 @@ impl Check {
     fn z(&self, at: f64) -> f64 {
         match self {
             Self::Tango { b, c, n } => tango_z(*b, *c, *n, at),
-            Self::Exact { .. } => 0.0,
+            Self::Exact { .. } | Self::Draws(_) => 0.0,
+            Self::Spread(spread) => spread.z(at),
             Self::Score(score) => score.z(at),
             Self::Student { delta, error, degrees } => {
                 let t = (delta - at) / error;
@@ -130,22 +139,38 @@ impl Evidence {
         Self::gather(measure, settings, true)
     }
 
+    /// What `b` and `c` discordant pairs among `n` say, where each pair is a right or wrong of single runs.
+    pub fn of_counts(b: u64, c: u64, n: u64) -> Self {
+        let shown = PairedEstimate { n, discordant: Some([b, c]), ..PairedEstimate::default() };
+        if n == 0 {
+            return Self::undefined(shown, "there are no pairs");
+        }
+        let delta = (c as f64 - b as f64) / n as f64;
+        means::assertions(PairedEstimate { delta: Some(delta), ..shown }, b, c)
+    }
+
+    /// What each of several measures says; measures of the same answers share their bootstrap.
+    pub fn of_all(measures: &[Measure<'_>], settings: &Settings, gate: bool) -> Vec<Self> {
+        let mut shared: Vec<(*const PairedLabels, usize, labels::Resampled)> = Vec::new();
+        let each = measures.iter().map(|measure| match measure {
+            Measure::Agreement { pairs, statistic } if *statistic != Statistic::Accuracy => {
+                let (start, len) = (pairs.as_ptr(), pairs.len());
+                if !shared.iter().any(|(at, n, _)| *at == start && *n == len) {
+                    shared.push((start, len, labels::Resampled::new(pairs, settings)));
+                }
+                let resampled = shared.iter().find(|(at, n, _)| *at == start && *n == len).map(|(_, _, draws)| draws);
+                labels::evidence(pairs, *statistic, resampled, settings, gate)
+            }
+            other => Self::gather(other, settings, gate),
+        });
+        each.collect()
+    }
+
     fn gather(measure: &Measure<'_>, settings: &Settings, gate: bool) -> Self {
         match measure {
             Measure::Mean { pairs, range } => means::evidence(pairs, *range, settings, gate),
-            Measure::Quantile { pairs, .. } => means::evidence(pairs, None, settings, gate),
-            Measure::Agreement { pairs, .. } => {
-                let right = |shares: &[f32; 4], expected: u8| f64::from(shares[usize::from(expected)]);
-                let pairs: Vec<PairedValue> = pairs
-                    .iter()
-                    .map(|p| PairedValue {
-                        base: right(&p.base, p.expected),
-                        head: right(&p.head, p.expected),
-                        cluster: p.cluster,
-                    })
-                    .collect();
-                means::evidence(&pairs, Some([0.0, 1.0]), settings, gate)
-            }
+            Measure::Quantile { pairs, p } => quantiles::evidence(pairs, *p, settings, gate),
+            Measure::Agreement { pairs, statistic } => labels::evidence(pairs, *statistic, None, settings, gate),
         }
     }
 
@@ -194,7 +219,7 @@ impl Evidence {
                 break;
             }
             if outside == limit || step > 1e300 {
-                return outside.is_finite().then_some(outside);
+                return self.reach.is_finite().then_some(outside);
             }
             (inside, at_inside) = (outside, at_outside);
             step *= 2.0;

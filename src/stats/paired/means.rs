@@ -63,17 +63,11 @@ pub(super) fn evidence(pairs: &[PairedValue], range: Option<[f64; 2]>, settings:
 
     let grouped = group(pairs.iter().map(|pair| (pair.cluster, pair.head - pair.base)), settings.clustered);
     let clusters = grouped.clusters.len();
-    estimate.clusters = grouped.clustered.then_some(clusters as u64);
     if let (Some([b, c]), false) = (discordant, grouped.clustered) {
         return assertions(estimate, b, c);
     }
-    if grouped.clustered && clusters < 2 {
-        return Evidence::undefined(estimate, "there is a single cluster: nothing is known of how clusters differ");
-    }
-    if grouped.clustered && (clusters as u64) < FEW_CLUSTERS {
-        estimate
-            .warnings
-            .push(format!("{clusters} clusters: fewer than {FEW_CLUSTERS}, the interval may be too narrow"));
+    if let Err(why) = describe(&mut estimate, &grouped) {
+        return Evidence::undefined(estimate, why);
     }
     let observed = pairs.iter().flat_map(|pair| [pair.base, pair.head]);
     let [low, high] = range.unwrap_or_else(|| {
@@ -111,8 +105,52 @@ pub(super) fn evidence(pairs: &[PairedValue], range: Option<[f64; 2]>, settings:
     }
 }
 
+/// The checks of a difference `delta` that is the mean of what the cases contribute (`head`, the `base` being 0), each within
+/// `support`. Fills in the clusters of the estimate.
+pub(super) fn linearised(
+    estimate: &mut PairedEstimate,
+    contributions: &[PairedValue],
+    delta: f64,
+    support: [f64; 2],
+    settings: &Settings,
+    gate: bool,
+) -> Evidence {
+    let grouped = group(contributions.iter().map(|pair| (pair.cluster, pair.head)), settings.clustered);
+    let clusters = grouped.clusters.len();
+    if let Err(why) = describe(estimate, &grouped) {
+        return Evidence::undefined(estimate.clone(), why);
+    }
+    let error = standard_error(&grouped.clusters, delta);
+    let points = grouped.clusters.iter().map(|&(sum, size)| Point { sum, size, weight: 1.0 }).collect();
+    let effective = effective_n(contributions, &grouped, delta, error);
+    let mut checks = vec![Check::Score(Score::new(points, support))];
+    if clusters >= 2 && error > 0.0 {
+        checks.push(Check::Student { delta, error, degrees: clusters as f64 - 1.0 });
+    }
+    if gate {
+        checks.push(Check::Floor { delta, scale: 1.0, n: effective });
+    }
+    let step = if error > 0.0 { 2.0 * error } else { 1.0 / clusters as f64 };
+    Evidence { checks, reach: 2.0, step, effective_n: Some(effective), ..Evidence::default() }
+}
+
+/// Notes the clusters, and what is to be said of them.
+fn describe(estimate: &mut PairedEstimate, grouped: &Grouped) -> Result<(), &'static str> {
+    let clusters = grouped.clusters.len() as u64;
+    estimate.clusters = grouped.clustered.then_some(clusters);
+    if grouped.clustered && clusters < 2 {
+        return Err("there is a single cluster: nothing is known of how clusters differ");
+    }
+    if grouped.clustered && clusters < FEW_CLUSTERS {
+        estimate
+            .warnings
+            .push(format!("{clusters} clusters: fewer than {FEW_CLUSTERS}, the interval may be too narrow"));
+    }
+    Ok(())
+}
+
 /// Single right or wrong answers on both sides: Tango's interval, McNemar's exact test.
-fn assertions(mut estimate: PairedEstimate, b: u64, c: u64) -> Evidence {
+pub(super) fn assertions(mut estimate: PairedEstimate, b: u64, c: u64) -> Evidence {
     let n = estimate.n as f64;
     let (greater, less) = (mcnemar::one_sided(c, b), mcnemar::one_sided(b, c));
     estimate.p_value = Some(mcnemar::two_sided(b, c));

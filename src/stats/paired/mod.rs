@@ -2,7 +2,7 @@
 //!
 //! Reading order: this file (what goes in and what comes out), [`evidence`] (one object that answers every question about
 //! a difference: interval, p-values, at any level), [`score`] (Tango's interval and its generalisation to averages and
-//! clusters), [`mcnemar`], [`permutation`], [`labels`] (macro-F1, MCC, κ by the paired bootstrap), [`quantiles`],
+//! clusters), [`mcnemar`], [`permutation`], `means`, `labels` (macro-F1, MCC, κ by the paired bootstrap), `quantiles`,
 //! [`decision`] (verdicts of several metrics together).
 //!
 //! `delta` is always head − base in the metric's own unit; `damage` is how much worse the head is.
@@ -10,8 +10,11 @@
 pub mod decision;
 pub mod evidence;
 pub mod mcnemar;
+mod labels;
 mod means;
 pub mod permutation;
+mod quantiles;
+mod resampled;
 pub mod score;
 
 pub use decision::{DecisionPolicy, MetricDecision, MetricQuestion, Verdict, decide};
@@ -164,6 +167,17 @@ pub fn compare(measure: &Measure<'_>, settings: &Settings) -> PairedEstimate {
 /// Compares two runs in a metric of the given direction.
 pub fn compare_directed(measure: &Measure<'_>, direction: Direction, settings: &Settings) -> PairedEstimate {
     Evidence::of(measure, settings).estimate(direction, settings.level)
+}
+
+/// Compares two runs in several statistics of the same answers, in the order given; the bootstrap's draws are shared, so that
+/// this costs as much as one of them.
+pub fn compare_labels(pairs: &[PairedLabels], statistics: &[Statistic], settings: &Settings) -> Vec<PairedEstimate> {
+    let measures: Vec<Measure<'_>> =
+        statistics.iter().map(|&statistic| Measure::Agreement { pairs, statistic }).collect();
+    Evidence::of_all(&measures, settings, false)
+        .iter()
+        .map(|evidence| evidence.estimate(Direction::HigherIsBetter, settings.level))
+        .collect()
 }
 
 /// The gate's interval of the damage, at one-sided level `alpha` at each end: never narrower than Tango's interval without
