@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::compare::comparison::{Better, CaseChange, CaseCounts, CaseSide, Cases, Change, Comparison, Metric};
+use crate::compare::gate::{GateMetric, GateReport, MustPass, Policy, Verdict};
+use crate::compare::operand::{Difference, Operand, OperandDataset, OperandKind, OperandRun};
+use crate::compare::trend::{Trend, TrendChange, TrendPoint};
 use crate::model::{
     CaseId, DatasetRef, Digest, Direction, Evaluation, EvaluatorId, EvaluatorKind, EvaluatorSpec, Failure, GitRevision,
     Label, Origin, Outcome, Predicted, RunId, RunSpec, RunStatus, Span, SpanId, SpanKind, Status, TraceId, TrialKey,
@@ -230,5 +234,178 @@ pub(super) fn trace() -> TraceDetail {
         origins: vec![Arc::new(origin)],
         logs: Vec::new(),
         scores: BTreeMap::from([(span_id(2), vec![score])]),
+    }
+}
+
+fn place(n: u8) -> (Option<TraceId>, Option<SpanId>) {
+    (Some(trace_id()), Some(span_id(n)))
+}
+
+fn side(outputs: &[&str], value: f64, n: u8) -> CaseSide {
+    let (trace_id, span_id) = place(n);
+    CaseSide {
+        outputs: outputs.iter().map(|output| (*output).to_owned()).collect(),
+        scores: BTreeMap::from([("label_match".to_owned(), Some(value))]),
+        latency_ms: Some(12.0),
+        run_id: Some(spec().run_id),
+        trace_id,
+        span_id,
+    }
+}
+
+fn operand(name: &str, kind: OperandKind, runs: usize) -> Operand {
+    let run = |n: usize| OperandRun {
+        id: format!("2026112{n}-154501-3f9a2c"),
+        name: format!("night {n}"),
+        started_at: format!("2026-11-2{n}T15:45:01.000000000Z"),
+        git: None,
+    };
+    Operand {
+        kind,
+        name: name.to_owned(),
+        runs: (0..runs).map(run).collect(),
+        suite: "claims-demo".to_owned(),
+        dataset: OperandDataset { name: "claims".to_owned(), digest: "ab".repeat(32), cases: 30 },
+        model: "lexical-baseline".to_owned(),
+        provider: "builtin".to_owned(),
+        trials_per_case: runs as u32,
+        trials: 30 * runs as u64,
+        errors: 1,
+        ..Operand::default()
+    }
+}
+
+fn counts() -> CaseCounts {
+    CaseCounts { regressed: 2, improved: 1, unchanged: 24, lost: 1, gained: 0, unscored: 1 }
+}
+
+fn differs() -> Vec<Difference> {
+    vec![Difference {
+        what: "prompt".to_owned(),
+        base: Some("49f4793aed62".to_owned()),
+        head: Some("<b>0c11</b>".to_owned()),
+        refused_as: None,
+    }]
+}
+
+fn regressed() -> Vec<CaseChange> {
+    vec![CaseChange {
+        case_id: "claims-005".to_owned(),
+        group: None,
+        expected: Some("False".to_owned()),
+        claim: Some("Red <script>alert(1)</script> cells | @team \u{202e}#12".to_owned()),
+        delta: Some(-1.0),
+        base: side(&["False", "False", "NEE"], 2.0 / 3.0, 1),
+        head: side(&["NEE"], 0.0, 2),
+    }]
+}
+
+/// A comparison in which one metric is clearly worse.
+pub(super) fn comparison() -> Comparison {
+    let metric = |name: &str, unit: &str, base, head, ci95, change| Metric {
+        name: name.to_owned(),
+        unit: unit.to_owned(),
+        base: Some(base),
+        head: Some(head),
+        delta: Some(head - base),
+        ci95: Some(ci95),
+        p_value: Some(0.0123),
+        method: "McNemar, exact; Tango".to_owned(),
+        discordant: Some([2, 1]),
+        n: 28,
+        change,
+        ..Metric::default()
+    };
+    Comparison {
+        base: operand("baseline.json", OperandKind::Baseline, 3),
+        head: operand("nightly", OperandKind::Run, 1),
+        differs: differs(),
+        pairs: 28,
+        metrics: vec![
+            metric("accuracy", "1", 0.93, 0.89, [-0.08, -0.01], Some(Change::Worse)),
+            metric("latency_p95_ms", "ms", 812.0, 790.0, [-60.0, 12.0], None),
+        ],
+        transitions: vec![vec![9, 0, 1, 0, 0], vec![0, 8, 1, 0, 1], vec![1, 0, 7, 0, 0], vec![0; 5], vec![0; 5]],
+        transition_labels: ["True", "False", "NEE", "unparseable", "failed"].map(str::to_owned).to_vec(),
+        cases: Cases { by: "label_match".to_owned(), counts: counts(), regressed: regressed(), ..Cases::default() },
+        ..Comparison::default()
+    }
+}
+
+/// A verdict: one metric failed, one is undecided.
+pub(super) fn gate() -> GateReport {
+    let metric = |name: &str, verdict, damage| GateMetric {
+        name: name.to_owned(),
+        direction: Better::Higher,
+        unit: "1".to_owned(),
+        base: Some(0.93),
+        head: Some(0.89),
+        delta: Some(-0.04),
+        ci95: Some([-0.08, -0.01]),
+        p_value: Some(0.001),
+        method: "Tango".to_owned(),
+        discordant: Some([2, 1]),
+        n: 28,
+        missing: 0,
+        clusters: None,
+        bounds: None,
+        warnings: Vec::new(),
+        margin: 0.02,
+        verdict,
+        damage: Some(damage),
+        alpha: Some(0.0125),
+        more_cases_needed: None,
+    };
+    GateReport {
+        verdict: Verdict::Fail,
+        reasons: vec![
+            "accuracy is worse by 0.030 to 0.080, more than the margin of 0.020".to_owned(),
+            "macro_f1 is undecided".to_owned(),
+        ],
+        metrics: vec![
+            metric("accuracy", Verdict::Fail, [0.03, 0.08]),
+            metric("macro_f1", Verdict::Inconclusive, [-0.01, 0.05]),
+        ],
+        must_pass: MustPass::default(),
+        more_cases_needed: Some(120),
+        base: Some(operand("baseline.json", OperandKind::Baseline, 3)),
+        head: operand("nightly", OperandKind::Run, 1),
+        differs: differs(),
+        pairs: 28,
+        coverage: Some(0.9333),
+        counts: counts(),
+        regressed: regressed(),
+        improved: Vec::new(),
+        policy: Policy::default(),
+        baseline: "reports/baseline.json".to_owned(),
+        baseline_digest: Some("cd".repeat(32)),
+    }
+}
+
+/// Five nights with a change of level at the fourth.
+pub(super) fn trend() -> Trend {
+    let points = [0.93, 0.94, 0.92, 0.81, 0.8].iter().enumerate().map(|(n, mean)| TrendPoint {
+        run_id: format!("2026112{n}-154501-3f9a2c"),
+        name: format!("night {n}"),
+        started_at: format!("2026-11-2{n}T15:45:01.000000000Z"),
+        mean: Some(*mean),
+        ci95: Some([mean - 0.04, mean + 0.03]),
+        n: 30,
+        verdict: Some(if *mean < 0.9 { "FAIL" } else { "PASS" }.to_owned()),
+        changed: Vec::new(),
+    });
+    Trend {
+        score: "label_match".to_owned(),
+        suite: "claims-demo".to_owned(),
+        points: points.collect(),
+        changes: vec![TrendChange {
+            at_run: "20261123-154501-3f9a2c".to_owned(),
+            index: 3,
+            before: 0.93,
+            after: 0.805,
+            p_value: 0.004,
+            annotations: differs(),
+        }],
+        ..Trend::default()
     }
 }

@@ -268,7 +268,30 @@ mod tests {
     fn a_test_case_says_what_is_wrong_and_where_its_trace_is() {
         let (run, rows) = (fixture::run(), fixture::low_rows());
         let yardstick = Yardstick::of(&run.spec.evaluators);
-        insta::assert_snapshot!(rows.iter().map(|row| test_case(&run, &yardstick, row)).collect::<String>(), @"");
+        insta::assert_snapshot!(rows.iter().map(|row| test_case(&run, &yardstick, row)).collect::<String>(), @r#"
+            <testcase name="claims-005" classname="claims-demo.claims" time="0.005">
+              <failure type="label_match" message="expected False, answered NEE">expected False, answered NEE
+        claim: Red ␛[31mcells� generate most of their ATP by oxidative phosphorylation in mitochondria.
+        answer: NEE
+        trace_id: 0af7651916cd43dd8448eb211c80319c
+        </failure>
+              <system-out>trace_id: 0af7651916cd43dd8448eb211c80319c
+        span_id: b7ad6b7169203301
+        trace: https://jaeger.example/trace/0af7651916cd43dd8448eb211c80319c?span=b7ad6b7169203301&amp;t=1795362301000
+        </system-out>
+            </testcase>
+            <testcase name="claims-029" classname="claims-demo.claims" time="0.005">
+              <error type="429" message="rate limit reached">rate limit reached
+        claim: A claim that nobody answered.
+        answer: NEE
+        trace_id: 0af7651916cd43dd8448eb211c80319c
+        </error>
+              <system-out>trace_id: 0af7651916cd43dd8448eb211c80319c
+        span_id: b7ad6b7169203301
+        trace: https://jaeger.example/trace/0af7651916cd43dd8448eb211c80319c?span=b7ad6b7169203301&amp;t=1795362301000
+        </system-out>
+            </testcase>
+        "#);
     }
 
     #[test]

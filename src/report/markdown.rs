@@ -414,8 +414,15 @@ fn interval(ends: Option<[f64; 2]>) -> String {
 /// Text that stays text: on one line, no markup, no link, nobody mentioned.
 fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len() + 8);
-    for c in super::text::clean(text).chars() {
+    let text = super::text::clean(text);
+    let mut before = ' ';
+    let mut letters = text.chars().peekable();
+    while let Some(c) = letters.next() {
+        let within = before.is_alphanumeric() && letters.peek().is_some_and(|next| next.is_alphanumeric());
+        before = c;
         match c {
+            // Within a word it is no emphasis.
+            '_' if within => shown.push(c),
             '&' => shown.push_str("&amp;"),
             '<' => shown.push_str("&lt;"),
             '>' => shown.push_str("&gt;"),
@@ -456,6 +463,85 @@ mod tests {
             "&lt;b&gt; \\*\\*x\\*\\* \\| \\[a\\](http:\u{2060}//e.test) @\u{2060}team #\u{2060}12 \\`y\\` a b"
         );
         assert_eq!(code("a`b|c"), "``a`b\\|c``");
+    }
+
+    #[tokio::test]
+    async fn a_judged_run_says_first_what_matters() {
+        let scene = crate::store::testing::Scene::started(1, 1).await;
+        let (run, report) = (crate::report::fixture::run(), crate::report::fixture::report());
+        let (comparison, gate) = (crate::report::fixture::comparison(), crate::report::fixture::gate());
+        let evidence = Evidence {
+            run: &run,
+            report: &report,
+            base: None,
+            comparison: Some(&comparison),
+            gate: Some(&gate),
+            trend: None,
+        };
+        insta::assert_snapshot!(document(&scene.reader(), &evidence).expect("a document"), @r#"
+        ## ❌ FAIL · claims-demo · nightly
+
+        **accuracy is worse by 0.030 to 0.080, more than the margin of 0.020**
+
+        - macro_f1 is undecided
+
+        **label_match 0.893** \[0.728, 0.963\] · 28 of 30 trials completed · **1 failed** · p50 14.5 ms, p95 26.6 ms · $0.007000
+
+        | Metric | Baseline | Run | Difference | Worse by | Margin | Verdict |
+        |:--|--:|--:|--:|:-:|--:|:--|
+        | Accuracy | 0.930 | 0.890 | −0.040 | 0.030 … 0.080 | 0.020 | ❌ FAIL |
+        | Macro-F1 | 0.930 | 0.890 | −0.040 | −0.010 … 0.050 | 0.020 | ⚠️ INCONCLUSIVE |
+
+        Against `reports/baseline.json`, a pool of 3 runs: 28 pairs, 93.3 % of the cases; about 120 more cases would decide.
+
+        **2 regressed** · **1 improved** · 24 unchanged · **1 lost their score**
+
+        <details><summary>All metrics compared</summary>
+
+        | Metric | Base | Head | Difference | 95 % interval | p | |
+        |:--|--:|--:|--:|:-:|--:|:--|
+        | Accuracy | 0.930 | 0.890 | −0.040 | −0.080 … −0.010 | 0.012 | 🔴 worse |
+        | Latency p95 | 812 ms | 790 ms | −22.0 ms | −60.0 ms … 12.0 ms | 0.012 |  |
+
+        Over 28 cases that both have.
+
+        </details>
+
+        Run differently: prompt `49f4793aed62` → `<b>0c11</b>`.
+
+        <details open><summary>Regressed cases (1 of 2)</summary>
+
+        | Case | Claim | Expected | Was | Is | Trace | Trace before |
+        |:--|:--|:--|:--|:--|:--|:--|
+        | `claims-005` | Red &lt;script&gt;alert(1)&lt;/script&gt; cells \| @⁠team �#⁠12 | False | False, NEE | NEE | `0af7651916cd43dd8448eb211c80319c` | `0af7651916cd43dd8448eb211c80319c` |
+
+        </details>
+
+        <details><summary>Scores and confusion</summary>
+
+        | Score | Value | 95 % interval | n |
+        |:--|--:|:-:|--:|
+        | Accuracy | 0.893 | 0.728 … 0.963 | 28 |
+        | Macro-F1 | 0.910 | 0.737 … 1.000 | 28 |
+        | MCC | 0.843 | 0.604 … 1.000 | 28 |
+        | Cohen’s κ | 0.842 | 0.640 … 1.000 | 28 |
+        | `label_match` | 0.893 | 0.728 … 0.963 | 28 |
+        | `tone` | – | – | 0 |
+
+        | Expected ↓ answered → | True | False | NEE | unparseable | failed |
+        |:--|--:|--:|--:|--:|--:|
+        | **True** | 9 | 0 | 0 | 1 | 0 |
+        | **False** | 0 | 8 | 1 | 0 | 1 |
+        | **NEE** | 1 | 0 | 8 | 0 | 0 |
+
+        </details>
+
+        <sub>Run `20261122-154501-3f9a2c` of lexical-baseline (builtin) on claims, 30 cases, 2026-11-22 15:45 UTC, by spanscore 0.1.0.</sub>
+        "#);
+        insta::assert_snapshot!(annotations(&evidence).join("\n"), @r#"
+        ::error title=claims-demo FAIL::accuracy is worse by 0.030 to 0.080, more than the margin of 0.020
+        ::notice title=regressed::claims-005: expected False, was False, NEE, is NEE; trace 0af7651916cd43dd8448eb211c80319c, before 0af7651916cd43dd8448eb211c80319c
+        "#);
     }
 
     #[test]

@@ -525,3 +525,69 @@ impl Links for InFile<'_> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::details::CaseChange;
+    use crate::report::fixture;
+    use crate::report::results::{Base, Before};
+
+    fn drawn(judged: bool) -> String {
+        let (run, report, rows) = (fixture::run(), fixture::report(), fixture::low_rows());
+        let before = Before { output: Some("False"), value: Some(1.0), ..Before::default() };
+        let base = Base::new("baseline.json", [(4, before, CaseChange::Regressed)]);
+        let (comparison, gate, trend) = (fixture::comparison(), fixture::gate(), fixture::trend());
+        let evidence = Evidence {
+            run: &run,
+            report: &report,
+            base: judged.then_some(&base),
+            comparison: judged.then_some(&comparison),
+            gate: judged.then_some(&gate),
+            trend: judged.then_some(&trend),
+        };
+        let gone = "Its trace is not in the store.".to_owned();
+        let worst: Vec<Worst<'_>> = rows.iter().map(|row| Worst { row, trace: Err(gone.clone()) }).collect();
+        page(&evidence, &rows, &worst).into_string()
+    }
+
+    #[test]
+    fn the_verdict_stands_before_everything_else() {
+        let shown = drawn(true);
+        let at = |text: &str| shown.find(text).unwrap_or_else(|| panic!("no {text}"));
+        let order = [
+            "FAIL</h2>",
+            "accuracy is worse by",
+            "Against the margins",
+            "Confusion",
+            "Compared with",
+            "id=\"regressed\"",
+            "Worst cases",
+            "Filter the cases",
+        ];
+        assert!(order.windows(2).all(|pair| at(pair[0]) < at(pair[1])));
+        assert!(shown.contains("<title>FAIL: claims-demo · nightly</title>"));
+        assert!(drawn(false).contains("No verdict"));
+    }
+
+    #[test]
+    fn nothing_runs_but_the_script_of_the_file_and_nothing_is_fetched() {
+        for judged in [true, false] {
+            let shown = drawn(judged);
+            assert_eq!(shown.matches("<script").count(), 2, "the data and the script");
+            assert!(!shown.contains("alert(1)</script>") && !shown.contains("\u{202e}"), "{shown}");
+            for fetching in ["<img", "<link", "src=", "url(", "@import", "<iframe"] {
+                assert!(!shown.contains(fetching), "{fetching} in {shown}");
+            }
+            let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(SCRIPT));
+            assert!(
+                shown.contains(&format!("script-src &#39;sha256-{hash}&#39;"))
+                    || shown.contains(&format!("script-src 'sha256-{hash}'"))
+            );
+            assert!(
+                shown.contains(&format!("<script>{SCRIPT}</script>"))
+                    && shown.contains(&format!("<style>{STYLE}</style>"))
+            );
+        }
+    }
+}
