@@ -1,8 +1,14 @@
 //! `spanscore report`: a recorded run as files for people and machines.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+
 use super::{Context, Exit, Format};
+use crate::compare::load::load_run;
+use crate::compare::pin::side_of;
+use crate::compare::{self, CompareOptions, Comparison, GateReport};
 use crate::export::files::Target;
 use crate::report::details::details;
 use crate::report::evidence::Evidence;
@@ -11,6 +17,9 @@ use crate::report::results::Base;
 use crate::report::{self, markdown};
 use crate::store::Reader;
 use crate::store::rows::RunRow;
+
+/// Cases in each list of a comparison.
+const LISTED: usize = 1000;
 
 /// Write the report of a run: HTML, Markdown, JUnit, JSON, CSV or Parquet, by the ending of each file's name
 #[derive(Debug, clap::Args)]
@@ -64,8 +73,17 @@ pub(super) fn write(
 ) -> anyhow::Result<Vec<String>> {
     let mut report = report::build(reader, run, reader.is_live(&run.spec.run_id))?;
     report.details = Some(details(reader, run)?);
-    let base = against.map(|base| Base::of_run(reader, &reader.resolve_run(base)?, run)).transpose()?;
-    let evidence = Evidence { run, report: &report, base: base.as_ref(), comparison: None, gate: None, trend: None };
+    let compared = against.map(|base| compared(reader, run, base)).transpose()?;
+    let (base, comparison) = compared.unzip();
+    let gate = kept_verdict(reader, run)?;
+    let evidence = Evidence {
+        run,
+        report: &report,
+        base: base.as_ref(),
+        comparison: comparison.as_ref(),
+        gate: gate.as_ref(),
+        trend: None,
+    };
     let mut written = Vec::new();
     for path in files {
         one(reader, &evidence, path)?;
@@ -73,6 +91,37 @@ pub(super) fn write(
     }
     on_github(reader, &evidence, ctx)?;
     Ok(written)
+}
+
+/// The comparison of a run with what was named, and what that has of its cases.
+fn compared(reader: &Reader, run: &RunRow, base: &str) -> anyhow::Result<(Base, Comparison)> {
+    let path = Path::new(base);
+    let is_file = path.is_file() || path.extension().is_some_and(|ending| ending == "json");
+    let base = if is_file {
+        side_of(&compare::file::read(path)?.baseline, base)
+    } else {
+        load_run(reader, &reader.resolve_run(base)?, &[])?
+    };
+    let head = load_run(reader, run, &[])?;
+    let mut comparison = compare::compare(&base, &head, &CompareOptions { limit: LISTED, ..CompareOptions::default() });
+    let seqs: HashMap<&str, u64> = head.cases.iter().map(|case| (case.id.as_str(), case.seq)).collect();
+    for case in
+        comparison.cases.regressed.iter_mut().chain(&mut comparison.cases.improved).chain(&mut comparison.cases.lost)
+    {
+        if let Some(seq) = seqs.get(case.case_id.as_str()) {
+            case.claim = reader.claim_of(run, *seq)?;
+        }
+    }
+    Ok((Base::of_sides(&base, &head), comparison))
+}
+
+/// The last verdict on a run, where it was judged.
+fn kept_verdict(reader: &Reader, run: &RunRow) -> anyhow::Result<Option<GateReport>> {
+    let Some(judged) = reader.verdict(run)? else { return Ok(None) };
+    let gate = serde_json::from_value(judged.report).with_context(|| {
+        format!("reading the verdict on run {}; judge it again with `spanscore gate`", run.spec.run_id)
+    })?;
+    Ok(Some(gate))
 }
 
 fn one(reader: &Reader, evidence: &Evidence<'_>, path: &Path) -> anyhow::Result<()> {

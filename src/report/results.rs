@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::details::{CaseChange, direction};
+use super::details::CaseChange;
 use super::document::trace_url;
 use super::documents::CaseEntry;
-use crate::model::{EvaluatorKind, Outcome, Predicted, SpanId, TraceId};
+use crate::compare::pair::pair;
+use crate::compare::side::{Output, Side, Trial};
+use crate::model::{Direction, EvaluatorKind, Outcome, Predicted, SpanId, TraceId};
 use crate::store::rows::{CaseRow, RunRow};
 use crate::store::{Reader, StoreError};
 
@@ -78,33 +80,25 @@ impl Base {
         Self { name: name.into(), cases }
     }
 
-    /// What another run has of the cases of `head` with the same texts and label.
-    pub fn of_run(reader: &Reader, base: &RunRow, head: &RunRow) -> Result<Self, StoreError> {
-        let way = direction(&head.spec);
-        let mut pairs = HashMap::new();
-        reader.pair_cases(base, head, &head.spec.primary, &mut |pair| {
-            pairs.insert(pair.seq, (pair.before, CaseChange::of(pair.before, pair.after, way)));
-        })?;
-        let mut first: HashMap<String, Before> = HashMap::new();
-        reader.for_each_outcome(base, &mut |row| {
-            if row.key.repeat == 0 {
-                let before = Before {
-                    output: row.outcome.as_ref().map(outcome_in_a_word),
-                    value: None,
-                    trace_id: row.trace_id,
-                    span_id: row.span_id,
-                };
-                first.insert(row.case_id.to_string(), before);
-            }
-        })?;
+    /// What one side of a comparison has of the cases of the other, which is a run.
+    pub fn of_sides(base: &Side, head: &Side) -> Self {
+        let primary = head.primary.as_str();
+        let (in_base, in_head) = (base.evaluator(primary), head.evaluator(primary));
+        let way = in_head.map_or(Direction::Higher, |at| head.evaluators[at].direction);
         let mut cases = HashMap::new();
-        reader.for_each_outcome(head, &mut |row| {
-            if let Some((value, change)) = pairs.remove(&row.key.seq) {
-                let before = first.get(row.case_id.as_str()).cloned().unwrap_or_default();
-                cases.insert(row.key.seq, (Before { value, ..before }, change));
-            }
-        })?;
-        Ok(Self { name: base.spec.name.clone(), cases })
+        for (base_case, head_case) in pair(base, head).pairs {
+            let value = in_base.and_then(|at| base.score(at, base_case).get());
+            let after = in_head.and_then(|at| head.score(at, head_case).get());
+            let first = base.trials_of(base_case).first().copied().unwrap_or(Trial::ABSENT);
+            let before = Before {
+                output: (first.output != Output::Absent).then(|| first.output.as_str()),
+                value,
+                trace_id: first.trace_id,
+                span_id: first.span_id,
+            };
+            cases.insert(head.cases[head_case].seq, (before, CaseChange::of(value, after, way)));
+        }
+        Self { name: base.operand.name.clone(), cases }
     }
 
     /// What it has of the case at this place of the run.

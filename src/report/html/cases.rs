@@ -17,10 +17,10 @@ use crate::store::rows::CaseRow;
 
 /// Rows that stand in the document itself.
 const STANDING: usize = 50;
-/// Bytes that claims may take together; a claim is cut where there are too many.
-const CLAIMS: usize = 1_600_000;
+/// Bytes that claims may take together; all are cut shorter where there are too many.
+const CLAIMS: usize = 2_400_000;
 /// A claim is never cut below this many columns, nor shown longer than that many.
-const CLAIM: (usize, usize) = (60, 400);
+const CLAIM: (usize, usize) = (40, 400);
 
 /// The table with its filter.
 pub fn table(evidence: &Evidence<'_>, rows: &[CaseRow], total: u64) -> Markup {
@@ -170,7 +170,7 @@ impl Pool {
 /// The rows as columns; texts that repeat stand once, and places refer to them.
 fn data(evidence: &Evidence<'_>, rows: &[CaseRow]) -> Json {
     let spec = &evidence.run.spec;
-    let width = (CLAIMS / rows.len().max(1)).clamp(CLAIM.0, CLAIM.1);
+    let claims = claims(rows);
     let (mut words, mut traces) = (Pool::default(), Pool::default());
     let mut columns: Map<String, Json> = Map::new();
     let mut push = |name: &str, value: Json| match columns.get_mut(name) {
@@ -179,12 +179,12 @@ fn data(evidence: &Evidence<'_>, rows: &[CaseRow]) -> Json {
             columns.insert(name.to_owned(), json!([value]));
         }
     };
-    for row in rows {
+    for (row, claim) in rows.iter().zip(claims) {
         push("id", json!(text(row.case_id.as_str())));
         if spec.repeat > 1 {
             push("repeat", json!(row.key.repeat));
         }
-        push("claim", json!(cut(&row.claim, width)));
+        push("claim", json!(claim));
         push("expected", words.place(row.expected.map(crate::model::Label::as_str)));
         push("output", words.place(Some(row.outcome.as_ref().map_or("planned", outcome_in_a_word))));
         push("latency", row.outcome.as_ref().map_or(Json::Null, |_| json!(rounded(row.latency_ns as f64 / 1e6))));
@@ -223,6 +223,19 @@ fn data(evidence: &Evidence<'_>, rows: &[CaseRow]) -> Json {
         "template": backend(spec),
         "columns": columns,
     })
+}
+
+/// The claims, cut so that together they fit: a column may be one byte or four.
+fn claims(rows: &[CaseRow]) -> Vec<String> {
+    let mut width = CLAIM.1;
+    loop {
+        let claims: Vec<String> = rows.iter().map(|row| cut(&row.claim, width)).collect();
+        let bytes: usize = claims.iter().map(String::len).sum();
+        if bytes <= CLAIMS || width == CLAIM.0 {
+            return claims;
+        }
+        width = (width * CLAIMS / bytes).clamp(CLAIM.0, width - 1);
+    }
 }
 
 /// Four digits behind the point are more than a table shows.

@@ -25,7 +25,7 @@ const STYLE: &str = concat!(include_str!("base.css"), "\n", include_str!("report
 /// The script of the table of cases.
 const SCRIPT: &str = include_str!("report.js");
 /// Rows of a list of regressed cases.
-const LISTED: usize = 25;
+const LISTED: usize = 12;
 
 /// The document.
 pub fn document(reader: &Reader, evidence: &Evidence<'_>) -> Result<String, StoreError> {

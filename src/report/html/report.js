@@ -155,7 +155,7 @@
   }
 
   let timer = 0;
-  form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(filter, n > 2000 ? 40 : 0); });
+  form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(filter, n > 2000 ? 15 : 0); });
   form.addEventListener("reset", () => setTimeout(filter));
   form.addEventListener("submit", (event) => { event.preventDefault(); filter(); });
   more.querySelector("button").addEventListener("click", () => { shown += 5 * PAGE; draw(); });
