@@ -353,7 +353,11 @@ pub(super) fn gate() -> GateReport {
         margin: 0.02,
         verdict,
         damage: Some(damage),
-        alpha: Some(0.0125),
+        alpha: Some([0.0125, 0.0125]),
+        p_fail: Some(0.001),
+        p_pass: Some(0.9),
+        effective_n: None,
+        reasons: Vec::new(),
         more_cases_needed: None,
     };
     GateReport {
