@@ -16,6 +16,8 @@
 //! **Several nights.** `alpha` is divided by the horizon before all this (Bonferroni): whatever the nights have in common,
 //! such as a lucky baseline, the probability of any false verdict over the horizon stays below `alpha`.
 
+use crate::stats::multiple::holm;
+
 use super::{Direction, Evidence, Measure, PairedEstimate, Settings};
 
 /// What a metric's evidence allows to be said.
@@ -114,28 +116,11 @@ pub fn decide(questions: &[MetricQuestion<'_>], policy: &DecisionPolicy) -> Vec<
     let claims = |p: fn(&Evidence, Direction, f64) -> Option<f64>| {
         let p: Vec<f64> =
             evidence.iter().zip(questions).map(|(e, q)| p(e, q.direction, q.margin).unwrap_or(1.0)).collect();
-        holm_levels(&p, alpha)
+        holm(&p, alpha)
     };
     let (fail, pass) = (claims(Evidence::p_fail), claims(Evidence::p_pass));
     let decisions = questions.iter().zip(&evidence).zip(fail.into_iter().zip(pass));
     decisions.map(|((question, evidence), (fail, pass))| one(question, evidence, fail, pass)).collect()
-}
-
-/// Whether Holm's procedure rejects each hypothesis, and the level at which it was last looked at.
-fn holm_levels(p: &[f64], alpha: f64) -> Vec<(bool, f64)> {
-    let mut order: Vec<usize> = (0..p.len()).collect();
-    order.sort_by(|&i, &j| p[i].total_cmp(&p[j]));
-    let mut levels = vec![(false, alpha); p.len()];
-    let mut rejecting = true;
-    let mut level = alpha;
-    for (rank, &i) in order.iter().enumerate() {
-        if rejecting {
-            level = alpha / (p.len() - rank) as f64;
-            rejecting = p[i] <= level;
-        }
-        levels[i] = (rejecting, level);
-    }
-    levels
 }
 
 fn one(question: &MetricQuestion<'_>, evidence: &Evidence, fail: (bool, f64), pass: (bool, f64)) -> MetricDecision {
