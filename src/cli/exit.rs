@@ -2,16 +2,21 @@
 
 use std::process::ExitCode;
 
+use crate::compare::Verdict;
 use crate::runner::RunError;
 use crate::store::StoreError;
 
-/// How a command ended. When several apply: signal, then usage, then incomplete.
+/// How a command ended. When several apply: signal, then usage, then incomplete, then a gate's FAIL, then undecided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Success.
+    /// Success, or a gate's PASS.
     Success,
+    /// A gate's FAIL.
+    Failed,
     /// Usage, configuration or input error.
     Usage,
+    /// A gate's INCONCLUSIVE or INVALID.
+    Undecided,
     /// A run is incomplete, `verify` found a mismatch, or infrastructure failed.
     Incomplete,
     /// Ended by this signal.
@@ -23,9 +28,36 @@ impl Exit {
     pub const fn code(self) -> u8 {
         match self {
             Self::Success => 0,
+            Self::Failed => 1,
+            Self::Undecided => 3,
             Self::Usage => 2,
             Self::Incomplete => 4,
             Self::Signal(number) => 128 + number,
+        }
+    }
+
+    /// Of two ends the one that counts.
+    pub(super) const fn or(self, other: Self) -> Self {
+        if other.weight() > self.weight() { other } else { self }
+    }
+
+    const fn weight(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Undecided => 1,
+            Self::Failed => 2,
+            Self::Incomplete => 3,
+            Self::Usage => 4,
+            Self::Signal(_) => 5,
+        }
+    }
+
+    /// What a gate's verdict means.
+    pub(super) const fn of_verdict(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Pass => Self::Success,
+            Verdict::Fail => Self::Failed,
+            Verdict::Inconclusive | Verdict::Invalid => Self::Undecided,
         }
     }
 

@@ -28,7 +28,7 @@ use crate::store::{Reader, Store, Writer};
 use crate::trace::provider::Ambient;
 use crate::workflow::Leash;
 
-const DEFAULT_SUITE: &str = "spanscore.toml";
+pub(super) const DEFAULT_SUITE: &str = "spanscore.toml";
 /// Where `auto` begins, and how far it may go.
 const AUTO: (usize, usize) = (8, 512);
 /// How far it may go with a program of the user's, which seldom has that many threads.

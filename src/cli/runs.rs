@@ -121,7 +121,7 @@ fn tag(run: &str, tags: &[String], ctx: &Context) -> anyhow::Result<Exit> {
 }
 
 /// Does something with the store's writer and waits until it is durable.
-fn wait_for(
+pub(super) fn wait_for(
     store: &Store,
     work: impl AsyncFnOnce(&crate::store::Writer) -> Result<(), crate::store::StoreError>,
 ) -> anyhow::Result<()> {

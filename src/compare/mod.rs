@@ -15,6 +15,7 @@ pub mod gate;
 pub mod judge;
 pub mod load;
 pub mod metric;
+pub mod open;
 pub mod operand;
 pub mod pair;
 pub mod pin;

@@ -5,11 +5,13 @@
 pub mod env;
 pub mod flags;
 pub mod suite;
+pub mod gate;
 pub mod plan;
 pub mod workflow;
 
 pub use env::Environment;
 pub use flags::RunFlags;
+pub use gate::GatePlan;
 pub use plan::{ConcurrencySetting, ModelPlan, PlanError, Provider, RunPlan};
 pub use suite::{Suite, SuiteError};
 pub use workflow::{ApplicationPlan, CommandPlan, HttpPlan, WorkflowPlan};

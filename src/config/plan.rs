@@ -132,6 +132,8 @@ pub struct RunPlan {
     pub suite: String,
     /// The run's name.
     pub name: String,
+    /// What it must hold to be let through.
+    pub gate: super::gate::GatePlan,
     /// The dataset file.
     pub dataset: PathBuf,
     /// Its columns, where not found by their usual names.
@@ -249,6 +251,7 @@ impl RunPlan {
         }
         Ok(Self {
             name: flags.name.clone().unwrap_or_else(|| name.clone()),
+            gate: super::gate::GatePlan::resolve(&suite)?,
             suite: name,
             dataset,
             columns: suite.dataset.columns.clone(),

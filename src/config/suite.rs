@@ -50,6 +50,8 @@ pub struct Suite {
     pub run: RunSection,
     /// Where traces go.
     pub trace: TraceSection,
+    /// What a run must hold to be let through.
+    pub gate: super::gate::GateSection,
     /// Kept with every run.
     pub tags: BTreeMap<String, String>,
     /// Where the file is, for relative paths.
@@ -291,6 +293,7 @@ mod tests {
         let suite = Suite::parse(&uncommented, "reference.toml").expect("every example is valid");
         assert_eq!(suite.dataset.columns.claim.as_deref(), Some("statement"));
         assert_eq!(suite.run.max_cost, Some(5.0));
+        assert_eq!(suite.gate.metrics["accuracy"].margin, Some(0.02));
         assert_eq!(suite.tags["team"], "evals");
     }
 

@@ -6,7 +6,9 @@
 //! lists, [`waterfall`] a trace. [`trace_align`] puts the spans of two traces side by side, [`text_diff`] two texts. Where
 //! output goes is decided by the caller.
 
+pub mod baseline;
 pub mod collect;
+pub mod compare;
 pub mod csv;
 pub mod details;
 pub mod distribution;

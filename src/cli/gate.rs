@@ -1,0 +1,148 @@
+//! `spanscore gate`: a run held against a baseline; the exit code is the verdict.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::run::DEFAULT_SUITE;
+use super::runs::wait_for;
+use super::{Context, Exit, Format};
+use crate::compare::gate::GateReport;
+use crate::compare::{Policy, open};
+use crate::config::{GatePlan, Suite};
+use crate::report::compare as shown;
+use crate::store::Store;
+use crate::store::rows::RunRow;
+
+/// Judge a run against a baseline: exit 0 PASS, 1 FAIL, 3 INCONCLUSIVE or INVALID
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Id, unique prefix, name, `latest` or `latest~N`
+    #[arg(value_name = "RUN", default_value = "latest")]
+    run: String,
+    #[command(flatten)]
+    policy: PolicyArgs,
+}
+
+/// Where a policy comes from, and what overrides it.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct PolicyArgs {
+    /// The baseline, written by `spanscore baseline save`; without it, the suite's
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// The suite whose [gate] is the policy; without one, ./spanscore.toml if it is the run's
+    #[arg(long, value_name = "SUITE")]
+    suite: Option<PathBuf>,
+    /// Gate on this metric with this margin instead of the suite's (repeatable), e.g. accuracy=0.02
+    #[arg(long = "margin", value_name = "METRIC=MARGIN")]
+    margins: Vec<String>,
+    /// Chance of a false FAIL, and of a false PASS, over all metrics and the horizon
+    #[arg(long, value_name = "ALPHA")]
+    alpha: Option<f64>,
+    /// Nights that alpha is spent over; 1 for a run that is judged once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    horizon: Option<u32>,
+    /// A case that must pass (repeatable)
+    #[arg(long = "must-pass", value_name = "CASE")]
+    must_pass: Vec<String>,
+    /// Judge although this differs: `dataset`, `evaluator`, or an evaluator's id (repeatable)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    allow: Vec<String>,
+}
+
+pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
+    let store = ctx.store()?;
+    let reader = store.reader()?;
+    let run = reader.resolve_run(&args.run)?;
+    anyhow::ensure!(
+        !reader.is_live(&run.spec.run_id),
+        "run {} is under way; judge it when it has ended",
+        run.spec.run_id
+    );
+    let plan = args.policy.plan(&run, ctx)?;
+    let policy = args.policy.resolve(&plan)?;
+    let baseline = args.policy.baseline(&plan)?;
+    let report = open::gate(&reader, &run, &policy, &baseline)?;
+    keep(&store, &run, &report, ctx);
+    match ctx.format {
+        Format::Json => ctx.print_json(&report)?,
+        Format::Text => {
+            ctx.print(&shown::gate(&report, ctx.style))?;
+            ctx.next(shown::gate_hints(&report));
+        }
+    }
+    Ok(Exit::of_verdict(report.verdict))
+}
+
+impl PolicyArgs {
+    /// The gate of the suite: the one that was named, else the one at hand if it is the run's.
+    fn plan(&self, run: &RunRow, ctx: &Context) -> anyhow::Result<GatePlan> {
+        if let Some(path) = &self.suite {
+            return Ok(GatePlan::resolve(&Suite::read(path)?)?);
+        }
+        let path = Path::new(DEFAULT_SUITE);
+        if !path.exists() {
+            return Ok(GatePlan::default());
+        }
+        let suite = Suite::read(path)?;
+        // The suite's name is its file's where it says none; a run records whichever it was.
+        let name = suite.suite.name.clone().unwrap_or_else(|| "spanscore".to_owned());
+        if name != run.spec.suite {
+            ctx.hint(&format!(
+                "note: {DEFAULT_SUITE} is suite `{name}` and the run is of `{}`: its [gate] is not used; --suite names one",
+                run.spec.suite
+            ));
+            return Ok(GatePlan::default());
+        }
+        Ok(GatePlan::resolve(&suite)?)
+    }
+
+    fn baseline(&self, plan: &GatePlan) -> anyhow::Result<PathBuf> {
+        self.baseline.clone().or_else(|| plan.baseline.clone()).ok_or_else(|| {
+            anyhow::anyhow!(
+                "no baseline is named: pass --baseline FILE, or set `baseline` in [gate]; \
+                 `spanscore baseline save RUN -o FILE` writes one"
+            )
+        })
+    }
+
+    /// The suite's policy with what the flags say.
+    fn resolve(&self, plan: &GatePlan) -> anyhow::Result<Policy> {
+        let mut policy = Policy::of(plan);
+        if !self.margins.is_empty() {
+            policy.metrics = margins(&self.margins)?;
+        }
+        policy.alpha = self.alpha.unwrap_or(policy.alpha);
+        policy.horizon = self.horizon.unwrap_or(policy.horizon);
+        policy.must_pass.extend(self.must_pass.iter().cloned());
+        policy.must_pass.sort();
+        policy.must_pass.dedup();
+        policy.allow.extend(self.allow.iter().cloned());
+        Ok(policy)
+    }
+}
+
+/// Margins as `METRIC=MARGIN`.
+fn margins(texts: &[String]) -> anyhow::Result<BTreeMap<String, f64>> {
+    texts
+        .iter()
+        .map(|text| {
+            let parsed = text.split_once('=').and_then(|(name, margin)| {
+                let margin: f64 = margin.trim().parse().ok()?;
+                (margin.is_finite() && margin >= 0.0 && !name.trim().is_empty()).then(|| (name.trim().to_owned(), margin))
+            });
+            parsed.ok_or_else(|| {
+                anyhow::anyhow!(
+                    "--margin: found `{text}`, expected METRIC=MARGIN with a margin of 0 or more, such as accuracy=0.02"
+                )
+            })
+        })
+        .collect()
+}
+
+/// Keeps the verdict in the store, where pages and lists find it. A store that cannot be written does not change it.
+pub(super) fn keep(store: &Store, run: &RunRow, report: &GateReport, ctx: &Context) {
+    let judged = open::judged(report);
+    if let Err(error) = wait_for(store, async |writer| writer.keep_verdict(&run.spec.run_id, judged.clone()).await) {
+        ctx.hint(&format!("warning: the verdict is not kept in the store: {}", super::context::in_words(&error)));
+    }
+}

@@ -1,0 +1,196 @@
+//! From words to sides: what a person calls a run or a baseline, read from the store or a file, compared or judged, with the
+//! claims of the cases that are shown.
+
+use std::path::{Path, PathBuf};
+
+use super::build::{CompareOptions, compare};
+use super::comparison::{CaseChange, Comparison};
+use super::file::{self, BaselineError};
+use super::gate::{GateReport, Policy, Verdict};
+use super::judge::{self, Past, PolicyError};
+use super::load::load_run;
+use super::pin::side_of;
+use super::side::Side;
+use crate::config::GatePlan;
+use crate::store::rows::RunRow;
+use crate::store::{JudgedRun, Reader, StoreError};
+
+/// Why operands cannot be compared or judged.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A baseline file.
+    #[error(transparent)]
+    Baseline(#[from] BaselineError),
+    /// The policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}
+
+/// What a person named.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Named {
+    /// A run of the store.
+    Run(Box<RunRow>),
+    /// A baseline file.
+    Baseline(PathBuf),
+}
+
+/// What a text means: a baseline where it is the path of a file or ends in `.json`, else a run.
+pub fn resolve(reader: &Reader, text: &str) -> Result<Named, OpenError> {
+    let path = Path::new(text);
+    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    if is_json || path.is_file() {
+        return Ok(Named::Baseline(path.to_owned()));
+    }
+    Ok(Named::Run(Box::new(reader.resolve_run(text)?)))
+}
+
+/// The side of what was named; of a run's dataset with these columns.
+pub fn open(reader: &Reader, named: &Named, columns: &[String]) -> Result<Side, OpenError> {
+    match named {
+        Named::Run(run) => Ok(load_run(reader, run, columns)?),
+        Named::Baseline(path) => Ok(open_baseline(path)?.0),
+    }
+}
+
+/// A baseline file as a side, and its digest.
+pub fn open_baseline(path: &Path) -> Result<(Side, String), BaselineError> {
+    let pinned = file::read(path)?;
+    Ok((side_of(&pinned.baseline, &path.display().to_string()), pinned.digest))
+}
+
+/// The columns of the dataset that slices ask for.
+pub fn columns_of(slices: &[String]) -> Vec<String> {
+    let own = |name: &&String| name.as_str() != "expected" && name.as_str() != "group";
+    slices.iter().filter(own).map(|name| name.strip_prefix("col.").unwrap_or(name).to_owned()).collect()
+}
+
+/// Compares what was named, and adds the claims of the listed cases.
+pub fn compare_named(
+    readers: [&Reader; 2],
+    base: &Named,
+    head: &Named,
+    options: &CompareOptions,
+) -> Result<Comparison, OpenError> {
+    let columns = columns_of(&options.slices);
+    let (then, now) = (open(readers[0], base, &[])?, open(readers[1], head, &columns)?);
+    let mut comparison = compare(&then, &now, options);
+    let places = Places { base: (base, &then), head: (head, &now) };
+    for list in [&mut comparison.cases.regressed, &mut comparison.cases.improved, &mut comparison.cases.lost] {
+        places.claim(readers[1], list)?;
+    }
+    Ok(comparison)
+}
+
+/// Judges a run against a baseline file. A baseline that cannot be read makes the verdict INVALID; a policy that makes no
+/// sense, and a store that cannot be read, are errors.
+pub fn gate(reader: &Reader, run: &RunRow, policy: &Policy, baseline: &Path) -> Result<GateReport, OpenError> {
+    let head = load_run(reader, run, &[])?;
+    judge::check(policy, &head)?;
+    let shown = baseline.display().to_string();
+    let (base, digest) = match open_baseline(baseline) {
+        Ok(found) => found,
+        Err(error) => return Ok(judge::without_baseline(&head.operand, policy, &shown, error.to_string())),
+    };
+    let past = Past { failed_in_a_row: failed_before(reader, run, &digest, policy.confirm)? };
+    let mut report = judge::judge(&base, &head, policy, past);
+    report.baseline_digest = Some(digest);
+    let (in_base, in_head) = (Named::Baseline(baseline.to_owned()), Named::Run(Box::new(run.clone())));
+    let places = Places { base: (&in_base, &base), head: (&in_head, &head) };
+    places.claim(reader, &mut report.regressed)?;
+    places.claim(reader, &mut report.improved)?;
+    Ok(report)
+}
+
+/// What the store keeps of a verdict.
+pub fn judged(report: &GateReport) -> JudgedRun {
+    JudgedRun {
+        verdict: report.verdict.as_str().to_owned(),
+        baseline: report.baseline_digest.clone(),
+        report: serde_json::to_value(report).unwrap_or_default(),
+    }
+}
+
+/// How many runs of the suite right before this one had a failing metric against the same baseline; at most as many as
+/// are asked for.
+fn failed_before(reader: &Reader, run: &RunRow, digest: &str, wanted: u32) -> Result<u32, StoreError> {
+    let place = |run: &RunRow| (run.spec.started_unix_nano, run.number);
+    let mut failed = 0;
+    if wanted > 1 {
+        for other in reader.runs()? {
+            if other.spec.suite != run.spec.suite || place(&other) >= place(run) {
+                continue;
+            }
+            let judged = reader.verdict(&other)?.filter(|judged| judged.baseline.as_deref() == Some(digest));
+            let fails = judged.is_some_and(|judged| {
+                let metrics = judged.report.get("metrics").and_then(|metrics| metrics.as_array());
+                metrics.is_some_and(|all| all.iter().any(|one| one["verdict"] == Verdict::Fail.as_str()))
+            });
+            if !fails {
+                break;
+            }
+            failed += 1;
+            if failed + 1 >= wanted {
+                break;
+            }
+        }
+    }
+    Ok(failed)
+}
+
+/// Where the claims of the cases are to be found.
+struct Places<'a> {
+    base: (&'a Named, &'a Side),
+    head: (&'a Named, &'a Side),
+}
+
+impl Places<'_> {
+    /// Adds the claims of listed cases, from whichever side is a run.
+    fn claim(&self, reader: &Reader, cases: &mut [CaseChange]) -> Result<(), StoreError> {
+        let (run, side) = match (self.head, self.base) {
+            ((Named::Run(run), side), _) | (_, (Named::Run(run), side)) => (run, side),
+            _ => return Ok(()),
+        };
+        if cases.is_empty() {
+            return Ok(());
+        }
+        let seqs: std::collections::HashMap<&str, u64> =
+            side.cases.iter().map(|case| (case.id.as_str(), case.seq)).collect();
+        for case in cases {
+            if let Some(seq) = seqs.get(case.case_id.as_str()) {
+                case.claim = reader.claim_of(run, *seq)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Policy {
+    /// The policy of a suite, with defaults where it says nothing.
+    pub fn of(plan: &GatePlan) -> Self {
+        let default = Self::default();
+        let margins = |(name, margin): (&String, &Option<f64>)| {
+            (name.clone(), margin.unwrap_or(super::gate::DEFAULT_MARGIN))
+        };
+        // A gate on cases alone is a gate.
+        let metrics = if plan.metrics.is_empty() && plan.must_pass.is_empty() {
+            default.metrics
+        } else {
+            plan.metrics.iter().map(margins).collect()
+        };
+        Self {
+            metrics,
+            alpha: plan.alpha.unwrap_or(default.alpha),
+            horizon: plan.horizon.unwrap_or(default.horizon),
+            min_coverage: plan.min_coverage.unwrap_or(default.min_coverage),
+            max_error_share: plan.max_error_share.unwrap_or(default.max_error_share),
+            must_pass: plan.must_pass.clone(),
+            confirm: plan.confirm.unwrap_or(default.confirm),
+            allow: plan.allow.clone(),
+            seed: default.seed,
+        }
+    }
+}
