@@ -66,7 +66,7 @@ const fn both_runs(base: &Named, head: &Named) -> bool {
 }
 
 /// A column that queries know.
-fn known_column(column: &str) -> anyhow::Result<()> {
+pub(super) fn known_column(column: &str) -> anyhow::Result<()> {
     let field = query::parse_sort(column, &Schema::cases())?.field;
     anyhow::ensure!(
         matches!(field, Field::Expected | Field::Group | Field::Column(_)),
@@ -74,4 +74,3 @@ fn known_column(column: &str) -> anyhow::Result<()> {
     );
     Ok(())
 }
-

@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+
+use super::inputs::Inputs;
 use super::run::DEFAULT_SUITE;
 use super::runs::wait_for;
 use super::{Context, Exit, Format};
 use crate::compare::gate::GateReport;
-use crate::compare::{Policy, open};
-use crate::config::{GatePlan, Suite};
+use crate::compare::{Policy, file, judge, open};
+use crate::config::{GatePlan, RunPlan, Suite};
+use crate::model::EvaluatorId;
 use crate::report::compare as shown;
-use crate::store::Store;
 use crate::store::rows::RunRow;
+use crate::store::{Reader, Store};
 
 /// Judge a run against a baseline: exit 0 PASS, 1 FAIL, 3 INCONCLUSIVE or INVALID
 #[derive(Debug, clap::Args)]
@@ -84,8 +88,7 @@ impl PolicyArgs {
             return Ok(GatePlan::default());
         }
         let suite = Suite::read(path)?;
-        // The suite's name is its file's where it says none; a run records whichever it was.
-        let name = suite.suite.name.clone().unwrap_or_else(|| "spanscore".to_owned());
+        let name = suite.name();
         if name != run.spec.suite {
             ctx.hint(&format!(
                 "note: {DEFAULT_SUITE} is suite `{name}` and the run is of `{}`: its [gate] is not used; --suite names one",
@@ -128,7 +131,8 @@ fn margins(texts: &[String]) -> anyhow::Result<BTreeMap<String, f64>> {
         .map(|text| {
             let parsed = text.split_once('=').and_then(|(name, margin)| {
                 let margin: f64 = margin.trim().parse().ok()?;
-                (margin.is_finite() && margin >= 0.0 && !name.trim().is_empty()).then(|| (name.trim().to_owned(), margin))
+                (margin.is_finite() && margin >= 0.0 && !name.trim().is_empty())
+                    .then(|| (name.trim().to_owned(), margin))
             });
             parsed.ok_or_else(|| {
                 anyhow::anyhow!(
@@ -139,10 +143,39 @@ fn margins(texts: &[String]) -> anyhow::Result<BTreeMap<String, f64>> {
         .collect()
 }
 
+/// Checks before a run whether it can be judged after it: nobody pays for a verdict that could be known to fail.
+pub(super) fn check(plan: &RunPlan, inputs: &Inputs, baseline: &Path) -> anyhow::Result<()> {
+    let evaluators: Vec<EvaluatorId> = inputs.evaluators.iter().map(|e| e.spec().id.clone()).collect();
+    judge::check(&Policy::of(&plan.gate), &evaluators)?;
+    file::read(baseline).context("--gate")?;
+    Ok(())
+}
+
+/// Judges a run that has just ended under its suite's policy.
+pub(super) fn judge_run(reader: &Reader, run: &RunRow, plan: &RunPlan, baseline: &Path) -> anyhow::Result<GateReport> {
+    Ok(open::gate(reader, run, &Policy::of(&plan.gate), baseline)?)
+}
+
 /// Keeps the verdict in the store, where pages and lists find it. A store that cannot be written does not change it.
 pub(super) fn keep(store: &Store, run: &RunRow, report: &GateReport, ctx: &Context) {
     let judged = open::judged(report);
-    if let Err(error) = wait_for(store, async |writer| writer.keep_verdict(&run.spec.run_id, judged.clone()).await) {
+    let kept = wait_for(store, async |writer| writer.keep_verdict(&run.spec.run_id, judged.clone()).await);
+    warn(kept, ctx);
+}
+
+/// The same within a runtime.
+pub(super) async fn keep_now(store: &Store, run: &RunRow, report: &GateReport, ctx: &Context) {
+    let kept = async {
+        let writer = store.writer()?;
+        let kept = writer.keep_verdict(&run.spec.run_id, open::judged(report)).await;
+        writer.close().await?;
+        Ok(kept?)
+    };
+    warn(kept.await, ctx);
+}
+
+fn warn(kept: anyhow::Result<()>, ctx: &Context) {
+    if let Err(error) = kept {
         ctx.hint(&format!("warning: the verdict is not kept in the store: {}", super::context::in_words(&error)));
     }
 }

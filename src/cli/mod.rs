@@ -23,6 +23,10 @@ mod traces;
 mod trace;
 mod verify;
 mod report;
+mod compare;
+mod baseline;
+mod gate;
+mod trend;
 mod export;
 mod import;
 mod import_dataset;
@@ -44,8 +48,9 @@ use context::Globals;
 #[derive(Debug, Parser)]
 #[command(name = "spanscore", version, propagate_version = true, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 success; 2 usage, configuration or input error; 4 run incomplete, verify found a \
-    mismatch, or infrastructure failure; 130 and 143 after SIGINT and SIGTERM."
+    after_help = "Exit codes: 0 success, or a gate's PASS; 1 a gate's FAIL; 2 usage, configuration or input error; \
+    3 a gate's INCONCLUSIVE or INVALID; 4 run incomplete, verify found a mismatch, or infrastructure failure; \
+    130 and 143 after SIGINT and SIGTERM."
 )]
 struct Cli {
     #[command(flatten)]
@@ -76,6 +81,14 @@ enum Command {
     Trace(trace::Args),
     /// Prove that every score of a run is linked to its span
     Verify(verify::Args),
+    /// Compare two runs or baselines, case by case
+    Compare(compare::Args),
+    /// Pin runs as the level that later runs are held against
+    Baseline(baseline::Args),
+    /// Judge a run against a baseline: the exit code is the verdict
+    Gate(Box<gate::Args>),
+    /// Show a score night by night, and where its level changed
+    Trend(trend::Args),
     /// Write the report of a run as HTML, Markdown, JUnit, JSON, CSV or Parquet
     Report(report::Args),
     /// Write traces into a file, or deliver what is still pending
@@ -115,6 +128,10 @@ pub fn run() -> ExitCode {
         Command::Traces(args) => traces::exec(args, &context),
         Command::Trace(args) => trace::exec(args, &context),
         Command::Verify(args) => verify::exec(args, &context),
+        Command::Compare(args) => compare::exec(args, &context),
+        Command::Baseline(args) => baseline::exec(args, &context),
+        Command::Gate(args) => gate::exec(args, &context),
+        Command::Trend(args) => trend::exec(args, &context),
         Command::Report(args) => report::exec(args, &context),
         Command::Export(args) => export::exec(args, &context),
         Command::Import(args) => import::exec(args, &context),

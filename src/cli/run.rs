@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use clap::Parser;
 
 use super::application::{self, Making, Ready};
+use super::gate;
 use super::inputs::{self, Inputs};
 use super::progress::{Progress, Tally};
 use super::resume::{self, Past, Start};
@@ -41,6 +42,9 @@ pub(super) struct Args {
     suite: Option<PathBuf>,
     #[command(flatten)]
     flags: RunFlags,
+    /// Judge the run against this baseline under the suite's [gate]: exit 1 for FAIL, 3 for INCONCLUSIVE or INVALID
+    #[arg(long, value_name = "FILE")]
+    gate: Option<PathBuf>,
     /// Load and check everything, print the plan, ask no model
     #[arg(long)]
     dry_run: bool,
@@ -59,6 +63,9 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     );
     let inputs = Inputs::load(&plan, &context.env)?;
     application::check(&plan, context)?;
+    if let Some(baseline) = &args.gate {
+        gate::check(&plan, &inputs, baseline)?;
+    }
     if args.dry_run {
         return inputs::dry_run(&plan, &inputs, context);
     }
@@ -116,7 +123,7 @@ async fn run_all(
             }
             ended => ended?,
         };
-        exit = worse(exit, ended);
+        exit = exit.or(ended);
         reports.extend(report);
         if stop.requested() {
             exit = Exit::Signal(*signal.borrow());
@@ -128,11 +135,6 @@ async fn run_all(
         }
     }
     Ok((reports, exit))
-}
-
-/// Usage errors before incomplete runs before success; signals are the caller's.
-fn worse(a: Exit, b: Exit) -> Exit {
-    if a == Exit::Usage || b == Exit::Success { a } else { b }
 }
 
 /// The first signal asks to stop, the second ends the process at once; either way what is recorded stays.
@@ -214,7 +216,12 @@ impl One<'_> {
         }
         let reader = self.store.reader()?;
         let row = reader.resolve_run(run_id.as_str())?;
-        let exit = exit_of(&summary, row.counts.completed);
+        let mut exit = exit_of(&summary, row.counts.completed);
+        if let Some(baseline) = self.args.gate.as_deref().filter(|_| !self.stop.requested() && exit != Exit::Usage) {
+            let judged = gate::judge_run(&reader, &row, plan, baseline)?;
+            gate::keep_now(self.store, &row, &judged, context).await;
+            exit = exit.or(Exit::of_verdict(judged.verdict));
+        }
         let report = report::build(&reader, &row, false)?;
         self.explain(&summary, &run_id);
         if row.counts.completed == 0 && row.counts.failed > 0 {

@@ -254,7 +254,7 @@ fn slices(
 }
 
 /// A case's value of a column.
-fn value_of<'s>(side: &'s Side, case: usize, column: &str) -> Option<&'s str> {
+pub(super) fn value_of<'s>(side: &'s Side, case: usize, column: &str) -> Option<&'s str> {
     match column {
         "expected" => side.cases[case].expected.map(|label| label.as_str()),
         "group" => side.group_of(case),

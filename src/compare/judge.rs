@@ -6,11 +6,11 @@ use super::cases::{Decider, cases};
 use super::comparison::CaseCounts;
 use super::differences::differences;
 use super::gate::{GateMetric, GateReport, MustPass, MustPassCase, Policy, Verdict};
-use super::metric::{Definition, FIXED, Numbers, definitions, find};
+use super::metric::{Definition, FIXED, Numbers, definitions, find, score_name};
 use super::operand::Operand;
 use super::pair::{Pairing, pair};
 use super::side::{Cell, Side};
-use crate::model::{Direction, EvaluatorKind};
+use crate::model::{Direction, EvaluatorId, EvaluatorKind};
 use crate::stats::paired::{self, DecisionPolicy, MetricDecision, MetricQuestion, decide};
 
 /// Why a policy cannot be applied to a run at all: a slip of the user's.
@@ -51,8 +51,8 @@ pub struct Past {
     pub failed_in_a_row: u32,
 }
 
-/// Checks a policy against what the run has, before anything is judged.
-pub fn check(policy: &Policy, head: &Side) -> Result<(), PolicyError> {
+/// Checks a policy against the evaluators that a run has, before anything is judged.
+pub fn check(policy: &Policy, evaluators: &[EvaluatorId]) -> Result<(), PolicyError> {
     let value = |what: &str, found: f64, fits: bool, expected: &'static str| {
         if fits {
             Ok(())
@@ -63,16 +63,16 @@ pub fn check(policy: &Policy, head: &Side) -> Result<(), PolicyError> {
     if policy.metrics.is_empty() && policy.must_pass.is_empty() {
         return Err(PolicyError::Nothing);
     }
+    let known = known_metrics(evaluators);
     for (name, margin) in &policy.metrics {
-        let known = definitions(head, head, &[]);
-        if find(&known, name).is_none() {
-            let names: Vec<&str> = known.iter().map(|d| d.name.as_str()).collect();
-            let nearest = names.iter().min_by_key(|known| strsim::damerau_levenshtein(known, name));
-            let nearest = nearest.filter(|known| strsim::damerau_levenshtein(known, name) <= 3);
+        let is_score = |id: &str| evaluators.iter().any(|evaluator| evaluator.as_str() == id);
+        if !known.contains(name) && !name.strip_prefix("score.").is_some_and(is_score) {
+            let distance = |known: &String| strsim::damerau_levenshtein(known, name);
+            let nearest = known.iter().min_by_key(|known| distance(known)).filter(|known| distance(known) <= 3);
             return Err(PolicyError::UnknownMetric {
                 name: name.clone(),
                 nearest: nearest.map(|known| format!(" (did you mean `{known}`?)")).unwrap_or_default(),
-                known: names.join(", "),
+                known: known.join(", "),
             });
         }
         value(&format!("margin of `{name}`"), *margin, margin.is_finite() && *margin >= 0.0, "a number, 0 or more")?;
@@ -460,9 +460,9 @@ fn why_not(head: &Side, case: usize, trial: usize) -> Option<String> {
     }
 }
 
-/// The names of the metrics that a policy may ask of a run.
-pub fn known_metrics(head: &Side) -> Vec<String> {
+/// The names of the metrics that a policy may ask of a run with these evaluators.
+pub fn known_metrics(evaluators: &[EvaluatorId]) -> Vec<String> {
     let mut names: Vec<String> = FIXED.iter().map(|name| (*name).to_owned()).collect();
-    names.extend(head.evaluators.iter().map(|e| e.id.to_string()).filter(|id| !FIXED.contains(&id.as_str())));
+    names.extend(evaluators.iter().map(|id| score_name(id.as_str())));
     names
 }

@@ -93,8 +93,7 @@ pub fn definitions(base: &Side, head: &Side, allow: &[String]) -> Vec<Definition
         let refused = (!is_same(then, evaluator) && !allowed)
             .then(|| format!("{id} is version {} in the base and {} in the head", then.version, evaluator.version));
         found.push(Definition {
-            // A name that is taken is told apart by its prefix.
-            name: if FIXED.contains(&id) { format!("score.{id}") } else { id.to_owned() },
+            name: score_name(id),
             direction: evaluator.direction.into(),
             unit: evaluator.unit.clone(),
             range: (evaluator.kind == EvaluatorKind::Assertion).then_some([0.0, 1.0]),
@@ -110,6 +109,11 @@ pub fn definitions(base: &Side, head: &Side, allow: &[String]) -> Vec<Definition
         cost("cost_usd", "USD", Of::Cost),
     ]);
     found
+}
+
+/// What the metric of an evaluator is called: its id, with a prefix where that name is taken.
+pub fn score_name(id: &str) -> String {
+    if FIXED.contains(&id) { format!("score.{id}") } else { id.to_owned() }
 }
 
 /// The definition of that name; `score.ID` always means the evaluator.

@@ -16,6 +16,7 @@ pub mod judge;
 pub mod load;
 pub mod metric;
 pub mod open;
+pub mod nights;
 pub mod operand;
 pub mod pair;
 pub mod pin;

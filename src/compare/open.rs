@@ -88,8 +88,8 @@ pub fn compare_named(
 /// Judges a run against a baseline file. A baseline that cannot be read makes the verdict INVALID; a policy that makes no
 /// sense, and a store that cannot be read, are errors.
 pub fn gate(reader: &Reader, run: &RunRow, policy: &Policy, baseline: &Path) -> Result<GateReport, OpenError> {
+    check(policy, run)?;
     let head = load_run(reader, run, &[])?;
-    judge::check(policy, &head)?;
     let shown = baseline.display().to_string();
     let (base, digest) = match open_baseline(baseline) {
         Ok(found) => found,
@@ -103,6 +103,12 @@ pub fn gate(reader: &Reader, run: &RunRow, policy: &Policy, baseline: &Path) -> 
     places.claim(reader, &mut report.regressed)?;
     places.claim(reader, &mut report.improved)?;
     Ok(report)
+}
+
+/// Checks a policy against a run.
+pub fn check(policy: &Policy, run: &RunRow) -> Result<(), PolicyError> {
+    let evaluators: Vec<_> = run.spec.evaluators.iter().map(|e| e.id.clone()).collect();
+    judge::check(policy, &evaluators)
 }
 
 /// What the store keeps of a verdict.
@@ -172,9 +178,8 @@ impl Policy {
     /// The policy of a suite, with defaults where it says nothing.
     pub fn of(plan: &GatePlan) -> Self {
         let default = Self::default();
-        let margins = |(name, margin): (&String, &Option<f64>)| {
-            (name.clone(), margin.unwrap_or(super::gate::DEFAULT_MARGIN))
-        };
+        let margins =
+            |(name, margin): (&String, &Option<f64>)| (name.clone(), margin.unwrap_or(super::gate::DEFAULT_MARGIN));
         // A gate on cases alone is a gate.
         let metrics = if plan.metrics.is_empty() && plan.must_pass.is_empty() {
             default.metrics

@@ -215,7 +215,7 @@ impl RunPlan {
         };
         let primary = primary(&suite, &evaluators, flags)?;
         let workflow = WorkflowPlan::resolve(&suite, env, flags)?;
-        let name = suite.suite.name.clone().unwrap_or_else(|| "claims".to_owned());
+        let name = suite.name().to_owned();
         let run = &suite.run;
         let mut tags = suite.tags.clone();
         for tag in &flags.tags {

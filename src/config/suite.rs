@@ -214,6 +214,11 @@ impl Suite {
         })
     }
 
+    /// Its name; `claims` where it says none.
+    pub fn name(&self) -> &str {
+        self.suite.name.as_deref().unwrap_or("claims")
+    }
+
     /// A path of the file, made relative to the working directory.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         match self.path.as_deref().and_then(Path::parent) {

@@ -6,7 +6,9 @@ use super::table::Sheet;
 use super::terminal::heading;
 use super::text::{clean, put};
 use crate::compare::Comparison;
-use crate::compare::comparison::{Better, CaseChange, CaseCounts, CaseSide, Change, Metric, ShiftTest, SliceComparison};
+use crate::compare::comparison::{
+    Better, CaseChange, CaseCounts, CaseSide, Change, Metric, ShiftTest, SliceComparison,
+};
 use crate::compare::gate::{GateMetric, GateReport, Verdict};
 use crate::compare::operand::{Difference, Operand, OperandKind};
 use crate::compare::trend::Trend;
@@ -27,7 +29,8 @@ pub fn comparison(comparison: &Comparison, style: Style) -> String {
     if let Some(clusters) = comparison.clusters {
         put!(pairs, ", in {} groups", count(clusters));
     }
-    for (list, what) in [(&comparison.unpaired.base, "only in the base"), (&comparison.unpaired.head, "only in the head")]
+    for (list, what) in
+        [(&comparison.unpaired.base, "only in the base"), (&comparison.unpaired.head, "only in the head")]
     {
         if !list.is_empty() {
             put!(pairs, ", {} {what}", count(list.len() as u64));
@@ -69,7 +72,11 @@ pub fn gate(report: &GateReport, style: Style) -> String {
         put!(out, "  {} cases are in both ({:.1} %)\n", count(report.pairs), coverage * 100.0);
     }
     if !report.metrics.is_empty() {
-        heading(&mut out, style, "Metrics (worse by: how much worse the run is, with the interval held against the margin)");
+        heading(
+            &mut out,
+            style,
+            "Metrics (worse by: how much worse the run is, with the interval held against the margin)",
+        );
         gate_metrics(&mut out, &report.metrics, style);
     }
     if report.must_pass.checked > 0 {
@@ -92,6 +99,27 @@ pub fn gate(report: &GateReport, style: Style) -> String {
     out
 }
 
+/// The verdict on a run within its report.
+pub(super) fn verdict(out: &mut String, report: Option<&serde_json::Value>, style: Style) {
+    // A verdict that an older program kept may lack what this one shows: its word is enough.
+    let Some(kept) = report else { return };
+    match serde_json::from_value::<GateReport>(kept.clone()) {
+        Ok(report) => {
+            out.push('\n');
+            let word = style.paint(verdict_tone(report.verdict), report.verdict.as_str());
+            put!(out, "{}  {word}  against {}\n", style.paint(Tone::Strong, "Gate"), clean(&report.baseline));
+            for reason in &report.reasons {
+                put!(out, "  {}\n", clean(reason));
+            }
+            if !report.metrics.is_empty() {
+                gate_metrics(out, &report.metrics, style);
+            }
+            cases(out, "Regressed", &report.regressed, style);
+        }
+        Err(_) => put!(out, "\nGate  {}\n", clean(kept["verdict"].as_str().unwrap_or(ABSENT))),
+    }
+}
+
 /// Where to look after a verdict.
 pub fn gate_hints(report: &GateReport) -> Vec<String> {
     let mut hints = Vec::new();
@@ -103,7 +131,9 @@ pub fn gate_hints(report: &GateReport) -> Vec<String> {
     }
     match report.verdict {
         Verdict::Fail => hints.push(format!("spanscore compare {} {run}", word(&report.baseline))),
-        Verdict::Inconclusive => hints.push(format!("spanscore gate {run} --baseline {} --self-check", word(&report.baseline))),
+        Verdict::Inconclusive => {
+            hints.push(format!("spanscore gate {run} --baseline {} --self-check", word(&report.baseline)))
+        }
         Verdict::Pass | Verdict::Invalid => {}
     }
     hints
@@ -146,7 +176,8 @@ fn differs(out: &mut String, differs: &[Difference], style: Style) {
     for (place, difference) in differs.iter().enumerate() {
         let label = if place == 0 { "differs " } else { "        " };
         let or_none = |text: &Option<String>| clean(text.as_deref().unwrap_or("none")).into_owned();
-        let line = format!("{}: {} → {}", clean(&difference.what), or_none(&difference.base), or_none(&difference.head));
+        let line =
+            format!("{}: {} → {}", clean(&difference.what), or_none(&difference.base), or_none(&difference.head));
         let line = if difference.refused_as.is_some() { style.paint(Tone::Warn, &line) } else { line };
         put!(out, "  {}  {line}\n", style.paint(Tone::Faint, label));
     }
@@ -184,7 +215,10 @@ fn metric_row(metric: &Metric) -> [(String, Option<Tone>); 10] {
         (value(metric.base), None),
         (value(metric.head), None),
         (metric.delta.map_or_else(|| ABSENT.to_owned(), signed), tone),
-        (metric.ci95.map_or_else(|| ABSENT.to_owned(), |[low, high]| format!("{} to {}", signed(low), signed(high))), None),
+        (
+            metric.ci95.map_or_else(|| ABSENT.to_owned(), |[low, high]| format!("{} to {}", signed(low), signed(high))),
+            None,
+        ),
         (probability(metric.p_value), None),
         (probability(metric.q_value), None),
         (count(metric.n), None),
@@ -241,7 +275,12 @@ fn labels(out: &mut String, comparison: &Comparison, style: Style) {
     out.push_str(&sheet.render(2));
     let test = |name: &str, test: &Option<ShiftTest>| {
         test.as_ref().map(|test| {
-            format!("{name}: χ² {} on {} degrees, p {}", score(test.statistic), test.df, probability(Some(test.p_value)))
+            format!(
+                "{name}: χ² {} on {} degrees, p {}",
+                score(test.statistic),
+                test.df,
+                probability(Some(test.p_value))
+            )
         })
     };
     let shift = &comparison.shift;
@@ -370,7 +409,8 @@ fn one_trend(out: &mut String, trend: &Trend, style: Style) {
         put!(title, " where {} is {}", slice.column, slice.value.as_deref().unwrap_or("absent"));
     }
     put!(out, "{}\n", style.paint(Tone::Strong, &clean(&title)));
-    let mut sheet = Sheet::new(style, &["run", "started", ">mean", "95 % interval", ">n", "verdict", "changed"]).flexible(6);
+    let mut sheet =
+        Sheet::new(style, &["run", "started", ">mean", "95 % interval", ">n", "verdict", "changed"]).flexible(6);
     for (place, point) in trend.points.iter().enumerate() {
         let changed: Vec<&str> = point.changed.iter().map(|difference| difference.what.as_str()).collect();
         let is_change = trend.changes.iter().any(|change| change.index == place as u64);

@@ -327,7 +327,9 @@ pub fn build(reader: &Reader, run: &RunRow, live: bool) -> Result<Report, StoreE
         (collected.join(), rest)
     });
     let collected = collected.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked));
-    Ok(assemble(run, collected, rest?))
+    let mut report = assemble(run, collected, rest?);
+    report.gate = reader.verdict(run)?.map(|judged| judged.report);
+    Ok(report)
 }
 
 fn rest(reader: &Reader, run: &RunRow, live: bool) -> Result<Rest, StoreError> {

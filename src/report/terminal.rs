@@ -11,6 +11,7 @@ use super::text::{clean, put};
 pub fn render(report: &Report, style: Style) -> String {
     let mut out = String::new();
     header(&mut out, report, style);
+    super::compare::verdict(&mut out, report.gate.as_ref(), style);
     if let Some(details) = &report.details {
         look_back::since_previous(&mut out, report, details, style);
     }
