@@ -21,6 +21,7 @@ pub mod operand;
 pub mod pair;
 pub mod pin;
 pub mod side;
+pub mod simulate;
 pub mod trend;
 
 pub use baseline::Baseline;

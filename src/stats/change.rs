@@ -22,7 +22,7 @@ pub struct ChangeSettings {
 
 impl Default for ChangeSettings {
     fn default() -> Self {
-        Self { least_points: 3, level: 0.05, permutations: 499, seed: 0x7472_656e_64 }
+        Self { least_points: 3, level: 0.05, permutations: 499, seed: 0x7472_656e }
     }
 }
 
@@ -226,11 +226,11 @@ mod tests {
         let mut best = (0.0, 0, 0);
         for at in 3..=11 {
             for end in at + 3..=14 {
-                let (a, b) = (&series[..at], &series[at..end]);
-                let (m, n) = (a.len() as f64, b.len() as f64);
-                let energy = 2.0 * distance(a, b) / (m * n)
-                    - distance(a, a) / (m * (m - 1.0))
-                    - distance(b, b) / (n * (n - 1.0));
+                let (one, other) = (&series[..at], &series[at..end]);
+                let (m, n) = (one.len() as f64, other.len() as f64);
+                let energy = 2.0 * distance(one, other) / (m * n)
+                    - distance(one, one) / (m * (m - 1.0))
+                    - distance(other, other) / (n * (n - 1.0));
                 let q = m * n / (m + n) * energy;
                 if q > best.0 {
                     best = (q, at, end);

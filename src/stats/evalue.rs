@@ -125,9 +125,9 @@ mod tests {
                     0.0
                 });
                 if random.unit() < 0.5 {
-                    b += 1
+                    b += 1;
                 } else {
-                    c += 1
+                    c += 1;
                 }
                 seen[0] |= bets.ln_fail() >= ln_needed(0.025);
                 seen[1] |= bets.ln_pass() >= ln_needed(0.025);

@@ -25,9 +25,9 @@ impl ChiSquared {
 /// tables). Pairs of labels between which nothing moved do not count as degrees of freedom.
 pub fn bowker<const K: usize>(matrix: &[[u64; K]; K]) -> ChiSquared {
     let (mut statistic, mut degrees) = (0.0, 0);
-    for i in 0..K {
-        for j in 0..i {
-            let (there, back) = (matrix[i][j] as f64, matrix[j][i] as f64);
+    for (i, row) in matrix.iter().enumerate() {
+        for (j, &there) in row.iter().enumerate().take(i) {
+            let (there, back) = (there as f64, matrix[j][i] as f64);
             if there + back > 0.0 {
                 statistic += (there - back).powi(2) / (there + back);
                 degrees += 1;

@@ -155,7 +155,7 @@ pub(super) fn assertions(mut estimate: PairedEstimate, b: u64, c: u64) -> Eviden
     let (greater, less) = (mcnemar::one_sided(c, b), mcnemar::one_sided(b, c));
     estimate.p_value = Some(mcnemar::two_sided(b, c));
     estimate.mid_p = Some(mcnemar::mid_p(b, c));
-    estimate.method = "Tango; exact McNemar".to_owned();
+    "Tango; exact McNemar".clone_into(&mut estimate.method);
     Evidence {
         estimate,
         checks: vec![Check::Tango { b: b as f64, c: c as f64, n }, Check::Exact { greater, less }],

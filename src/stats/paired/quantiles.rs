@@ -198,9 +198,9 @@ impl Drawing {
         let mut next = 0;
         for cluster in members {
             let (mut below, mut within) = ([0, 0], Vec::new());
-            for number in next..next + cluster.len() {
-                for side in 0..2 {
-                    match places[side][number] {
+            for (side, places) in places.iter().enumerate() {
+                for &place in &places[next..next + cluster.len()] {
+                    match place {
                         BELOW => below[side] += 1,
                         ABOVE => {}
                         place => within.push((side as u8, place)),
@@ -226,8 +226,8 @@ impl Drawing {
             left -= times;
             weight -= count;
             size += times * u64::from(*cases);
-            for side in 0..2 {
-                below[side] += times * u64::from(under[side]);
+            for (sum, under) in below.iter_mut().zip(under) {
+                *sum += times * u64::from(*under);
             }
         }
         let mut seen = [0, 1].map(|side: usize| vec![0u32; self.windows[side].values.len()]);
@@ -235,8 +235,8 @@ impl Drawing {
             let at = ((random.bits() >> 32) * self.inside.len() as u64) >> 32;
             let cluster = &self.inside[at as usize];
             size += u64::from(cluster.size);
-            for side in 0..2 {
-                below[side] += u64::from(cluster.below[side]);
+            for (sum, under) in below.iter_mut().zip(cluster.below) {
+                *sum += u64::from(under);
             }
             for &(side, place) in &cluster.places {
                 seen[usize::from(side)][place as usize] += 1;
