@@ -5,13 +5,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::cases::{Decider, cases, counts, unpaired};
-use super::comparison::{Change, Comparison, Metric, Shift, SliceComparison, Unpaired};
+use super::comparison::{Better, Change, Comparison, Metric, Shift, ShiftTest, SliceComparison, Unpaired};
 use super::differences::{differences, is_allowed};
 use super::metric::{Definition, Numbers, definitions, mode};
 use super::operand::Difference;
 use super::pair::{Pairing, pair};
 use super::side::{Output, Side};
 use crate::stats::paired::{PairedEstimate, Settings, compare_directed};
+use crate::stats::{multiple, symmetry};
 
 /// How two sides are compared.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +44,7 @@ pub fn compare(base: &Side, head: &Side, options: &CompareOptions) -> Comparison
     let definitions = definitions(base, head, &options.allow);
     let settings = settings(&pairing, options.seed);
     let mut metrics = measure_all(base, head, &pairing, &definitions, &settings);
-    correct(&mut metrics);
+    correct(metrics.iter_mut());
     let transitions = transitions(base, head, &pairing);
     Comparison {
         base: base.operand.clone(),
@@ -146,7 +147,6 @@ fn measure(
 
 /// A metric from its estimate.
 pub(super) fn metric_of(definition: &Definition, numbers: &Numbers, estimate: PairedEstimate) -> Metric {
-    use super::comparison::Better;
     let change = estimate.interval.and_then(|[low, high]| {
         let better =
             |up: bool| if up == (definition.direction == Better::Higher) { Change::Better } else { Change::Worse };
@@ -159,6 +159,11 @@ pub(super) fn metric_of(definition: &Definition, numbers: &Numbers, estimate: Pa
         }
     });
     let mut warnings = estimate.warnings;
+    if definition.is_latency() && change.is_some() {
+        warnings.push(
+            "the interval covers other cases, not other hours: a busy endpoint is slower for all of them".to_owned(),
+        );
+    }
     if numbers.missing > 0 {
         warnings.push(format!("{} cases have no value on one side and are in neither mean", numbers.missing));
     }
@@ -183,16 +188,13 @@ pub(super) fn metric_of(definition: &Definition, numbers: &Numbers, estimate: Pa
     }
 }
 
-/// Corrects the p-values for the number of metrics (Benjamini & Hochberg 1995, Controlling the false discovery rate).
-fn correct(metrics: &mut [Metric]) {
-    let mut order: Vec<usize> = (0..metrics.len()).filter(|at| metrics[*at].p_value.is_some()).collect();
-    let p = |metrics: &[Metric], at: usize| metrics[at].p_value.unwrap_or(1.0);
-    order.sort_by(|a, b| p(metrics, *b).total_cmp(&p(metrics, *a)));
-    let m = order.len();
-    let mut least = 1.0f64;
-    for (above, at) in order.into_iter().enumerate() {
-        least = least.min(p(metrics, at) * m as f64 / (m - above) as f64);
-        metrics[at].q_value = Some(least);
+/// Corrects the p-values for the number of metrics.
+fn correct<'m>(metrics: impl Iterator<Item = &'m mut Metric>) {
+    let mut tested: Vec<(&mut Metric, f64)> =
+        metrics.filter_map(|metric| metric.p_value.map(|p_value| (metric, p_value))).collect();
+    let p: Vec<f64> = tested.iter().map(|(_, p)| *p).collect();
+    for ((metric, _), q) in tested.iter_mut().zip(multiple::benjamini_hochberg(&p)) {
+        metric.q_value = Some(q);
     }
 }
 
@@ -204,8 +206,19 @@ fn transitions(base: &Side, head: &Side, pairing: &Pairing) -> Vec<Vec<u64>> {
     counts
 }
 
-fn shift(_transitions: &[Vec<u64>]) -> Shift {
-    Shift::default()
+/// Over the labels alone: what is no answer has no share to shift.
+fn shift(transitions: &[Vec<u64>]) -> Shift {
+    let cell = |i: usize, j: usize| transitions.get(i).and_then(|row| row.get(j)).copied().unwrap_or(0);
+    let labels: [[u64; 3]; 3] = std::array::from_fn(|i| std::array::from_fn(|j| cell(i, j)));
+    let test = |test: symmetry::ChiSquared| {
+        // Nothing moved, or there is nothing to move.
+        (test.degrees > 0 && test.statistic.is_finite()).then_some(ShiftTest {
+            statistic: test.statistic,
+            df: test.degrees,
+            p_value: test.p_value,
+        })
+    };
+    Shift { bowker: test(symmetry::bowker(&labels)), stuart_maxwell: test(symmetry::stuart_maxwell(&labels)) }
 }
 
 fn slices(
@@ -244,12 +257,7 @@ fn slices(
             });
         }
     }
-    let mut metrics: Vec<&mut Metric> = found.iter_mut().flat_map(|slice| &mut slice.metrics).collect();
-    let mut copies: Vec<Metric> = metrics.iter().map(|metric| (**metric).clone()).collect();
-    correct(&mut copies);
-    for (metric, copy) in metrics.iter_mut().zip(copies) {
-        metric.q_value = copy.q_value;
-    }
+    correct(found.iter_mut().flat_map(|slice| &mut slice.metrics));
     found
 }
 

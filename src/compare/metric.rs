@@ -139,6 +139,11 @@ impl Definition {
         matches!(self.of, Of::Accuracy)
     }
 
+    /// Whether it is a quantile of the latency.
+    pub const fn is_latency(&self) -> bool {
+        matches!(self.of, Of::Latency(_))
+    }
+
     /// Whether it is the evaluator of this id.
     pub fn is_score_of(&self, head: &Side, id: &str) -> bool {
         matches!(self.of, Of::Score(_, at) if head.evaluators.get(at).is_some_and(|e| e.id.as_str() == id))

@@ -12,6 +12,7 @@ use super::operand::{Difference, rfc3339};
 use super::side::{Cell, Side};
 use super::trend::{Trend, TrendChange, TrendPoint, TrendSlice};
 use crate::stats::bootstrap::Bootstrap;
+use crate::stats::change::{ChangePoint, ChangeSettings, change_points};
 use crate::stats::confusion::UNPARSEABLE;
 use crate::stats::{Cluster, ConfusionAccumulator, Estimate, MeanAccumulator, quantile};
 use crate::store::rows::RunRow;
@@ -264,7 +265,9 @@ fn changes(points: &[TrendPoint], alpha: f64) -> (Vec<TrendChange>, Vec<String>)
             series.len()
         ));
     }
-    let found = detect(&series, alpha).into_iter().filter_map(|(index, before, after, p_value)| {
+    let settings = ChangeSettings { level: alpha, ..ChangeSettings::default() };
+    let found = change_points(&series, &settings).into_iter().filter_map(|change| {
+        let ChangePoint { index, before, after, p_value } = change;
         let at = known.get(index)?.0;
         let point = points.get(at)?;
         // What changed since the last run that has a value counts, too.
@@ -282,9 +285,3 @@ fn changes(points: &[TrendPoint], alpha: f64) -> (Vec<TrendChange>, Vec<String>)
 
 /// Runs that a change can be told from.
 const ENOUGH: usize = 6;
-
-/// Index, level before, level after, p-value of each change of a series.
-fn detect(series: &[f64], alpha: f64) -> Vec<(usize, f64, f64, f64)> {
-    let _ = (series, alpha);
-    Vec::new()
-}

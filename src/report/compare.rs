@@ -62,9 +62,6 @@ pub fn gate(report: &GateReport, style: Style) -> String {
     for reason in &report.reasons {
         put!(out, "  {}\n", clean(reason));
     }
-    if let Some(more) = report.more_cases_needed {
-        put!(out, "  about {} more cases are needed to decide\n", count(more));
-    }
     out.push('\n');
     operands(&mut out, &[("baseline", report.base.as_ref()), ("run", Some(&report.head))], style);
     differs(&mut out, &report.differs, style);

@@ -12,6 +12,8 @@ mod runs;
 mod applications;
 // Traces and runs from one store to another.
 mod exchange;
+// Comparing runs, judging them against a baseline, following a score.
+mod gate;
 // Scores and the spans that carry them.
 mod linkage;
 // The collector and its ports.

@@ -1,0 +1,605 @@
+//! Comparing and gating from the command line: what is said, and with which exit code.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::support::{Endpoint, Ran, Scratch};
+
+/// Cases without groups, enough for a verdict at a wide margin.
+const CASES: usize = 60;
+
+/// A claim file whose rows the built-in model mostly gets right.
+fn claims(cases: usize, group: impl Fn(usize) -> String, words: &str) -> String {
+    let mut text = String::from("id,claim,context,label,group,part\n");
+    for n in 0..cases {
+        let (claim, label) = match n % 3 {
+            0 => (format!("Bee {n} dances {words}."), "True"),
+            1 => (format!("Bee {n} never dances {words}."), "False"),
+            _ => (format!("Ship {n} carries salt {words}."), "NEE"),
+        };
+        let part = if n % 2 == 0 { "even" } else { "odd" };
+        writeln!(text, "c{n:03},{claim},Bee {n} dances {words} and others follow it.,{label},{},{part}", group(n))
+            .expect("written");
+    }
+    text
+}
+
+/// Answers of which every `wrong`-th is wrong.
+fn answers(cases: usize, wrong: usize) -> String {
+    let mut text = String::new();
+    for n in 0..cases {
+        let right = ["True", "False", "NEE"];
+        let label = if wrong > 0 && n % wrong == 0 { right[(n + 1) % 3] } else { right[n % 3] };
+        writeln!(text, "{}", json!({"id": format!("c{n:03}"), "output": label})).expect("written");
+    }
+    text
+}
+
+/// A store with the runs `good` (all right) and `bad` (every second wrong), and a baseline of the first.
+fn scene() -> Scratch {
+    let scratch = Scratch::new();
+    scratch.write("claims.csv", claims(CASES, |_| String::new(), "today"));
+    scratch.write("good.jsonl", answers(CASES, 0));
+    scratch.write("bad.jsonl", answers(CASES, 2));
+    scratch.json(&["run", "--replay", "good.jsonl", "--name", "good"]);
+    scratch.json(&["run", "--replay", "bad.jsonl", "--name", "bad"]);
+    scratch.json(&["baseline", "save", "good", "-o", "baseline.json"]);
+    scratch
+}
+
+/// At this margin and without a horizon a run without a change passes.
+const WIDE: [&str; 4] = ["--margin", "accuracy=0.3", "--horizon", "1"];
+
+fn gate(scratch: &Scratch, run: &str, baseline: &str, more: &[&str]) -> Ran {
+    let mut args = vec!["gate", run, "--baseline", baseline];
+    args.extend(WIDE);
+    args.extend(more);
+    scratch.run(&args)
+}
+
+#[test]
+fn the_verdict_is_the_exit_code() {
+    let scratch = scene();
+    let verdict = |ran: &Ran| (ran.code, ran.stdout.lines().next().unwrap_or_default().to_owned());
+    assert_eq!(verdict(&gate(&scratch, "good", "baseline.json", &[])), (0, "Gate  PASS".to_owned()));
+    let failed = gate(&scratch, "bad", "baseline.json", &[]);
+    assert_eq!(verdict(&failed), (1, "Gate  FAIL".to_owned()), "{}", failed.stdout);
+    // The regressed cases are named with where to look in both runs.
+    assert!(failed.stdout.contains("Regressed") && failed.stdout.contains("c000"), "{}", failed.stdout);
+    assert!(failed.stderr.contains("spanscore trace "), "{}", failed.stderr);
+    let undecided = gate(&scratch, "good", "baseline.json", &["--margin", "accuracy=0.01", "--horizon", "30"]);
+    assert_eq!(undecided.code, 2, "a flag given twice is a slip: {}", undecided.stderr);
+    let args = ["gate", "good", "--baseline", "baseline.json", "--margin", "accuracy=0.01"];
+    let undecided = scratch.run(&args);
+    assert_eq!(verdict(&undecided), (3, "Gate  INCONCLUSIVE".to_owned()));
+    assert!(undecided.stdout.contains("more cases are needed"), "{}", undecided.stdout);
+    // The last verdict is part of the run's report from now on, and the report says it as the gate did.
+    let mut args = args.to_vec();
+    args.extend(["--format", "json"]);
+    let said: Value = serde_json::from_str(&scratch.run(&args).stdout).expect("one document");
+    assert_eq!(scratch.json(&["show", "good"])["gate"], said);
+    assert_eq!(said["verdict"], "INCONCLUSIVE");
+    assert!(said["metrics"][0]["damage"][1].as_f64().expect("a number") > 0.01);
+}
+
+#[test]
+fn a_case_that_must_pass_fails_the_gate_by_itself() {
+    let scratch = scene();
+    let wide = ["--margin", "accuracy=0.99"];
+    let run = |more: &[&str]| {
+        let args = [&["gate", "bad", "--baseline", "baseline.json", "--horizon", "1"], &wide[..], more].concat();
+        scratch.run(&args)
+    };
+    assert_eq!(run(&[]).code, 0);
+    assert_eq!(run(&["--must-pass", "c001"]).code, 0, "that one is right");
+    let failed = run(&["--must-pass", "c000"]);
+    assert_eq!(failed.code, 1);
+    assert!(failed.stdout.contains("case c000 must pass: label_match gave 0 for `False` where True was expected"));
+    let missing = run(&["--must-pass", "nobody"]);
+    assert_eq!((missing.code, missing.stdout.contains("case nobody must pass: it is not in the run")), (1, true));
+}
+
+/// What is done to the scene, the run that is judged, more flags, the exit code and what is said.
+struct Accident {
+    name: &'static str,
+    spoil: fn(&Scratch),
+    run: &'static str,
+    flags: &'static [&'static str],
+    code: i32,
+    said: &'static str,
+}
+
+fn rewrite(scratch: &Scratch, change: impl Fn(&str) -> String) {
+    let path = scratch.path().join("baseline.json");
+    let text = std::fs::read_to_string(&path).expect("readable");
+    let changed = change(&text);
+    assert_ne!(changed, text, "the accident must happen");
+    std::fs::write(path, changed).expect("written");
+}
+
+fn tamper(scratch: &Scratch, sql: &str) {
+    let conn = rusqlite::Connection::open(scratch.path().join(".spanscore/spanscore.db")).expect("the store");
+    assert!(conn.execute(sql, []).expect(sql) > 0);
+}
+
+const LATEST_SCORES: &str = "trial >> 40 = (SELECT max(number) FROM run) AND evaluator = 0";
+
+fn other(scratch: &Scratch, csv: &str, more: &[&str]) {
+    scratch.write("other.csv", csv);
+    let mut args = vec!["run", "--dataset", "other.csv", "--replay", "good.jsonl", "--name", "other"];
+    args.extend(more);
+    scratch.json(&args);
+}
+
+#[test]
+fn the_gate_never_opens_by_accident() {
+    let table = [
+        Accident {
+            name: "the baseline is missing",
+            spoil: |s| std::fs::remove_file(s.path().join("baseline.json")).expect("gone"),
+            run: "good",
+            flags: &[],
+            code: 3,
+            said: "reading the baseline `baseline.json`: No such file",
+        },
+        Accident {
+            name: "the baseline is a folder",
+            spoil: |s| {
+                std::fs::remove_file(s.path().join("baseline.json")).expect("gone");
+                std::fs::create_dir(s.path().join("baseline.json")).expect("made");
+            },
+            run: "good",
+            flags: &[],
+            code: 3,
+            said: "reading the baseline `baseline.json`",
+        },
+        Accident {
+            name: "the baseline is empty",
+            spoil: |s| rewrite(s, |_| String::new()),
+            run: "good",
+            flags: &[],
+            code: 3,
+            said: "is damaged: it is empty",
+        },
+        Accident {
+            name: "the baseline is another JSON document",
+            spoil: |s| rewrite(s, |_| "{}".to_owned()),
+            run: "good",
+            flags: &[],
+            code: 3,
+            said: "is damaged: missing field `spanscore_baseline`",
+        },
+        Accident {
+            name: "the baseline is truncated",
+            spoil: |s| rewrite(s, |text| text.chars().take(text.len() / 2).collect()),
+            run: "good",
+            flags: &[],
+            code: 3,
+            said: "is damaged: EOF while parsing",
+        },
+        Accident {
+            name: "a line of the baseline is gone",
+            spoil: |s| {
+                rewrite(s, |text| text.lines().filter(|l| !l.contains("\"c003\"")).collect::<Vec<_>>().join("\n"))
+            },
+            run: "good",
+            flags: &[],
+            code: 3,
+            said: "was changed by hand",
+        },
+        Accident {
+            name: "a score of the baseline was lowered",
+            spoil: |s| rewrite(s, |text| text.replacen("\"label_match\":[1]", "\"label_match\":[0]", 1)),
+            run: "good",
+            flags: &[],
+            code: 3,
+            said: "was changed by hand: its digest is",
+        },
+        Accident {
+            name: "a score of the baseline is NaN",
+            spoil: |s| rewrite(s, |text| text.replacen("\"label_match\":[1]", "\"label_match\":[NaN]", 1)),
+            run: "good",
+            flags: &[],
+            code: 3,
+            said: "is damaged",
+        },
+        Accident {
+            name: "the baseline is of a later form",
+            spoil: |s| rewrite(s, |text| text.replacen("\"spanscore_baseline\": 1", "\"spanscore_baseline\": 2", 1)),
+            run: "good",
+            flags: &[],
+            code: 3,
+            said: "is of form 2, and this program knows forms up to 1",
+        },
+        Accident {
+            name: "another dataset",
+            spoil: |s| other(s, &claims(CASES, |_| String::new(), "tomorrow"), &[]),
+            run: "other",
+            flags: &[],
+            code: 3,
+            said: "dataset differs: claims (60 cases,",
+        },
+        Accident {
+            name: "another dataset that is allowed: no case is the same",
+            spoil: |s| other(s, &claims(CASES, |_| String::new(), "tomorrow"), &[]),
+            run: "other",
+            flags: &["--allow", "dataset"],
+            code: 3,
+            said: "no case of the baseline is in the run with the same text and label",
+        },
+        Accident {
+            name: "half the cases are missing",
+            spoil: |s| other(s, &claims(CASES, |_| String::new(), "today"), &["--limit", "30"]),
+            run: "other",
+            flags: &["--allow", "dataset"],
+            code: 3,
+            said: "30 cases are in both, 50 % of the 60 in the baseline and 30 in the run; at least 98 % are needed",
+        },
+        Accident {
+            name: "the run has no answers",
+            spoil: |s| {
+                let down = Endpoint::new(500, &json!({"error": {"message": "down", "type": "server_error"}}));
+                let args = [
+                    "run",
+                    "--base-url",
+                    &down.url(),
+                    "--model",
+                    "m",
+                    "--max-retries",
+                    "0",
+                    "--name",
+                    "down",
+                    "--quiet",
+                ];
+                assert_eq!(s.run(&args).code, 4);
+            },
+            run: "down",
+            flags: &[],
+            code: 3,
+            said: "the run has no answer for 60 of 60 trials, more than 2 %",
+        },
+        Accident {
+            name: "some answers are missing",
+            spoil: |s| {
+                s.write("some.jsonl", answers(CASES - 2, 0));
+                s.json(&["run", "--replay", "some.jsonl", "--name", "some"]);
+            },
+            run: "some",
+            flags: &[],
+            code: 3,
+            said: "the run has no answer for 2 of 60 trials, more than 2 %",
+        },
+        Accident {
+            // SQLite keeps a NaN as NULL.
+            name: "an imported score is NaN",
+            spoil: |s| tamper(s, &format!("UPDATE score SET value = NULL WHERE {LATEST_SCORES}")),
+            run: "bad",
+            flags: &[],
+            code: 3,
+            said: "the run has 60 scores of `label_match` that are no finite numbers",
+        },
+        Accident {
+            name: "an imported score is infinite",
+            spoil: |s| tamper(s, &format!("UPDATE score SET value = 9e999 WHERE {LATEST_SCORES}")),
+            run: "bad",
+            flags: &[],
+            code: 3,
+            said: "the run has 60 scores of `label_match` that are no finite numbers",
+        },
+        Accident {
+            name: "an evaluator broke",
+            spoil: |s| tamper(s, &format!("UPDATE score SET state = 1, value = NULL WHERE {LATEST_SCORES}")),
+            run: "bad",
+            flags: &["--margin", "label_match=0.3"],
+            code: 3,
+            said: "label_match: no case has it on both sides",
+        },
+        Accident {
+            name: "scores are gone",
+            spoil: |s| tamper(s, &format!("DELETE FROM score WHERE {LATEST_SCORES} AND trial % 8192 = 0")),
+            run: "bad",
+            flags: &["--margin", "label_match=0.3"],
+            code: 3,
+            said: "label_match: 30 of 60 cases lack a value on one side, more than 2 %",
+        },
+        Accident {
+            name: "all cases are of one group",
+            spoil: |s| {
+                s.write("claims.csv", claims(CASES, |_| "one".to_owned(), "today"));
+                s.json(&["run", "--replay", "good.jsonl", "--name", "grouped"]);
+            },
+            run: "grouped",
+            flags: &[],
+            code: 3,
+            said: "all cases belong to one group",
+        },
+        Accident {
+            name: "another version of an evaluator",
+            spoil: |s| {
+                let definition =
+                    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/evaluators/label_match.toml"))
+                        .expect("readable");
+                s.write("evaluators/label_match.toml", definition.replace("version = \"1\"", "version = \"2\""));
+                s.json(&["run", "--replay", "good.jsonl", "--name", "newer"]);
+            },
+            run: "newer",
+            flags: &[],
+            code: 3,
+            said: "evaluator label_match differs: version 1 (",
+        },
+        Accident {
+            name: "a metric that nobody has",
+            spoil: |_| (),
+            run: "good",
+            flags: &["--margin", "acuracy=0.02"],
+            code: 2,
+            said: "metric `acuracy`, which the run does not have (did you mean `accuracy`?)",
+        },
+        Accident {
+            name: "a metric that the baseline does not have",
+            spoil: |s| {
+                let more = ["run", "--replay", "good.jsonl", "--name", "more", "--evaluator"];
+                s.json(&[&more[..], &["label_match,valid_label,abstention,latency"]].concat());
+            },
+            run: "more",
+            flags: &["--margin", "latency=1"],
+            code: 3,
+            said: "latency: the baseline has no such scores",
+        },
+        Accident {
+            name: "a negative margin",
+            spoil: |_| (),
+            run: "good",
+            flags: &["--margin", "accuracy=-1"],
+            code: 2,
+            said: "expected METRIC=MARGIN with a margin of 0 or more",
+        },
+        Accident {
+            name: "a margin that is no number",
+            spoil: |_| (),
+            run: "good",
+            flags: &["--margin", "kappa=NaN"],
+            code: 2,
+            said: "expected METRIC=MARGIN with a margin of 0 or more",
+        },
+        Accident {
+            name: "an alpha that lets everything through",
+            spoil: |_| (),
+            run: "good",
+            flags: &["--alpha", "1"],
+            code: 2,
+            said: "the gate's alpha is 1; expected a number above 0 and below 0.5",
+        },
+    ];
+    let before = scene();
+    assert_eq!(gate(&before, "good", "baseline.json", &[]).code, 0, "without an accident it opens");
+    for accident in table {
+        let scratch = copy(&before);
+        (accident.spoil)(&scratch);
+        let ran = gate(&scratch, accident.run, "baseline.json", accident.flags);
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert_eq!(ran.code, accident.code, "{}: {said}", accident.name);
+        assert!(said.contains(accident.said), "{}: {said}", accident.name);
+        if accident.code == 3 {
+            assert!(ran.stdout.starts_with("Gate  INVALID\n"), "{}: {said}", accident.name);
+        }
+    }
+}
+
+/// The scene once more, for making it takes longer than copying it.
+fn copy(scratch: &Scratch) -> Scratch {
+    let copy = Scratch::new();
+    copy_folder(scratch.path(), copy.path());
+    copy
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy_folder(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).expect("copied");
+        }
+    }
+}
+
+#[test]
+fn a_run_beside_itself_has_not_changed() {
+    let scratch = scene();
+    let same = scratch.json(&["compare", "good", "good", "--by", "col.part"]);
+    assert_eq!((&same["differs"], &same["invalid"]), (&json!([]), &json!([])));
+    assert_eq!(same["cases"]["counts"]["unchanged"], CASES);
+    assert_eq!(same["cases"]["regressed"], json!([]));
+    let metrics = same["metrics"].as_array().expect("metrics");
+    assert!(metrics.len() > 5 && metrics.iter().all(|metric| metric["delta"] == 0.0 && metric["change"].is_null()));
+    // Of two parts each.
+    assert_eq!(same["slices"].as_array().expect("slices").len(), 2);
+}
+
+#[test]
+fn swapped_operands_mirror_each_other() {
+    let scratch = scene();
+    let (there, back) = (scratch.json(&["compare", "good", "bad"]), scratch.json(&["compare", "bad", "good"]));
+    assert_eq!(there["cases"]["counts"]["regressed"], back["cases"]["counts"]["improved"]);
+    assert_eq!(there["cases"]["regressed"].as_array().expect("a list").len(), CASES / 2);
+    let number = |x: &Value| x.as_f64().expect("a number");
+    for (one, other) in
+        there["metrics"].as_array().expect("a list").iter().zip(back["metrics"].as_array().expect("a list"))
+    {
+        assert_eq!((&one["base"], &one["head"]), (&other["head"], &other["base"]));
+        assert!((number(&one["delta"]) + number(&other["delta"])).abs() < 1e-12, "{one} {other}");
+    }
+    let accuracy = |document: &Value| document["metrics"][0].clone();
+    let (one, other) = (accuracy(&there), accuracy(&back));
+    assert_eq!((&one["discordant"], &other["discordant"]), (&json!([30, 0]), &json!([0, 30])));
+    assert_eq!(one["p_value"], other["p_value"]);
+    for end in 0..2 {
+        assert!((number(&one["ci95"][end]) + number(&other["ci95"][1 - end])).abs() < 1e-9);
+    }
+    assert_eq!((&one["change"], &other["change"]), (&json!("worse"), &json!("better")));
+    // Both outputs and both traces of a case that got worse.
+    let case = &there["cases"]["regressed"][0];
+    assert_eq!((&case["base"]["outputs"], &case["head"]["outputs"]), (&json!(["True"]), &json!(["False"])));
+    for side in ["base", "head"] {
+        let trace = case[side]["trace_id"].as_str().expect("a trace");
+        assert_eq!(scratch.run(&["trace", trace]).code, 0);
+    }
+    assert!(case["claim"].as_str().expect("a claim").starts_with("Bee 0 dances"));
+}
+
+#[test]
+fn a_baseline_of_the_same_runs_has_the_same_bytes_and_compares_as_the_run_does() {
+    let scratch = scene();
+    let first = std::fs::read_to_string(scratch.path().join("baseline.json")).expect("readable");
+    assert_eq!(scratch.run(&["baseline", "save", "good", "-o", "baseline.json"]).code, 2, "nothing is overwritten");
+    scratch.json(&["baseline", "save", "good", "-o", "again.json"]);
+    assert_eq!(std::fs::read_to_string(scratch.path().join("again.json")).expect("readable"), first);
+    let cases: Vec<&str> = first.lines().filter(|line| line.starts_with("{\"id\":\"c0")).collect();
+    assert!(cases.len() == CASES && cases.is_sorted(), "one case a line, by id");
+    let (run, pinned) = (scratch.json(&["compare", "good", "bad"]), scratch.json(&["compare", "baseline.json", "bad"]));
+    let (run_metrics, pinned_metrics) = (&run["metrics"], &pinned["metrics"]);
+    assert_eq!(run_metrics[0], pinned_metrics[0]);
+    // Latencies are kept to the microsecond.
+    for (one, other) in run_metrics.as_array().expect("a list").iter().zip(pinned_metrics.as_array().expect("a list")) {
+        let off = one["base"].as_f64().expect("a number") - other["base"].as_f64().expect("a number");
+        assert!(off.abs() < 1e-3, "{one} {other}");
+    }
+    assert_eq!(run["cases"]["regressed"][0]["base"]["trace_id"], pinned["cases"]["regressed"][0]["base"]["trace_id"]);
+    // Reformatted it says the same; and what it says is shown.
+    let value: Value = serde_json::from_str(&first).expect("JSON");
+    scratch.write("again.json", serde_json::to_string(&value).expect("JSON"));
+    assert_eq!(gate(&scratch, "good", "again.json", &[]).code, 0);
+    assert!(scratch.run(&["baseline", "show", "again.json"]).stdout.contains("label_match  1  over 60 cases"));
+}
+
+#[test]
+fn runs_of_the_same_thing_are_pooled_and_others_refused() {
+    let scratch = scene();
+    scratch.json(&["run", "--replay", "good.jsonl", "--name", "twin", "--tag", "n=2"]);
+    let refused = scratch.run(&["baseline", "save", "good", "bad", "-o", "pool.json"]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("cannot be pooled: model differs"), "{}", refused.stderr);
+    assert!(!scratch.path().join("pool.json").exists());
+    let saved = scratch.json(&["baseline", "save", "good", "twin", "-o", "pool.json"]);
+    assert_eq!(saved["runs"].as_array().expect("a list").len(), 2);
+    let compared = scratch.json(&["compare", "pool.json", "bad"]);
+    assert_eq!((&compared["base"]["trials_per_case"], &compared["pairs"]), (&json!(2), &json!(CASES)));
+    assert_eq!(compared["cases"]["regressed"][0]["base"]["outputs"], json!(["True", "True"]));
+    // Accepting replaces the level, and says so.
+    let accepted = scratch.run(&["baseline", "accept", "bad", "--baseline", "pool.json"]);
+    assert_eq!(accepted.code, 0, "{}", accepted.stderr);
+    assert!(accepted.stderr.contains("level of accuracy: 1 → 0.5"), "{}", accepted.stderr);
+    assert_eq!(gate(&scratch, "bad", "pool.json", &[]).code, 0);
+}
+
+#[test]
+fn a_run_is_judged_as_it_ends_under_its_suites_policy() {
+    let scratch = scene();
+    let suite = "[suite]\nname = \"small\"\ndataset = \"claims.csv\"\n\n[model]\nprovider = \"builtin\"\n\n\
+        [gate]\nmetrics = { accuracy = { margin = 0.3 } }\nhorizon = 1\n";
+    scratch.write("spanscore.toml", suite);
+    let run = |answers: &str, more: &[&str]| {
+        scratch.run(&[&["run", "--replay", answers, "--gate", "baseline.json", "--format", "json"], more].concat())
+    };
+    let (passed, failed) = (run("good.jsonl", &[]), run("bad.jsonl", &[]));
+    assert_eq!((passed.code, failed.code), (0, 1), "{} {}", passed.stderr, failed.stderr);
+    let report: Value = serde_json::from_str(&failed.stdout).expect("one document");
+    assert_eq!(report["gate"]["verdict"], "FAIL");
+    assert_eq!(report["gate"]["regressed"].as_array().expect("a list").len(), 20);
+    let shown = scratch.run(&["show", "latest"]);
+    assert!(shown.stdout.contains("Gate  FAIL  against baseline.json"), "{}", shown.stdout);
+    // What is known to be in vain is not paid for.
+    assert_eq!(run("good.jsonl", &["--gate", "nowhere.json"]).code, 2);
+    scratch.write("spanscore.toml", suite.replace("accuracy", "acuracy"));
+    let runs = scratch.json(&["runs"]).as_array().expect("a list").len();
+    let refused = scratch.run(&["run", "--replay", "good.jsonl", "--gate", "baseline.json"]);
+    assert_eq!((refused.code, refused.stderr.contains("did you mean `accuracy`?")), (2, true), "{}", refused.stderr);
+    assert_eq!(scratch.json(&["runs"]).as_array().expect("a list").len(), runs);
+}
+
+#[test]
+fn a_fail_that_must_be_confirmed_waits_for_the_next_run() {
+    let scratch = scene();
+    let suite = "[suite]\nname = \"small\"\ndataset = \"claims.csv\"\n\n[model]\nprovider = \"builtin\"\n\n\
+        [gate]\nmetrics = { accuracy = { margin = 0.3 } }\nhorizon = 1\nconfirm = 2\n";
+    scratch.write("spanscore.toml", suite);
+    let run = |answers: &str| scratch.run(&["run", "--replay", answers, "--gate", "baseline.json", "--quiet"]).code;
+    assert_eq!([run("bad.jsonl"), run("bad.jsonl")], [3, 1]);
+    assert_eq!([run("good.jsonl"), run("bad.jsonl")], [0, 3], "a good run in between begins the count anew");
+}
+
+#[test]
+fn the_level_of_a_score_is_followed_night_by_night() {
+    let scratch = scene();
+    for night in 0..10 {
+        let answers = if night < 5 { "good.jsonl" } else { "bad.jsonl" };
+        scratch.json(&["run", "--replay", answers, "--name", &format!("night-{night}")]);
+    }
+    let trend = scratch.json(&["trend", "--last", "10", "--by", "col.part"]);
+    assert_eq!((&trend["score"], &trend["suite"]), (&json!("label_match"), &json!("small")));
+    let means: Vec<f64> =
+        trend["points"].as_array().expect("points").iter().map(|p| p["mean"].as_f64().expect("a mean")).collect();
+    assert_eq!(means, [1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5]);
+    assert_eq!(trend["changes"].as_array().expect("changes").len(), 1);
+    let change = &trend["changes"][0];
+    assert_eq!((&change["index"], &change["at_run"]), (&json!(5), &trend["points"][5]["run_id"]));
+    assert_eq!(change["annotations"][0]["what"], "parameters", "another recording: {change:#}");
+    // Only the even half got worse.
+    let slices = trend["slices"].as_array().expect("slices");
+    let changed: Vec<(&Value, usize)> =
+        slices.iter().map(|s| (&s["slice"]["value"], s["changes"].as_array().expect("a list").len())).collect();
+    assert_eq!(changed, [(&json!("even"), 1), (&json!("odd"), 0)]);
+    let unknown = scratch.run(&["trend", "--score", "nothing"]);
+    assert_eq!((unknown.code, unknown.stderr.contains("no run of suite `small` has a score `nothing`")), (2, true));
+}
+
+/// The answers of two real models, which lie beside the repository and not in it.
+fn replays() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.join("shared/data/replay");
+    let fallback = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.parent()?.join("shared/data/replay");
+    [folder, fallback].into_iter().find(|folder| folder.is_dir())
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+fn a_real_model_in_the_place_of_a_better_one_fails_and_the_other_way_round_passes() {
+    let Some(data) = replays() else {
+        eprintln!("skipped: the recorded answers of the two models are not at hand");
+        return;
+    };
+    let scratch = Scratch::new();
+    let suite = format!(
+        "[suite]\nname = \"wice\"\ndataset = \"{}\"\nevaluators = [\"label_match\", \"valid_label\"]\n\n\
+         [model]\nprovider = \"replay\"\n\n\
+         [workflow]\nanswer_pattern = \"(?s)<answer>(.*?)</answer>\"\n\
+         labels = {{ True = [\"supported\"], False = [\"not_supported\"], NEE = [\"partially_supported\"] }}\n\n\
+         [gate]\nmetrics = {{ accuracy = {{ margin = 0.02 }} }}\n",
+        data.join("wice_cases.jsonl").display()
+    );
+    scratch.write("spanscore.toml", suite);
+    for (name, file) in [("four", "wice_gpt-4-0613.jsonl"), ("three", "wice_gpt-3.5-turbo-0613.jsonl")] {
+        let answers = data.join(file).display().to_string();
+        scratch.json(&["run", "--provider", "replay", "--replay", &answers, "--name", name]);
+    }
+    let compared = scratch.json(&["compare", "four", "three"]);
+    assert_eq!((&compared["pairs"], &compared["clusters"]), (&json!(300), &json!(100)));
+    let accuracy = &compared["metrics"][0];
+    assert_eq!(accuracy["discordant"], json!([103, 32]));
+    let number = |x: &Value| x.as_f64().expect("a number");
+    assert!((number(&accuracy["delta"]) + 71.0 / 300.0).abs() < 1e-9, "{accuracy}");
+    assert!(number(&accuracy["ci95"][1]) < -0.1 && number(&accuracy["p_value"]) < 1e-3, "{accuracy}");
+    for (name, file) in [("four", "four.json"), ("three", "three.json")] {
+        scratch.json(&["baseline", "save", name, "-o", file]);
+    }
+    let (fail, pass) = (
+        scratch.run(&["gate", "three", "--baseline", "four.json"]),
+        scratch.run(&["gate", "four", "--baseline", "three.json"]),
+    );
+    assert_eq!((fail.code, pass.code), (1, 0), "{}\n{}", fail.stdout, pass.stdout);
+    assert!(fail.stdout.contains("103/32") && pass.stdout.contains("32/103"), "{}\n{}", fail.stdout, pass.stdout);
+}
