@@ -237,6 +237,9 @@ pub fn cases(changes: &[CaseChange], by: &str, links: &dyn Links) -> Markup {
                             td.number { (score_change(change, by)) }
                             td.nowrap {
                                 (trace(&change.base, "base", false, links)) " " (trace(&change.head, "head", true, links))
+                                @if let Some(href) = change.base.trace_id.zip(change.head.trace_id).and_then(|(a, b)| links.diff(&a.to_string(), &b.to_string())) {
+                                    " " a href=(href) title="What differs between the traces" { "diff" }
+                                }
                             }
                         }
                     }

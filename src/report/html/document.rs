@@ -517,6 +517,10 @@ impl Links for InFile<'_> {
         Some(trace_url(template, trace.parse().ok()?, span, self.spec.started_unix_nano, self.spec.run_id.as_str()))
     }
 
+    fn diff(&self, _base: &str, _head: &str) -> Option<String> {
+        None
+    }
+
     fn changed(&self, change: &str) -> Option<String> {
         Some(super::address_in_file(&[("change", change)]))
     }

@@ -9,6 +9,8 @@ pub trait Links {
     fn case(&self, id: &str) -> Option<String>;
     /// A trace at a span; `head` tells whether it is of the run that the page is about.
     fn trace(&self, trace: &str, span: Option<&str>, head: bool) -> Option<String>;
+    /// What differs between two traces.
+    fn diff(&self, base: &str, head: &str) -> Option<String>;
     /// The cases with this change: `regressed`, `improved`, ….
     fn changed(&self, change: &str) -> Option<String>;
     /// The cases of a part of the dataset, as a query.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::compare::Comparison;
 use crate::report::collect::{Brief, Collector};
 use crate::report::details::{self, details};
 use crate::report::{Report, build};
@@ -15,11 +16,15 @@ const REPORTS: usize = 64;
 /// How many means of runs are kept.
 const BRIEFS: usize = 4096;
 
+/// How many comparisons are kept; one of large runs takes some megabytes.
+const COMPARISONS: usize = 16;
+
 /// What was made before. Cloning shares it.
 #[derive(Clone, Default)]
 pub(super) struct Cache {
     reports: Arc<Mutex<HashMap<u64, Arc<Report>>>>,
     briefs: Arc<Mutex<HashMap<u64, Arc<Brief>>>>,
+    comparisons: Arc<Mutex<HashMap<u64, Arc<Comparison>>>>,
 }
 
 impl Cache {
@@ -41,6 +46,22 @@ impl Cache {
         let mut report = build(reader, run, live)?;
         report.details = Some(details(reader, run)?);
         Ok(put(&self.reports, REPORTS, key, report))
+    }
+
+    /// The comparison of two runs by these slices.
+    pub(super) fn comparison(
+        &self,
+        reader: &Reader,
+        base: &RunRow,
+        head: &RunRow,
+        slices: &[String],
+    ) -> Result<Arc<Comparison>, StoreError> {
+        let key = digest(&(state(base), state(head), slices));
+        if let Some(known) = get(&self.comparisons, key) {
+            return Ok(known);
+        }
+        let made = super::compare::compare_runs(reader, base, head, slices)?;
+        Ok(put(&self.comparisons, COMPARISONS, key, made))
     }
 
     /// The means of a run, as `runs` gives them.

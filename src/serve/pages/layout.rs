@@ -22,6 +22,10 @@ pub enum Nav {
     Front,
     /// Runs and cases.
     Runs,
+    /// Two runs side by side.
+    Compare,
+    /// A score over many runs.
+    Trends,
     /// Traces.
     Traces,
     /// How to send traces here.
@@ -30,9 +34,11 @@ pub enum Nav {
     Health,
 }
 
-const ENTRIES: [(Nav, &str, &str); 5] = [
+const ENTRIES: [(Nav, &str, &str); 7] = [
     (Nav::Front, "/", "Latest"),
     (Nav::Runs, "/runs", "Runs"),
+    (Nav::Compare, "/compare", "Compare"),
+    (Nav::Trends, "/trends", "Trends"),
     (Nav::Traces, "/traces", "Traces"),
     (Nav::Setup, "/setup", "Setup"),
     (Nav::Health, "/health", "Health"),

@@ -11,6 +11,7 @@ pub mod link;
 mod cache;
 mod case;
 mod cases;
+mod compare;
 mod front;
 mod health;
 mod live;
@@ -47,6 +48,7 @@ pub fn routes() -> Router<Arc<App>> {
         .merge(run::routes())
         .merge(cases::routes())
         .merge(case::routes())
+        .merge(compare::routes())
         .merge(traces::routes())
         .merge(trace::routes())
         .merge(trace_diff::routes())

@@ -18,6 +18,7 @@ use crate::report::details::{Details, Previous};
 use crate::report::distribution::{Histogram, Slices, equals};
 use crate::report::document::Evaluator;
 use crate::report::format::{self, count};
+use crate::report::html::confusion;
 use crate::serve::App;
 use crate::stats::Estimate;
 
@@ -196,47 +197,17 @@ fn since_previous(report: &Report, previous: Option<&Previous>) -> Markup {
 
 /// Counts by expected label and answer; each leads to its cases.
 fn confusion(report: &Report) -> Markup {
-    let matrix = &report.metrics.confusion;
-    let most = matrix.matrix.iter().flatten().copied().max().unwrap_or(0).max(1);
-    let column = |predicted: &str| match predicted {
-        "failed" => "status = failed".to_owned(),
-        predicted => format!("output = {predicted}"),
+    let cases = |expected: &str, predicted: &str| {
+        let column = match predicted {
+            "failed" => "status = failed".to_owned(),
+            predicted => format!("output = {predicted}"),
+        };
+        Some(link::cases(&report.run.id, &format!("expected = {expected} and {column}")))
     };
     html! {
         section.card.span-6 aria-labelledby="confusion" {
             header { h2 #confusion { "Confusion" } span.muted { "rows expected, columns answered; each count leads to its cases" } }
-            div.scroll role="region" aria-label="Confusion matrix, table" tabindex="0" {
-                table.matrix {
-                    caption.visually-hidden { "Trials by expected label and answer" }
-                    thead {
-                        tr {
-                            td {}
-                            @for predicted in &matrix.predicted { th scope="col" { (predicted) } }
-                            th scope="col" { "recall" }
-                        }
-                    }
-                    tbody {
-                        @for (i, (expected, row)) in matrix.expected.iter().zip(&matrix.matrix).enumerate() {
-                            tr {
-                                th scope="row" { (expected) }
-                                @for (j, n) in row.iter().enumerate() {
-                                    // Five steps of colour; the number says the rest.
-                                    @let heat = (5 * n).div_ceil(most);
-                                    td class={ (if i == j { "right" } else { "wrong" }) " heat-" (heat) } {
-                                        @if *n > 0 {
-                                            a href=(link::cases(&report.run.id, &format!("expected = {expected} and {}", column(matrix.predicted[j]))))
-                                                aria-label={ (n) " trials: expected " (expected) ", " (if matrix.predicted[j] == "failed" { "failed" } else { "answered " }) (if matrix.predicted[j] == "failed" { "" } else { matrix.predicted[j] }) } {
-                                                (count(*n))
-                                            }
-                                        } @else { span.muted { "0" } }
-                                    }
-                                }
-                                td.number { (format::statistic(report.metrics.per_class.0.get(i).and_then(|class| class.1.recall.value))) }
-                            }
-                        }
-                    }
-                }
-            }
+            (confusion::confusion(&report.metrics, cases))
             table.plain.gap {
                 caption.visually-hidden { "Each label" }
                 thead { tr { th scope="col" { "Label" } th scope="col" { "Precision" } th scope="col" { "Recall" } th scope="col" { "F1" } th.number scope="col" { "Support" } } }
