@@ -1,14 +1,13 @@
 //! `spanscore report`: a recorded run as files for people and machines.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
 use super::{Context, Exit, Format};
-use crate::compare::load::load_run;
-use crate::compare::pin::side_of;
-use crate::compare::{self, CompareOptions, Comparison, GateReport};
+use crate::compare::nights::{TrendError, TrendOptions, trend};
+use crate::compare::open::{self, Named};
+use crate::compare::{CompareOptions, Comparison, GateReport};
 use crate::export::files::Target;
 use crate::report::details::details;
 use crate::report::evidence::Evidence;
@@ -27,7 +26,7 @@ pub(super) struct Args {
     /// Id, unique prefix, name, `latest` or `latest~N`
     #[arg(value_name = "RUN", default_value = "latest")]
     run: String,
-    /// Compare with this run or baseline file
+    /// Compare with this run or baseline file; without one, a judged run is compared with its baseline
     #[arg(long, value_name = "BASE")]
     against: Option<String>,
     /// Files to write: .html .md .xml (JUnit) .json .csv .parquet
@@ -73,16 +72,22 @@ pub(super) fn write(
 ) -> anyhow::Result<Vec<String>> {
     let mut report = report::build(reader, run, reader.is_live(&run.spec.run_id))?;
     report.details = Some(details(reader, run)?);
+    let gate = kept_verdict(reader, run)?;
+    let against = against.or_else(|| baseline_of(gate.as_ref()?));
     let compared = against.map(|base| compared(reader, run, base)).transpose()?;
     let (base, comparison) = compared.unzip();
-    let gate = kept_verdict(reader, run)?;
+    let nights = match trend(reader, &TrendOptions { suite: Some(run.spec.suite.clone()), ..TrendOptions::default() }) {
+        // A run that is under way, or alone, has no nights before it.
+        Err(TrendError::NoSuite { .. } | TrendError::NoRuns) => None,
+        trend => Some(trend?),
+    };
     let evidence = Evidence {
         run,
         report: &report,
         base: base.as_ref(),
         comparison: comparison.as_ref(),
         gate: gate.as_ref(),
-        trend: None,
+        trend: nights.as_ref(),
     };
     let mut written = Vec::new();
     for path in files {
@@ -95,24 +100,17 @@ pub(super) fn write(
 
 /// The comparison of a run with what was named, and what that has of its cases.
 fn compared(reader: &Reader, run: &RunRow, base: &str) -> anyhow::Result<(Base, Comparison)> {
-    let path = Path::new(base);
-    let is_file = path.is_file() || path.extension().is_some_and(|ending| ending == "json");
-    let base = if is_file {
-        side_of(&compare::file::read(path)?.baseline, base)
-    } else {
-        load_run(reader, &reader.resolve_run(base)?, &[])?
-    };
-    let head = load_run(reader, run, &[])?;
-    let mut comparison = compare::compare(&base, &head, &CompareOptions { limit: LISTED, ..CompareOptions::default() });
-    let seqs: HashMap<&str, u64> = head.cases.iter().map(|case| (case.id.as_str(), case.seq)).collect();
-    for case in
-        comparison.cases.regressed.iter_mut().chain(&mut comparison.cases.improved).chain(&mut comparison.cases.lost)
-    {
-        if let Some(seq) = seqs.get(case.case_id.as_str()) {
-            case.claim = reader.claim_of(run, *seq)?;
-        }
-    }
+    let (base, head) = (open::resolve(reader, base)?, Named::Run(Box::new(run.clone())));
+    let options = CompareOptions { limit: LISTED, ..CompareOptions::default() };
+    let comparison = open::compare_named([reader, reader], &base, &head, &options)?;
+    let (base, head) = (open::open(reader, &base, &[])?, open::open(reader, &head, &[])?);
     Ok((Base::of_sides(&base, &head), comparison))
+}
+
+/// The baseline that a run was judged against, if its file is still the same.
+fn baseline_of(gate: &GateReport) -> Option<&str> {
+    let (_, digest) = open::open_baseline(Path::new(&gate.baseline)).ok()?;
+    (gate.baseline_digest.as_ref() == Some(&digest)).then_some(gate.baseline.as_str())
 }
 
 /// The last verdict on a run, where it was judged.

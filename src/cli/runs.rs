@@ -59,7 +59,11 @@ fn list(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
     runs.sort_by(|a, b| (b.spec.started_unix_nano, &b.spec.run_id).cmp(&(a.spec.started_unix_nano, &a.spec.run_id)));
     let found = runs.len();
     runs.truncate(args.limit);
-    let entries = runs.iter().map(|run| entry(&reader, run)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut entries = runs.iter().map(|run| entry(&reader, run)).collect::<anyhow::Result<Vec<_>>>()?;
+    let verdicts = reader.verdicts()?;
+    for (entry, run) in entries.iter_mut().zip(&runs) {
+        entry.verdict = verdicts.get(&run.number).cloned();
+    }
     match ctx.format {
         Format::Json => ctx.print_json(&entries)?,
         Format::Text => {

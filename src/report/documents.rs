@@ -309,6 +309,8 @@ pub struct RunEntry {
     pub cost_usd: Option<f64>,
     /// Free labels.
     pub tags: BTreeMap<String, String>,
+    /// The last verdict of a gate; `None` where the run was not judged.
+    pub verdict: Option<String>,
 }
 
 /// An evaluator's mean in a list of runs.
@@ -321,7 +323,7 @@ pub struct RunScore {
 }
 
 impl RunEntry {
-    /// The entry of a run. `live` tells whether the run is under way in some process.
+    /// The entry of a run, without its verdict. `live` tells whether the run is under way in some process.
     pub fn of(run: &RunRow, live: bool, brief: &Brief) -> Self {
         let spec = &run.spec;
         let scores = spec.evaluators.iter().zip(&brief.evaluators);
@@ -348,6 +350,7 @@ impl RunEntry {
             tokens: Tokens { input: brief.tokens[0], output: brief.tokens[1] },
             cost_usd: brief.cost_usd,
             tags: spec.tags.clone(),
+            verdict: None,
         }
     }
 }

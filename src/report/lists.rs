@@ -13,10 +13,15 @@ use super::trace_documents::TraceEntry;
 
 /// The runs, as given.
 pub fn runs(entries: &[RunEntry], style: Style) -> String {
-    let headers = ["run", "name", "status", "started", ">took", "model", ">trials", "scores"];
+    let mut headers = vec!["run", "name", "status", "started", ">took", "model", ">trials", "scores"];
+    // A column that says nothing of any run is none.
+    let judged = entries.iter().any(|run| run.verdict.is_some());
+    if judged {
+        headers.push("verdict");
+    }
     let mut sheet = Sheet::new(style, &headers);
     for run in entries {
-        sheet.toned([
+        let mut line = vec![
             (run.id.clone(), None),
             (run.name.clone(), None),
             (run.status.to_owned(), (run.status != "completed").then_some(Tone::Warn)),
@@ -33,7 +38,17 @@ pub fn runs(entries: &[RunEntry], style: Style) -> String {
                     .join("  "),
                 None,
             ),
-        ]);
+        ];
+        if judged {
+            let tone = match run.verdict.as_deref() {
+                Some("PASS") => Some(Tone::Good),
+                Some("FAIL") => Some(Tone::Bad),
+                Some(_) => Some(Tone::Warn),
+                None => None,
+            };
+            line.push((run.verdict.clone().unwrap_or_else(|| ABSENT.to_owned()), tone));
+        }
+        sheet.toned(line);
     }
     if sheet.is_empty() { "no runs\n".to_owned() } else { sheet.render(0) }
 }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::compare::Comparison;
+use super::PageError;
+use crate::compare::nights::{TrendOptions, trend};
+use crate::compare::{Comparison, Trend};
 use crate::report::collect::{Brief, Collector};
 use crate::report::details::{self, details};
 use crate::report::{Report, build};
@@ -18,6 +20,8 @@ const BRIEFS: usize = 4096;
 
 /// How many comparisons are kept; one of large runs takes some megabytes.
 const COMPARISONS: usize = 16;
+/// How many trends are kept.
+const TRENDS: usize = 32;
 
 /// What was made before. Cloning shares it.
 #[derive(Clone, Default)]
@@ -25,6 +29,7 @@ pub(super) struct Cache {
     reports: Arc<Mutex<HashMap<u64, Arc<Report>>>>,
     briefs: Arc<Mutex<HashMap<u64, Arc<Brief>>>>,
     comparisons: Arc<Mutex<HashMap<u64, Arc<Comparison>>>>,
+    trends: Arc<Mutex<HashMap<u64, Arc<Trend>>>>,
 }
 
 impl Cache {
@@ -39,7 +44,9 @@ impl Cache {
             .into_iter()
             .map(|(name, counts)| (name, [counts.delivered, counts.pending, counts.rejected, counts.not_sampled]))
             .collect();
-        let key = digest(&(state(run), live, suite.map(state).collect::<Vec<_>>(), delivered, &run.spec.tags));
+        let verdict = reader.verdict(run)?.map(|judged| judged.report.to_string());
+        let suite = suite.map(state).collect::<Vec<_>>();
+        let key = digest(&(state(run), live, suite, delivered, &run.spec.tags, verdict));
         if let Some(known) = get(&self.reports, key) {
             return Ok(known);
         }
@@ -55,13 +62,25 @@ impl Cache {
         base: &RunRow,
         head: &RunRow,
         slices: &[String],
-    ) -> Result<Arc<Comparison>, StoreError> {
+    ) -> Result<Arc<Comparison>, PageError> {
         let key = digest(&(state(base), state(head), slices));
         if let Some(known) = get(&self.comparisons, key) {
             return Ok(known);
         }
         let made = super::compare::compare_runs(reader, base, head, slices)?;
         Ok(put(&self.comparisons, COMPARISONS, key, made))
+    }
+
+    /// The trend of a score; made again when a run of the suite or a verdict changes.
+    pub(super) fn trend(&self, reader: &Reader, options: &TrendOptions) -> Result<Arc<Trend>, PageError> {
+        let runs = reader.runs()?;
+        let states: Vec<_> = runs.iter().map(|run| (state(run), reader.is_live(&run.spec.run_id))).collect();
+        let asked = (&options.suite, &options.score, &options.slices, options.last);
+        let key = digest(&(states, reader.verdicts()?, asked));
+        if let Some(known) = get(&self.trends, key) {
+            return Ok(known);
+        }
+        Ok(put(&self.trends, TRENDS, key, trend(reader, options)?))
     }
 
     /// The means of a run, as `runs` gives them.

@@ -2,7 +2,6 @@
 //!
 //! Only runs are compared here. A baseline is a file, and no address leads the server to a file.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -13,9 +12,10 @@ use maud::{Markup, html};
 use super::cache::Cache;
 use super::layout::text;
 use super::{Nav, PageContext, PageError, PageResult, link, parts};
+use crate::compare::CompareOptions;
 use crate::compare::comparison::{CaseChange, Comparison};
-use crate::compare::load::load_run;
-use crate::compare::{CompareOptions, compare};
+use crate::compare::open::{Named, OpenError, compare_named};
+use crate::report::Report;
 use crate::report::details::previous_run;
 use crate::report::format::count;
 use crate::report::html::links::Links;
@@ -67,8 +67,7 @@ async fn show(State(app): State<Arc<App>>, Extension(cache): Extension<Cache>, c
             let Some(base) = base else { return Ok((choices, None)) };
             let slices: Vec<String> = slice.into_iter().collect();
             let comparison = cache.comparison(reader, &base, &head, &slices)?;
-            let mut columns = vec!["expected".to_owned(), "group".to_owned()];
-            columns.extend(columns_of(reader, &head)?);
+            let columns = columns(reader, &head)?;
             Ok((choices, Some(Compared { base, head, comparison, columns })))
         })
         .await?;
@@ -88,33 +87,34 @@ fn choice(run: &RunRow) -> Choice {
     }
 }
 
-/// Columns of the dataset that have few values, as far as the first cases tell.
-fn columns_of(reader: &Reader, run: &RunRow) -> Result<Vec<String>, StoreError> {
-    let first = crate::query::parse("repeat = 0", &crate::query::Schema::cases()).ok();
-    let rows = reader.cases(run, first.as_ref(), None, Some(1))?;
-    let names = rows.first().map(|row| row.columns.iter().map(|(name, _)| format!("col.{name}")).collect::<Vec<_>>());
-    Ok(names.unwrap_or_default().into_iter().take(12).collect())
+/// By what a run's cases may be parted: the columns of the dataset, as far as its first cases tell.
+pub(super) fn columns(reader: &Reader, run: &RunRow) -> Result<Vec<String>, StoreError> {
+    let mut columns = vec!["expected".to_owned(), "group".to_owned()];
+    let rows = reader.cases(run, None, None, Some(1))?;
+    let named = rows.iter().flat_map(|row| row.columns.iter().map(|(name, _)| format!("col.{name}")));
+    columns.extend(named.take(12));
+    Ok(columns)
 }
 
-/// The comparison of two runs, with the claims of the listed cases.
+/// The comparison of two runs by parts of the dataset.
 pub(super) fn compare_runs(
     reader: &Reader,
     base: &RunRow,
     head: &RunRow,
     slices: &[String],
-) -> Result<Comparison, StoreError> {
-    let columns: Vec<String> = slices.iter().filter_map(|name| name.strip_prefix("col.")).map(str::to_owned).collect();
-    let (then, now) = (load_run(reader, base, &[])?, load_run(reader, head, &columns)?);
+) -> Result<Comparison, PageError> {
     let options = CompareOptions { limit: LISTED, slices: slices.to_vec(), ..CompareOptions::default() };
-    let mut comparison = compare(&then, &now, &options);
-    let seqs: HashMap<&str, u64> = now.cases.iter().map(|case| (case.id.as_str(), case.seq)).collect();
-    let cases = &mut comparison.cases;
-    for case in cases.regressed.iter_mut().chain(&mut cases.improved).chain(&mut cases.lost) {
-        if let Some(seq) = seqs.get(case.case_id.as_str()) {
-            case.claim = reader.claim_of(head, *seq)?;
+    let (base, head) = (Named::Run(Box::new(base.clone())), Named::Run(Box::new(head.clone())));
+    Ok(compare_named([reader, reader], &base, &head, &options)?)
+}
+
+impl From<OpenError> for PageError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Store(error) => error.into(),
+            other => Self::bad_request(other.to_string()),
         }
     }
-    Ok(comparison)
 }
 
 fn nothing(choices: &[Choice]) -> Markup {
@@ -153,7 +153,7 @@ fn chooser(choices: &[Choice], base: &str, head: &str) -> Markup {
 fn body(context: &PageContext, choices: &[Choice], compared: &Compared) -> Markup {
     let Compared { base, head, comparison, columns } = compared;
     let (base_id, head_id) = (base.spec.run_id.as_str(), head.spec.run_id.as_str());
-    let links = PageLinks::of(context, head);
+    let links = PageLinks::of_comparison(context, head);
     let only = context.parameter("only").unwrap_or("regressed");
     let swapped = link::with_query("/compare", [("base", Some(head_id)), ("head", Some(base_id))]);
     html! {
@@ -171,6 +171,7 @@ fn body(context: &PageContext, choices: &[Choice], compared: &Compared) -> Marku
                 @for reason in &comparison.invalid { p.notice.low { (text(reason)) } }
                 (shown::differs(&comparison.differs))
                 (shown::sides(comparison, &links))
+                (in_terminal(base_id, head_id))
             }
             section.card.span-12 aria-labelledby="metrics" {
                 header { h2 #metrics { "Metrics" } }
@@ -265,13 +266,21 @@ fn list(context: &PageContext, comparison: &Comparison, only: &str, links: &dyn 
 
 /// Addresses of pages.
 pub(super) struct PageLinks<'a> {
-    context: &'a PageContext,
-    head: &'a RunRow,
+    /// The page of a comparison, whose lists are chosen by its address.
+    comparison: Option<&'a PageContext>,
+    dataset: &'a str,
+    run: &'a str,
 }
 
 impl<'a> PageLinks<'a> {
-    pub(super) const fn of(context: &'a PageContext, head: &'a RunRow) -> Self {
-        Self { context, head }
+    fn of_comparison(context: &'a PageContext, head: &'a RunRow) -> Self {
+        let spec = &head.spec;
+        Self { comparison: Some(context), dataset: &spec.dataset.name, run: spec.run_id.as_str() }
+    }
+
+    /// From the page of a run.
+    pub(super) fn of_run(report: &'a Report) -> Self {
+        Self { comparison: None, dataset: &report.run.dataset.name, run: &report.run.id }
     }
 }
 
@@ -281,8 +290,7 @@ impl Links for PageLinks<'_> {
     }
 
     fn case(&self, id: &str) -> Option<String> {
-        let case = link::case(&self.head.spec.dataset.name, id);
-        Some(link::with_query(&case, [("run", Some(self.head.spec.run_id.as_str()))]))
+        Some(link::with_query(&link::case(self.dataset, id), [("run", Some(self.run))]))
     }
 
     fn trace(&self, trace: &str, span: Option<&str>, _head: bool) -> Option<String> {
@@ -294,21 +302,18 @@ impl Links for PageLinks<'_> {
     }
 
     fn changed(&self, change: &str) -> Option<String> {
-        match change {
-            "regressed" | "improved" | "lost" if self.context.path() == "/compare" => {
-                Some(self.context.with(&[("only", Some(change)), ("page", None)]) + "#list")
-            }
-            _ => None,
-        }
+        let listed = matches!(change, "regressed" | "improved" | "lost");
+        let context = self.comparison.filter(|_| listed)?;
+        Some(context.with(&[("only", Some(change)), ("page", None)]) + "#list")
     }
 
     fn part(&self, filter: &str) -> Option<String> {
-        Some(link::cases(&self.head.spec.run_id, filter))
+        Some(link::cases(self.run, filter))
     }
 }
 
 /// The command that gives the same in a terminal.
-pub(super) fn in_terminal(base: &str, head: &str) -> Markup {
+fn in_terminal(base: &str, head: &str) -> Markup {
     html! {
         details { summary { "The same in the terminal" } (parts::snippet(&format!("spanscore compare {base} {head}"))) }
     }

@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use super::cache::Cache;
 use super::layout::text;
 use super::svg::{self, Point};
-use super::{Nav, PageContext, PageError, PageResult, health, link, page, parts};
+use super::{Nav, PageContext, PageError, PageResult, health, judged, link, page, parts};
 use crate::model::Direction;
 use crate::report::Report;
 use crate::report::details::{Details, Past};
@@ -58,6 +58,7 @@ fn body(app: &App, report: &Report, direction: Direction) -> Markup {
                 }
             }
         }
+        (judged::banner(report))
         div.grid {
             section.card.span-5 aria-labelledby="primary" {
                 header { h2 #primary { (text(&run.primary)) } span.muted { "primary evaluator" } }

@@ -14,6 +14,7 @@ mod cases;
 mod compare;
 mod front;
 mod health;
+mod judged;
 mod live;
 mod parts;
 mod run;
@@ -22,6 +23,7 @@ mod setup;
 mod trace;
 mod trace_diff;
 mod traces;
+mod trends;
 
 #[cfg(test)]
 mod tests;
@@ -52,6 +54,7 @@ pub fn routes() -> Router<Arc<App>> {
         .merge(traces::routes())
         .merge(trace::routes())
         .merge(trace_diff::routes())
+        .merge(trends::routes())
         .merge(health::routes())
         .merge(live::routes())
         .merge(setup::routes())

@@ -11,7 +11,7 @@ use maud::{Markup, html};
 use super::cache::Cache;
 use super::layout::text;
 use super::svg::{self, Column};
-use super::{Nav, PageContext, PageError, PageResult, front, link, parts};
+use super::{Nav, PageContext, PageError, PageResult, front, judged, link, parts};
 use crate::query::Field;
 use crate::report::Report;
 use crate::report::details::{Details, Previous};
@@ -61,6 +61,7 @@ fn body(report: &Report) -> Markup {
             }
             p.actions { a.button.primary href=(link::cases(&run.id, "")) { "Cases" } }
         }
+        (judged::whole(report))
         div.grid {
             (what_was_run(report))
             (since_previous(report, details.previous.as_ref()))
@@ -135,7 +136,12 @@ fn since_previous(report: &Report, previous: Option<&Previous>) -> Markup {
         section.card.span-6 aria-labelledby="since" {
             header {
                 h2 #since { "Since the suite's previous run" }
-                @if let Some(previous) = previous { a href=(link::run(&previous.run_id)) { (text(&previous.name)) } }
+                @if let Some(previous) = previous {
+                    span {
+                        a href=(link::run(&previous.run_id)) { (text(&previous.name)) } " · "
+                        a href=(link::with_query("/compare", [("base", Some(previous.run_id.as_str())), ("head", Some(run.id.as_str()))])) { "compare with intervals" }
+                    }
+                }
             }
             @if let Some(previous) = previous {
                 dl.figures {
@@ -290,7 +296,8 @@ fn evaluators(report: &Report, details: &Details) -> Markup {
                 }
             }
             @if details.history.len() > 1 {
-                h3.gap { (report.run.primary) " in the suite's runs up to this one" }
+                h3.gap { (report.run.primary) " in the suite's runs up to this one "
+                    a.quiet href=(link::with_query("/trends", [("suite", Some(report.run.suite.as_str()))])) { "all trends" } }
                 (front::history(&details.history, &report.run.id, &report.run.primary))
             }
         }

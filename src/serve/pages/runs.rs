@@ -9,7 +9,7 @@ use maud::{Markup, html};
 
 use super::cache::Cache;
 use super::layout::text;
-use super::{Nav, PageContext, PageError, PageResult, link, parts};
+use super::{Nav, PageContext, PageError, PageResult, link, parts, trends};
 use crate::report::documents::RunEntry;
 use crate::report::format::{self, count};
 use crate::serve::App;
@@ -47,9 +47,13 @@ async fn list(State(app): State<Arc<App>>, Extension(cache): Extension<Cache>, m
                 PageError::not_found("The run at which this page begins is gone.").instead("All runs", "/runs")
             })?;
             let shown = &runs[from..(from + PAGE).min(total)];
+            let verdicts = reader.verdicts()?;
             let entries = shown
                 .iter()
-                .map(|run| Ok(RunEntry::of(run, reader.is_live(&run.spec.run_id), &*cache.brief(reader, run)?)))
+                .map(|run| {
+                    let entry = RunEntry::of(run, reader.is_live(&run.spec.run_id), &*cache.brief(reader, run)?);
+                    Ok(RunEntry { verdict: verdicts.get(&run.number).cloned(), ..entry })
+                })
                 .collect::<Result<Vec<_>, PageError>>()?;
             let next = entries.last().filter(|_| from + PAGE < total).map(|entry| entry.id.clone());
             Ok::<_, PageError>(Listed { entries, total, next, first: from == 0 })
@@ -94,6 +98,7 @@ fn table(listed: &Listed) -> Markup {
                     tr {
                         th scope="col" { "Run" }
                         th scope="col" { "Status" }
+                        th scope="col" { "Verdict" }
                         th scope="col" { "Started" }
                         th.number scope="col" { "Took" }
                         th scope="col" { "Suite" }
@@ -122,6 +127,7 @@ fn row(run: &RunEntry) -> Markup {
                 }
             }
             td { (parts::run_status(run.status)) }
+            td { @match &run.verdict { Some(verdict) => a href=(link::run(&run.id)) { (trends::verdict_badge(verdict)) }, None => (parts::absent()) } }
             td.nowrap { (parts::time(&run.started_at)) }
             td.number { (parts::seconds(run.duration_s)) }
             td { a href=(link::with_query("/runs", [("suite", Some(run.suite.as_str()))])) { (text(&run.suite)) } }
