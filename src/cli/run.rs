@@ -13,6 +13,7 @@ use super::application::{self, Making, Ready};
 use super::gate;
 use super::inputs::{self, Inputs};
 use super::progress::{Progress, Tally};
+use super::report as report_files;
 use super::resume::{self, Past, Start};
 use super::session;
 use super::{Context, Exit, Format};
@@ -45,6 +46,9 @@ pub(super) struct Args {
     /// Judge the run against this baseline under the suite's [gate]: exit 1 for FAIL, 3 for INCONCLUSIVE or INVALID
     #[arg(long, value_name = "FILE")]
     gate: Option<PathBuf>,
+    /// Write the report to files, too: .html .md .xml (JUnit) .json .csv .parquet
+    #[arg(short, long = "output", value_name = "FILE", num_args = 1..)]
+    output: Vec<PathBuf>,
     /// Load and check everything, print the plan, ask no model
     #[arg(long)]
     dry_run: bool,
@@ -66,6 +70,7 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     if let Some(baseline) = &args.gate {
         gate::check(&plan, &inputs, baseline)?;
     }
+    report_files::check(&args.output)?;
     if args.dry_run {
         return inputs::dry_run(&plan, &inputs, context);
     }
@@ -223,6 +228,17 @@ impl One<'_> {
             exit = exit.or(Exit::of_verdict(judged.verdict));
         }
         let report = report::build(&reader, &row, false)?;
+        if row.counts.recorded() > 0 && !self.args.output.is_empty() {
+            let files = self.files(&row);
+            match report_files::write(&reader, &row, None, &files, context) {
+                Ok(written) => context.hint(&format!("written: {}", written.join(", "))),
+                // What was measured is shown all the same.
+                Err(error) => {
+                    context.error(&error);
+                    exit = exit.or(Exit::of(&error));
+                }
+            }
+        }
         self.explain(&summary, &run_id);
         if row.counts.completed == 0 && row.counts.failed > 0 {
             self.all_failed(&reader, &row)?;
@@ -230,6 +246,20 @@ impl One<'_> {
         // Nothing was recorded of a refused first call, and its table would be empty.
         let nothing = summary.refusal.is_some() && self.context.format == Format::Text && row.counts.recorded() == 0;
         Ok(((!nothing).then_some(report), exit))
+    }
+
+    /// The files that were asked for; of several runs each has its model in the name.
+    fn files(&self, run: &RunRow) -> Vec<PathBuf> {
+        if self.plan.models.len() < 2 {
+            return self.args.output.clone();
+        }
+        let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
+        let model: String = run.spec.model.chars().map(plain).collect();
+        let named = |path: &PathBuf| {
+            let (stem, ending) = (path.file_stem().unwrap_or_default(), path.extension().unwrap_or_default());
+            path.with_file_name(format!("{}-{model}.{}", stem.to_string_lossy(), ending.to_string_lossy()))
+        };
+        self.args.output.iter().map(named).collect()
     }
 
     /// The spec of this run, but for what the survey of the dataset finds.

@@ -6,7 +6,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
 
 use super::links::Links;
-use super::svg::{self, Mark, Point};
+use super::svg::{self, Mark, Point, Size};
 use super::{cases, compare, confusion, text, verdict, waterfall};
 use crate::compare::trend::Trend;
 use crate::model::{Evaluation, Label, RunSpec};
@@ -325,14 +325,14 @@ fn trend(evidence: &Evidence<'_>, details: &Details) -> Markup {
     html! {
         @match evidence.trend {
             Some(trend) if trend.points.len() > 1 => {
-                section.card aria-labelledby="trend" {
+                section.card.trend aria-labelledby="trend" {
                     header { h2 #trend { (compare::metric_name(&trend.score)) " in the suite’s runs" } span.muted { (count(trend.points.len() as u64)) " runs, oldest first; the band is the 95 % interval" } }
-                    (trend_chart(trend, &evidence.report.run.id, |_| None))
+                    (trend_chart(trend, &evidence.report.run.id, Size::Wide, |_| None))
                     (changes(trend, |_| None))
                 }
             }
             _ if details.history.len() > 1 => {
-                section.card aria-labelledby="trend" {
+                section.card.trend aria-labelledby="trend" {
                     header { h2 #trend { (text(&evidence.report.run.primary)) " in the suite’s runs" } span.muted { (count(details.history.len() as u64)) " runs, oldest first" } }
                     (svg::line(
                         &details.history.iter().map(|past| Point {
@@ -356,7 +356,7 @@ fn day(rfc3339: &str) -> &str {
 }
 
 /// A score night by night with its change points.
-pub fn trend_chart(trend: &Trend, now: &str, href: impl Fn(&str) -> Option<String>) -> Markup {
+pub fn trend_chart(trend: &Trend, now: &str, size: Size, href: impl Fn(&str) -> Option<String>) -> Markup {
     let points: Vec<Point> = trend
         .points
         .iter()
@@ -390,7 +390,7 @@ pub fn trend_chart(trend: &Trend, now: &str, href: impl Fn(&str) -> Option<Strin
         .collect();
     let ends =
         [trend.points.first(), trend.points.last()].map(|point| point.map_or("", |point| day(&point.started_at)));
-    svg::marked_line(&points, &marks, None, ends, &format!("{} in {} runs", trend.score, points.len()))
+    svg::marked_line(&points, &marks, size, ends, &format!("{} in {} runs", trend.score, points.len()))
 }
 
 /// The change points in words, with what was run differently that night.

@@ -105,20 +105,23 @@ pub struct Mark {
 
 /// A line with a band for the intervals, its points leading where they say.
 pub fn line(points: &[Point], ends: [&str; 2], described: &str) -> Markup {
-    marked_line(points, &[], None, ends, described)
+    marked_line(points, &[], Size::Wide, ends, described)
 }
 
-/// The same with the places at which its level changed, and a level that it is held against.
-pub fn marked_line(
-    points: &[Point],
-    marks: &[Mark],
-    limit: Option<(f64, &str)>,
-    ends: [&str; 2],
-    described: &str,
-) -> Markup {
-    let (width, height, left, right, top, bottom) = (640.0, 168.0, 44.0, 12.0, 10.0, 22.0);
+/// How large a line is drawn, so that its words are as large as those around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// As wide as a card.
+    Wide,
+    /// One of several beside each other.
+    Tile,
+}
+
+/// The same with the places at which its level changed.
+pub fn marked_line(points: &[Point], marks: &[Mark], size: Size, ends: [&str; 2], described: &str) -> Markup {
+    let (width, height) = if size == Size::Wide { (640.0, 168.0) } else { (360.0, 120.0) };
+    let (left, right, top, bottom) = (44.0, 12.0, 10.0, 22.0);
     let all = points.iter().flat_map(|point| point.value.into_iter().chain(point.interval.into_iter().flatten()));
-    let all = all.chain(limit.map(|(level, _)| level));
     let (low, high) = range(all, 0.02);
     let step = (width - left - right) / (points.len().max(2) - 1) as f64;
     let x = |i: usize| if points.len() == 1 { (left + width - right) / 2.0 } else { left + step * i as f64 };
@@ -138,9 +141,6 @@ pub fn marked_line(
                 @let upper = run.iter().map(|(i, ends)| (x(*i), y(ends[1])));
                 @let lower = run.iter().rev().map(|(i, ends)| (x(*i), y(ends[0])));
                 path.band d={ (path(upper.chain(lower))) "Z" } {}
-            }
-            @if let Some((level, what)) = limit {
-                line.limit x1=(number(left)) x2=(number(width - right)) y1=(number(y(level))) y2=(number(y(level))) { title { (text(what)) } }
             }
             @for (m, mark) in marks.iter().enumerate() {
                 // Halfway between the two nights, for the change is between them.

@@ -37,7 +37,7 @@ pub fn banner(gate: &GateReport, links: &dyn Links) -> Markup {
     html! {
         section.card.verdict.{ (class) } aria-labelledby="verdict" {
             div.stamp { h2 #verdict { span.sign aria-hidden="true" { (sign) } (word) } (against(gate, links)) }
-            div.why {
+            div.reasons {
                 @for (i, reason) in gate.reasons.iter().enumerate() {
                     @if i == 0 { p.lead { (text(reason)) } } @else if i < 12 { p { (text(reason)) } }
                 }

@@ -16,6 +16,7 @@ use crate::compare::trend::{Trend, TrendPoint};
 use crate::report::format::count;
 use crate::report::html::compare::{metric_name, number};
 use crate::report::html::document::{changes, trend_chart};
+use crate::report::html::svg::Size;
 use crate::report::html::verdict;
 use crate::report::text::cut;
 use crate::serve::App;
@@ -105,8 +106,8 @@ fn body(context: &PageContext, trend: &Trend, known: &Known) -> Markup {
             }
         }
         (chooser(context, trend, known))
-        section.card aria-label="The score run by run" {
-            (trend_chart(trend, newest, |run| Some(link::run(run))))
+        section.card.trend aria-label="The score run by run" {
+            (trend_chart(trend, newest, Size::Wide, |run| Some(link::run(run))))
             (changes(trend, |run| Some(link::run(run))))
         }
         @if !trend.slices.is_empty() {
@@ -117,7 +118,7 @@ fn body(context: &PageContext, trend: &Trend, known: &Known) -> Markup {
                         article.tile {
                             h3 { @match slice.slice.as_ref().and_then(|slice| slice.value.as_deref()) { Some(value) => (cut(value, 60)), None => "none" }
                                 span.muted { " " (number(unit(&trend.score), slice.points.last().and_then(|point| point.mean))) } }
-                            (trend_chart(slice, newest, |run| Some(link::run(run))))
+                            (trend_chart(slice, newest, Size::Tile, |run| Some(link::run(run))))
                             @if !slice.changes.is_empty() { (changes(slice, |run| Some(link::run(run)))) }
                         }
                     }
