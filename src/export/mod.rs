@@ -1,6 +1,7 @@
-//! Delivery of what the store recorded to where the user wants it: OTLP endpoints and the console.
+//! Delivery of what the store recorded to where the user wants it: OTLP endpoints, Application Insights, the console.
 //!
-//! [`settings`] says where to, [`delivery`] moves the outbox, a [`destination`] takes batches: [`otlp`] or [`console`].
+//! [`settings`] says where to, [`delivery`] moves the outbox, a [`destination`] takes batches: [`otlp`],
+//! [`appinsights`] or [`console`].
 //! [`exporters`] puts these together for a run and for what earlier runs left. [`metrics`] are best effort and go their
 //! own way. What was recorded stays in the store whatever happens here.
 //!
@@ -14,7 +15,9 @@ pub mod snapshot;
 pub mod destination;
 mod python_json;
 pub mod console;
+pub mod appinsights;
 pub mod otlp;
+mod http;
 mod otlp_http;
 mod otlp_grpc;
 pub mod connect;

@@ -18,8 +18,8 @@ use tonic_types::StatusExt as _;
 use super::connect::{connect_timeout, user_agent};
 use super::destination::Retry;
 use super::endpoint::{Compression, OtlpSettings};
+use super::http::root_cause;
 use super::otlp::{Request, Verdict, quote};
-use super::otlp_http::root_cause;
 use crate::tls::install_tls_provider;
 
 /// gRPC servers take messages of 4 MiB unless told otherwise.

@@ -2,11 +2,9 @@
 //!
 //! Source: OTLP 1.11, "OTLP/HTTP Response". Trying again is left to [`super::delivery`], splitting to [`super::otlp`].
 
-use std::io::Write as _;
 use std::time::Duration;
 
-use flate2::write::GzEncoder;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
@@ -16,16 +14,13 @@ use reqwest::{Client, Response};
 use super::connect::{connect_timeout, user_agent};
 use super::destination::Retry;
 use super::endpoint::{Compression, OtlpSettings, Protocol};
+use super::http::{gzip, read_capped, retry_after, root_cause};
 use super::otlp::{Request, Verdict, quote};
 use crate::tls::install_tls_provider;
 use crate::trace::otlp_json;
-use crate::trace::provider::Clock;
 
 /// Collectors refuse bodies beyond about 20 MiB; half of that leaves room for those that count differently.
 const MAX_BODY: usize = 10 << 20;
-
-/// An answer is a few hundred bytes; what goes beyond this is not read.
-const MAX_ANSWER: usize = 64 << 10;
 
 /// Servers close idle connections after as little as five seconds, and a request on a closed one counts as sent.
 const IDLE: Duration = Duration::from_secs(4);
@@ -144,24 +139,6 @@ impl HttpTransport {
     }
 }
 
-fn gzip(body: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), flate2::Compression::fast());
-    encoder.write_all(body).and_then(|()| encoder.finish()).expect("writing to memory cannot fail")
-}
-
-/// As much of the answer as is worth reading. An answer that breaks off is an answer nevertheless: its status is known.
-async fn read_capped(mut response: Response) -> Vec<u8> {
-    let mut answer = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
-        let room = MAX_ANSWER - answer.len();
-        answer.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
-        if answer.len() == MAX_ANSWER {
-            break;
-        }
-    }
-    answer
-}
-
 fn is(headers: &HeaderMap, media_type: &str) -> bool {
     headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|text| text.starts_with(media_type))
 }
@@ -206,25 +183,6 @@ fn error_message(headers: &HeaderMap, answer: &[u8]) -> String {
     quote(&message.unwrap_or_else(|| String::from_utf8_lossy(answer).into_owned()))
 }
 
-/// The wait asked for, as seconds or as a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let moment = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-    Some(moment.saturating_sub(Duration::from_nanos(Clock::System.now_unix_nano())))
-}
-
-/// The innermost cause, which is the one that says something: `Connection refused`.
-pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    quote(&innermost.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
@@ -238,6 +196,7 @@ mod tests {
     use super::*;
     use crate::export::destination::{Batch, Delivery, Destination as _, Items};
     use crate::export::otlp::Otlp;
+    use crate::trace::provider::Clock;
     use std::sync::Arc;
 
     use crate::model::{Origin, Span, SpanId, TraceId, Value};

@@ -172,6 +172,12 @@ names! {
     SERVICE_NAME = "service.name";
     /// Version of the service.
     SERVICE_VERSION = "service.version";
+    /// What the service belongs to.
+    SERVICE_NAMESPACE = "service.namespace";
+    /// Which instance of the service.
+    SERVICE_INSTANCE_ID = "service.instance.id";
+    /// Which machine.
+    HOST_NAME = "host.name";
     /// What made the telemetry: its language.
     TELEMETRY_SDK_LANGUAGE = "telemetry.sdk.language";
     /// Its name; `opentelemetry` is reserved for that project's own SDKs.
@@ -208,6 +214,8 @@ names! {
     SPANSCORE_TRIAL_ATTEMPTS = "spanscore.trial.attempts";
     /// Why a trial was skipped.
     SPANSCORE_TRIAL_SKIPPED = "spanscore.trial.skipped";
+    /// From which value on a score passes (double).
+    SPANSCORE_EVALUATION_THRESHOLD = "spanscore.evaluation.threshold";
     /// Whether the answer came from the cache (bool).
     SPANSCORE_CACHED = "spanscore.cached";
     /// Number of a failed HTTP try, from 1 (int).
@@ -230,6 +238,45 @@ names! {
 pub const ANNOTATOR_CODE: &str = "CODE";
 /// OpenInference's kind of a span in which something is evaluated.
 pub const KIND_EVALUATOR: &str = "EVALUATOR";
+
+/// What Azure Monitor reads off the spans of any application: of several names the first that is there, the stable before the
+/// older; and names of Azure's own.
+pub mod azure {
+    /// Makes a log record a custom event of this name.
+    pub const CUSTOM_EVENT_NAME: &str = "microsoft.custom_event.name";
+    /// Whether a score passes, inside the property `internal_properties`.
+    pub const EVALUATION_PASSED: &str = "gen_ai.evaluation.passed";
+    /// From which value on, there.
+    pub const EVALUATION_THRESHOLD: &str = "gen_ai.evaluation.threshold";
+    /// Name of the evaluator, there.
+    pub const TESTING_CRITERIA_NAME: &str = "gen_ai.evaluation.testing_criteria.name";
+    /// A status in words, as other exporters name it.
+    pub const STATUS_MESSAGE: &str = "otel.status_description";
+    /// `GET`.
+    pub const HTTP_METHOD: [&str; 2] = ["http.request.method", "http.method"];
+    /// `/assess/{id}`.
+    pub const HTTP_ROUTE: &str = "http.route";
+    /// The whole address.
+    pub const HTTP_URL: [&str; 2] = ["url.full", "http.url"];
+    /// 200.
+    pub const HTTP_STATUS_CODE: [&str; 2] = ["http.response.status_code", "http.status_code"];
+    /// The other side's name.
+    pub const PEER: [&str; 4] = ["peer.service", "server.address", "net.peer.name", "net.peer.ip"];
+    /// Its port.
+    pub const PEER_PORT: [&str; 2] = ["server.port", "net.peer.port"];
+    /// Which database.
+    pub const DB_SYSTEM: [&str; 2] = ["db.system.name", "db.system"];
+    /// Its name.
+    pub const DB_NAME: [&str; 2] = ["db.namespace", "db.name"];
+    /// What it was asked.
+    pub const DB_QUERY: [&str; 4] = ["db.query.text", "db.statement", "db.operation.name", "db.operation"];
+    /// Which system of messages.
+    pub const MESSAGING_SYSTEM: &str = "messaging.system";
+    /// Which queue or topic.
+    pub const MESSAGING_DESTINATION: [&str; 2] = ["messaging.destination.name", "messaging.destination"];
+    /// Which system of remote calls.
+    pub const RPC_SYSTEM: &str = "rpc.system";
+}
 
 /// Names and bucket bounds of metrics.
 pub mod metric {

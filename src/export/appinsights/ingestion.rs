@@ -1,0 +1,374 @@
+//! One request to the ingestion endpoint, and what its answer says about each envelope.
+//!
+//! Source: Azure Monitor's ingestion API `v2.1/track`, and its status codes: 200 all taken, 206 some; 402 and 439 the quota is
+//! used up; 401 and 403 the token, or that there is none; 307 and 308 another place of the same service.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION};
+use http::{HeaderMap, StatusCode};
+use reqwest::{Client, Url};
+use serde::Deserialize;
+
+use super::super::connect::{connect_timeout, user_agent};
+use super::super::destination::Retry;
+use super::super::http::{gzip, read_capped, retry_after, root_cause};
+use super::super::otlp::quote;
+use crate::tls::install_tls_provider;
+
+/// How long a request may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Servers close idle connections after some seconds, and a request on a closed one counts as sent.
+const IDLE: Duration = Duration::from_secs(4);
+/// How many redirects are followed one after another.
+const REDIRECTS: usize = 5;
+/// Domains of the service, in its clouds: a redirect may stay among the hosts of one of them.
+const DOMAINS: [&str; 5] = [
+    ".applicationinsights.azure.com",
+    ".applicationinsights.azure.cn",
+    ".applicationinsights.azure.us",
+    ".services.visualstudio.com",
+    ".monitor.azure.com",
+];
+
+/// Gives tokens for the ingestion endpoint, where the resource wants them.
+#[async_trait]
+pub trait Tokens: Send + Sync {
+    /// A token that is valid now; `fresh` asks for another than the last one, which was refused. The error says what was
+    /// tried and holds no secret.
+    async fn token(&self, fresh: bool) -> Result<String, String>;
+}
+
+/// What became of the envelopes of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// One fate for each, in their order.
+    Each { fates: Vec<Fate>, after: Option<Duration> },
+    /// None was taken; try again.
+    Later { retry: Retry, ambiguous: bool },
+    /// The request is larger than the endpoint allows.
+    TooLarge(String),
+    /// Something must be mended first.
+    Halt(String),
+}
+
+/// What became of one envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fate {
+    Taken,
+    /// Refused for good, and why.
+    Refused(String),
+    /// Refused for now, and why.
+    Again(String),
+}
+
+/// The endpoint.
+pub(super) struct Ingestion {
+    client: Client,
+    tokens: Option<Arc<dyn Tokens>>,
+    /// Where it said that it is.
+    place: Mutex<Url>,
+}
+
+impl Ingestion {
+    pub(super) fn new(base: &Url, tokens: Option<Arc<dyn Tokens>>) -> Result<Self, String> {
+        install_tls_provider();
+        let client = Client::builder()
+            .user_agent(user_agent())
+            .timeout(TIMEOUT)
+            .connect_timeout(connect_timeout(TIMEOUT))
+            .pool_idle_timeout(IDLE)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|error| error.to_string())?;
+        let place = base.join("v2.1/track").map_err(|error| error.to_string())?;
+        Ok(Self { client, tokens, place: Mutex::new(place) })
+    }
+
+    fn place(&self) -> Url {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends envelopes, each as JSON.
+    pub(super) async fn send(&self, envelopes: &[&[u8]]) -> Answer {
+        let body = gzip(&array(envelopes));
+        let mut refused_token = false;
+        for _ in 0..=REDIRECTS {
+            let place = self.place();
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+            if let Some(tokens) = &self.tokens {
+                match tokens.token(refused_token).await.map(|token| bearer(&token)) {
+                    Ok(Some(value)) => _ = headers.insert(AUTHORIZATION, value),
+                    Ok(None) => return Answer::Halt("the Entra token is no text that a header can hold".to_owned()),
+                    Err(why) => return Answer::Halt(why),
+                }
+            }
+            let call = self.client.post(place.clone()).headers(headers).body(body.clone());
+            let response = match call.send().await {
+                Ok(response) => response,
+                Err(error) => return failed(&place, &error),
+            };
+            let (status, headers) = (response.status(), response.headers().clone());
+            match status {
+                StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => match self.moved(&place, &headers) {
+                    Ok(()) => continue,
+                    Err(why) => return Answer::Halt(why),
+                },
+                StatusCode::UNAUTHORIZED if self.tokens.is_some() && !refused_token => {
+                    refused_token = true;
+                    continue;
+                }
+                _ => {}
+            }
+            let text = read_capped(response).await;
+            return judge(&place, status, &headers, &text, envelopes.len(), self.tokens.is_some());
+        }
+        Answer::Halt(format!("{} redirects again and again", shown(&self.place())))
+    }
+
+    /// Takes up another place if it belongs to the same service: telemetry and tokens go to nobody else.
+    fn moved(&self, from: &Url, headers: &HeaderMap) -> Result<(), String> {
+        let location = headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let to = from.join(location).ok().filter(|to| !location.is_empty() && is_same_service(from, to));
+        let Some(to) = to else {
+            return Err(format!(
+                "{} redirects to `{}`, which is not of the same service; nothing was sent there. Is the connection \
+                 string right?",
+                shown(from),
+                quote(location)
+            ));
+        };
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        Ok(())
+    }
+}
+
+fn is_same_service(from: &Url, to: &Url) -> bool {
+    let (Some(a), Some(b)) = (from.host_str(), to.host_str()) else { return false };
+    let safe = to.scheme() == from.scheme() || to.scheme() == "https";
+    safe && (a == b || DOMAINS.iter().any(|domain| a.ends_with(domain) && b.ends_with(domain)))
+}
+
+fn bearer(token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn array(envelopes: &[&[u8]]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(envelopes.iter().map(|envelope| envelope.len() + 1).sum::<usize>() + 2);
+    body.push(b'[');
+    for (i, envelope) in envelopes.iter().enumerate() {
+        if i > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(envelope);
+    }
+    body.push(b']');
+    body
+}
+
+/// What the endpoint says of a request.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Said {
+    items_received: Option<u64>,
+    items_accepted: Option<u64>,
+    errors: Vec<ItemError>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ItemError {
+    index: Option<usize>,
+    status_code: u16,
+    message: String,
+}
+
+fn judge(place: &Url, status: StatusCode, headers: &HeaderMap, text: &[u8], count: usize, tokens: bool) -> Answer {
+    let after = retry_after(headers);
+    let said: Option<Said> = serde_json::from_slice(text).ok();
+    let words = || {
+        let message = said.as_ref().and_then(|said| said.errors.first()).map(|error| quote(&error.message));
+        let message = message.unwrap_or_else(|| quote(&String::from_utf8_lossy(text)));
+        let colon = if message.is_empty() { "" } else { ": " };
+        format!("{} answers {status}{colon}{message}", shown(place))
+    };
+    match status.as_u16() {
+        200 | 206 => match &said {
+            Some(said) => Answer::Each { fates: fates(said, status, count), after },
+            // The gateway took it, whatever it says.
+            None if status == StatusCode::OK && !is_page(headers) => {
+                Answer::Each { fates: vec![Fate::Taken; count], after }
+            }
+            None => Answer::Halt(format!("{} answers {status} with no list of what it took", shown(place))),
+        },
+        400 => match said.as_ref().filter(|said| !said.errors.is_empty()) {
+            Some(said) if said.errors.iter().any(|error| speaks_of_key(&error.message)) => {
+                Answer::Halt(format!("{}; check the InstrumentationKey of the connection string", words()))
+            }
+            Some(said) => {
+                let why = words();
+                let mut fates = fates(said, status, count);
+                // Where the endpoint does not name items, all of them are meant.
+                if said.errors.iter().all(|error| error.index.is_none()) {
+                    fates = vec![Fate::Refused(why); count];
+                }
+                Answer::Each { fates, after }
+            }
+            None if speaks_of_key(&String::from_utf8_lossy(text)) => {
+                Answer::Halt(format!("{}; check the InstrumentationKey of the connection string", words()))
+            }
+            None => Answer::Each { fates: vec![Fate::Refused(words()); count], after },
+        },
+        401 | 403 if tokens => Answer::Halt(format!(
+            "{}; the identity needs the role Monitoring Metrics Publisher on the Application Insights resource",
+            words()
+        )),
+        401 | 403 => Answer::Halt(format!(
+            "{}; the resource takes telemetry with Entra tokens only, and none is configured",
+            words()
+        )),
+        402 | 439 => {
+            Answer::Halt(format!("{}; the resource's quota is used up: raise its daily cap, or deliver later", words()))
+        }
+        413 => Answer::TooLarge(words()),
+        408 | 429 | 500 | 502 | 503 | 504 => Answer::Later {
+            retry: Retry { after, reason: words(), unreachable: false },
+            // A gateway that ran out of time may have passed the request on.
+            ambiguous: matches!(status.as_u16(), 408 | 500 | 504),
+        },
+        _ => Answer::Halt(words()),
+    }
+}
+
+fn speaks_of_key(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    message.contains("instrumentation key") || message.contains("instrumentationkey") || message.contains("ikey")
+}
+
+fn is_page(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| kind.starts_with("text/html"))
+}
+
+/// The fate of each envelope: those that are named among the errors by what their error says, the others were taken.
+fn fates(said: &Said, status: StatusCode, count: usize) -> Vec<Fate> {
+    let mut fates = vec![Fate::Taken; count];
+    for error in &said.errors {
+        let Some(fate) = error.index.and_then(|index| fates.get_mut(index)) else { continue };
+        let code = if error.status_code == 0 { status.as_u16() } else { error.status_code };
+        let why = format!("{code} {}", quote(&error.message));
+        *fate = match code {
+            401 | 403 | 408 | 429 | 439 | 402 | 500 | 502 | 503 | 504 => Fate::Again(why),
+            _ => Fate::Refused(why),
+        };
+    }
+    // Fewer taken than sent, and nothing said of the others: they are sent again rather than lost.
+    let taken = fates.iter().filter(|fate| **fate == Fate::Taken).count() as u64;
+    if said.items_accepted.is_some_and(|accepted| accepted == 0 && taken > 0 && said.items_received.unwrap_or(0) > 0) {
+        let why = || Fate::Again("the endpoint says that it accepted nothing, and not why".to_owned());
+        fates.iter_mut().filter(|fate| **fate == Fate::Taken).for_each(|fate| *fate = why());
+    }
+    fates
+}
+
+fn failed(place: &Url, error: &reqwest::Error) -> Answer {
+    let address = shown(place);
+    if error.is_builder() {
+        return Answer::Halt(format!("{address}: {}", root_cause(error)));
+    }
+    let unreachable = error.is_connect();
+    let reason = if unreachable {
+        format!("cannot connect to {address}: {}", root_cause(error))
+    } else if error.is_timeout() {
+        format!("no answer from {address} within {TIMEOUT:?}")
+    } else {
+        format!("the connection to {address} broke: {}", root_cause(error))
+    };
+    Answer::Later { retry: Retry { after: None, reason, unreachable }, ambiguous: !unreachable }
+}
+
+/// The endpoint as people know it.
+fn shown(place: &Url) -> String {
+    place.origin().ascii_serialization()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, text: &str, tokens: bool) -> Answer {
+        let place = Url::parse("https://in.example/v2.1/track").expect("an address");
+        judge(&place, StatusCode::from_u16(status).expect("a status"), &HeaderMap::new(), text.as_bytes(), 3, tokens)
+    }
+
+    fn halt(status: u16, text: &str, tokens: bool) -> String {
+        match answer(status, text, tokens) {
+            Answer::Halt(why) => why,
+            other => panic!("{status}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_envelope_has_its_fate() {
+        let text = r#"{"itemsReceived":3,"itemsAccepted":1,"errors":[{"index":0,"statusCode":400,"message":"bad"},{"index":2,"statusCode":500,"message":"busy"},{"index":9,"statusCode":400,"message":"?"}]}"#;
+        let Answer::Each { fates, .. } = answer(206, text, false) else { panic!("{text}") };
+        assert_eq!(fates, [Fate::Refused("400 bad".to_owned()), Fate::Taken, Fate::Again("500 busy".to_owned())]);
+        let all = r#"{"itemsReceived":3,"itemsAccepted":3,"errors":[],"appId":null}"#;
+        assert_eq!(answer(200, all, false), Answer::Each { fates: vec![Fate::Taken; 3], after: None });
+        let Answer::Each { fates, .. } = answer(400, r#"{"errors":[{"message":"no such field"}]}"#, false) else {
+            panic!()
+        };
+        assert!(
+            fates.iter().all(|fate| matches!(fate, Fate::Refused(why) if why.contains("no such field"))),
+            "{fates:?}"
+        );
+        let none = r#"{"itemsReceived":3,"itemsAccepted":0,"errors":[]}"#;
+        let Answer::Each { fates, .. } = answer(206, none, false) else { panic!("{none}") };
+        assert!(fates.iter().all(|fate| matches!(fate, Fate::Again(_))), "{fates:?}");
+    }
+
+    #[test]
+    fn what_must_be_mended_halts_and_says_how() {
+        assert!(
+            halt(400, r#"{"errors":[{"index":0,"message":"Invalid instrumentation key"}]}"#, false)
+                .contains("InstrumentationKey")
+        );
+        assert!(halt(401, "", false).contains("Entra tokens only"));
+        assert!(halt(403, "", true).contains("Monitoring Metrics Publisher"));
+        assert!(halt(439, "", true).contains("quota"));
+        assert!(halt(402, "", false).contains("quota"));
+        assert!(halt(404, "", false).contains("404"));
+        assert!(halt(206, "<html>", false).contains("no list"));
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again() {
+        for (status, doubt) in [(408, true), (429, false), (500, true), (502, false), (503, false), (504, true)] {
+            assert!(
+                matches!(answer(status, "", false), Answer::Later { ambiguous, .. } if ambiguous == doubt),
+                "{status}"
+            );
+        }
+        assert!(matches!(answer(413, "", false), Answer::TooLarge(_)));
+    }
+
+    #[test]
+    fn redirects_stay_within_the_service() {
+        let same = |from: &str, to: &str| {
+            is_same_service(&Url::parse(from).expect("an address"), &Url::parse(to).expect("an address"))
+        };
+        let here = "https://westeurope-5.in.applicationinsights.azure.com/v2.1/track";
+        assert!(same(here, "https://northeurope-0.in.applicationinsights.azure.com/v2.1/track"));
+        assert!(same("http://127.0.0.1:1/", "http://127.0.0.1:2/"));
+        assert!(!same(here, "https://evil.example/.applicationinsights.azure.com"));
+        assert!(!same(here, "https://applicationinsights.azure.com.evil.example/"));
+        assert!(!same(here, "http://northeurope-0.in.applicationinsights.azure.com/"));
+        assert!(!same("https://in.example/", "https://other.in.example/"));
+    }
+}

@@ -1,0 +1,164 @@
+//! Deliveries to an endpoint that answers in every way.
+
+use std::io::Read as _;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use flate2::read::GzDecoder;
+use wiremock::matchers::{header, method, path};
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
+
+use super::*;
+use crate::model::{Origin, Span, SpanId, TraceId};
+
+fn batch(count: u64) -> Batch {
+    let span = |i: u64| {
+        let id = SpanId::from_bytes(i.to_be_bytes());
+        let mut span = Span::open(TraceId::from_bytes([1; 16]), id, None, format!("span {i}"), i);
+        span.end_unix_nano = i + 1;
+        // Two envelopes each.
+        span.add_event("note", i, Vec::new());
+        span
+    };
+    Batch { origin: Arc::new(Origin::default()), items: Items::Spans((1..=count).map(span).collect()) }
+}
+
+fn destination(server: &MockServer, tokens: Option<Arc<dyn Tokens>>) -> AppInsights {
+    let text = format!("InstrumentationKey=00000000-0000-0000-0000-000000000001;IngestionEndpoint={}", server.uri());
+    AppInsights::new(&ConnectionString::parse(&text).expect("a connection string"), tokens).expect("a client")
+}
+
+/// The names of the envelopes of a request.
+fn sent(request: &Request) -> Vec<String> {
+    let mut body = String::new();
+    GzDecoder::new(&request.body[..]).read_to_string(&mut body).expect("gzip");
+    let envelopes: Vec<serde_json::Value> = serde_json::from_str(&body).expect("an array");
+    let name = |envelope: &serde_json::Value| {
+        let data = &envelope["data"]["baseData"];
+        let name = data["name"].as_str().map(str::to_owned);
+        name.unwrap_or_else(|| {
+            format!("event of {}", envelope["tags"]["ai.operation.parentId"].as_str().unwrap_or("?"))
+        })
+    };
+    envelopes.iter().map(name).collect()
+}
+
+/// Answers with one template after the other, then with success.
+struct InTurn(AtomicU32, Vec<ResponseTemplate>);
+
+impl Respond for InTurn {
+    fn respond(&self, _: &Request) -> ResponseTemplate {
+        let turn = self.0.fetch_add(1, Ordering::SeqCst) as usize;
+        self.1.get(turn).cloned().unwrap_or_else(|| ResponseTemplate::new(200))
+    }
+}
+
+async fn answering(templates: Vec<ResponseTemplate>) -> MockServer {
+    let server = MockServer::start().await;
+    let answers = InTurn(AtomicU32::new(0), templates);
+    Mock::given(method("POST"))
+        .and(path("/v2.1/track"))
+        .and(header("content-type", "application/json"))
+        .and(header("content-encoding", "gzip"))
+        .respond_with(answers)
+        .mount(&server)
+        .await;
+    server
+}
+
+fn partly(errors: serde_json::Value) -> ResponseTemplate {
+    ResponseTemplate::new(206)
+        .set_body_json(serde_json::json!({"itemsReceived": 6, "itemsAccepted": 1, "errors": errors}))
+}
+
+#[tokio::test]
+async fn what_was_taken_of_a_mixed_answer_is_not_sent_again() {
+    let errors = serde_json::json!([
+        {"index": 1, "statusCode": 400, "message": "too old"},
+        {"index": 3, "statusCode": 429, "message": "slow down"},
+    ]);
+    let server = answering(vec![partly(errors).insert_header("retry-after", "2")]).await;
+    let destination = destination(&server, None);
+    let mut batch = batch(3);
+    let delivery = destination.deliver(&batch).await;
+    // The first span is settled, for one of its envelopes was refused for good; the second waits, the third behind it.
+    assert_eq!((delivery.delivered, delivery.rejected, delivery.rejection.as_deref()), (0, 1, Some("400 too old")));
+    let retry = delivery.retry.expect("a retry");
+    assert_eq!((retry.after, retry.reason.as_str()), (Some(std::time::Duration::from_secs(2)), "429 slow down"));
+    batch.items.drop_front(1);
+    let rest = destination.deliver(&batch).await;
+    assert_eq!((rest.delivered, rest.rejected, rest.retry), (2, 0, None));
+    let requests = server.received_requests().await.expect("requests");
+    assert_eq!(sent(&requests[1]), ["event of 0000000000000002"]);
+    assert_eq!(destination.known[0].lock().unwrap().fates.len(), 0, "nothing is kept of what is settled");
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_is_sent_in_halves() {
+    let server = answering(vec![ResponseTemplate::new(413)]).await;
+    assert_eq!(destination(&server, None).deliver(&batch(4)).await, Delivery::complete(4));
+    let sizes: Vec<usize> = server.received_requests().await.expect("requests").iter().map(|r| sent(r).len()).collect();
+    assert_eq!(sizes, [8, 4, 4]);
+}
+
+#[tokio::test]
+async fn many_envelopes_go_in_several_requests() {
+    let server = answering(Vec::new()).await;
+    assert_eq!(destination(&server, None).deliver(&batch(600)).await, Delivery::complete(600));
+    let sizes: Vec<usize> = server.received_requests().await.expect("requests").iter().map(|r| sent(r).len()).collect();
+    assert_eq!(sizes, [500, 500, 200]);
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed_to_the_same_host_only_and_remembered() {
+    let other = answering(Vec::new()).await;
+    let there = ResponseTemplate::new(308).insert_header("location", format!("{}/v2.1/track", other.uri()));
+    let server = answering(vec![there]).await;
+    let to = destination(&server, None);
+    assert_eq!(to.deliver(&batch(1)).await, Delivery::complete(1));
+    assert_eq!(to.deliver(&batch(2)).await, Delivery::complete(2));
+    assert_eq!(server.received_requests().await.expect("requests").len(), 1);
+    let foreign = ResponseTemplate::new(307).insert_header("location", "https://evil.example/v2.1/track");
+    let server = answering(vec![foreign]).await;
+    let halt = destination(&server, None).deliver(&batch(1)).await.halt.expect("a halt");
+    assert!(halt.contains("not of the same service"), "{halt}");
+    let round = ResponseTemplate::new(307).insert_header("location", "/v2.1/track");
+    let server = answering(vec![round; 9]).await;
+    let halt = destination(&server, None).deliver(&batch(1)).await.halt.expect("a halt");
+    assert!(halt.contains("again and again"), "{halt}");
+}
+
+/// Tokens that are counted.
+struct Counted(AtomicU32);
+
+#[async_trait]
+impl Tokens for Counted {
+    async fn token(&self, fresh: bool) -> Result<String, String> {
+        Ok(format!("canary-{}", self.0.fetch_add(u32::from(fresh), Ordering::SeqCst) + u32::from(fresh)))
+    }
+}
+
+#[tokio::test]
+async fn a_refused_token_is_replaced_once() {
+    let server = answering(vec![ResponseTemplate::new(401)]).await;
+    let tokens = Arc::new(Counted(AtomicU32::new(0)));
+    assert_eq!(destination(&server, Some(tokens)).deliver(&batch(1)).await, Delivery::complete(1));
+    let requests = server.received_requests().await.expect("requests");
+    let sent: Vec<&str> =
+        requests.iter().map(|request| request.headers["authorization"].to_str().expect("text")).collect();
+    assert_eq!(sent, ["Bearer canary-0", "Bearer canary-1"]);
+    let server = answering(vec![ResponseTemplate::new(401); 9]).await;
+    let tokens = Arc::new(Counted(AtomicU32::new(0)));
+    let halt = destination(&server, Some(tokens)).deliver(&batch(1)).await.halt.expect("a halt");
+    assert!(halt.contains("Monitoring Metrics Publisher") && !halt.contains("canary"), "{halt}");
+    assert_eq!(server.received_requests().await.expect("requests").len(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_tried_later() {
+    let server = answering(Vec::new()).await;
+    let to = destination(&server, None);
+    drop(server);
+    let delivery = to.deliver(&batch(2)).await;
+    assert_eq!(delivery.settled(), 0);
+    assert!(delivery.retry.is_some_and(|retry| retry.unreachable) && !delivery.ambiguous);
+}
