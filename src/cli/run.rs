@@ -19,6 +19,7 @@ use super::session;
 use super::{Context, Exit, Format};
 use crate::config::{ConcurrencySetting, ModelPlan, RunFlags, RunPlan, Suite, WorkflowPlan};
 use crate::evaluation::{Begun, StoreSink, begin};
+use crate::export::settings::CONNECTION_STRING;
 use crate::export::{ExportPlan, Exporters, Metrics};
 use crate::llm::Concurrency;
 use crate::model::{DatasetRef, Outcome, RunEvent, RunId, RunSpec, RunStatus};
@@ -95,7 +96,12 @@ pub(super) fn load_suite(path: Option<&Path>, has_dataset: bool) -> anyhow::Resu
 pub(super) fn export_plan(plan: &RunPlan, context: &Context) -> anyhow::Result<ExportPlan> {
     let suite = inputs::suite_otlp(&plan.trace)?;
     let to = (!plan.trace_to.is_empty()).then_some(plan.trace_to.as_slice());
-    let export = ExportPlan::resolve(&context.env, &suite, to)?;
+    let mut env = context.env.clone();
+    if let Some(path) = &plan.connection_string_file {
+        let attempt = || format!("reading the connection string in {}", path.display());
+        env.set(CONNECTION_STRING, std::fs::read_to_string(path).with_context(attempt)?.trim());
+    }
+    let export = ExportPlan::resolve(&env, &suite, to)?;
     for warning in &export.warnings {
         context.hint(&format!("warning: {warning}"));
     }

@@ -89,9 +89,12 @@ pub struct RunFlags {
     #[arg(long, requires = "resume", help_heading = "Resume")]
     pub retry_failed: bool,
 
-    /// Where traces go besides the store: otlp, console, none
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = ["otlp", "console", "none"], help_heading = "Traces")]
+    /// Where traces go besides the store: otlp, console, appinsights, none
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = ["otlp", "console", "appinsights", "none"], help_heading = "Traces")]
     pub trace_to: Vec<String>,
+    /// File with the connection string of Application Insights (else APPLICATIONINSIGHTS_CONNECTION_STRING)
+    #[arg(long, value_name = "FILE", help_heading = "Traces")]
+    pub connection_string_file: Option<PathBuf>,
     /// Names of the GenAI conventions on spans
     #[arg(long, value_parser = ["dual", "latest"], help_heading = "Traces")]
     pub semconv: Option<String>,

@@ -194,6 +194,8 @@ pub struct RunPlan {
     pub semconv_latest: bool,
     /// Where traces go besides the store; empty leaves it to the environment.
     pub trace_to: Vec<String>,
+    /// Where the connection string of Application Insights is, if in a file.
+    pub connection_string_file: Option<PathBuf>,
     /// The `[trace]` section, for the exporters.
     pub trace: super::suite::TraceSection,
     /// Free labels.
@@ -288,6 +290,7 @@ impl RunPlan {
             capture_suite: suite.trace.capture_content.unwrap_or(false),
             semconv_latest,
             trace_to: trace_to(flags, env, &suite),
+            connection_string_file: flags.connection_string_file.clone(),
             trace: suite.trace,
             tags,
         })

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::appinsights::{AppInsights, AppInsightsSetupError};
 use super::console::Console;
 use super::destination::Destination;
 use super::otlp::{Otlp, OtlpSetupError};
@@ -12,15 +13,27 @@ use super::settings::DestinationConfig;
 /// Longest wait for a connection: a host that does not answer by then is treated as absent.
 const MAX_CONNECT: Duration = Duration::from_secs(5);
 
+/// Why a destination cannot be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// An OTLP endpoint.
+    #[error(transparent)]
+    Otlp(#[from] OtlpSetupError),
+    /// Application Insights.
+    #[error(transparent)]
+    AppInsights(#[from] AppInsightsSetupError),
+}
+
 /// The destination of a configuration; `console` opens the writer that the console prints to. Nothing is sent yet. Must
 /// be called inside a tokio runtime.
 pub fn connect(
     config: DestinationConfig,
     console: impl FnOnce() -> Box<dyn Write + Send>,
-) -> Result<Arc<dyn Destination>, OtlpSetupError> {
+) -> Result<Arc<dyn Destination>, ConnectError> {
     Ok(match config {
         DestinationConfig::Otlp { traces, logs } => Arc::new(Otlp::new(traces, logs)?),
         DestinationConfig::Console { traces, logs } => Arc::new(Console::new(console(), traces, logs)),
+        DestinationConfig::AppInsights { connection } => Arc::new(AppInsights::new(&connection, None)?),
     })
 }
 

@@ -137,6 +137,12 @@ impl<'a> Reader<'a> {
         ExportersBySignal { traces, logs, metrics }
     }
 
+    /// Whether the environment leaves other exporters than its own their way: the SDK is not switched off, and traces are
+    /// not sent nowhere on purpose.
+    pub(super) fn is_open_to_others(&mut self) -> bool {
+        !self.disabled() && self.env.get("OTEL_TRACES_EXPORTER").is_none_or(|names| names.trim() != "none")
+    }
+
     fn disabled(&mut self) -> bool {
         match self.env.get("OTEL_SDK_DISABLED") {
             Some(text) if text.eq_ignore_ascii_case("true") => true,

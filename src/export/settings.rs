@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::appinsights::AppInsights;
+use super::appinsights::connection::{ConnectionString, ConnectionStringError};
 use super::destination::Signal;
 use super::endpoint::OtlpSettings;
 use super::otel_env::{Exporters, OtlpSignal, Reader};
@@ -16,7 +18,10 @@ use crate::config::env::Environment;
 use crate::model::{Key, Value};
 
 /// The names that `--trace-to` knows.
-pub const DESTINATIONS: [&str; 3] = ["otlp", "console", "none"];
+pub const DESTINATIONS: [&str; 4] = ["otlp", "console", "appinsights", "none"];
+
+/// The variable with the connection string of Application Insights.
+pub const CONNECTION_STRING: &str = "APPLICATIONINSIGHTS_CONNECTION_STRING";
 
 /// Why the flags or the suite say nothing that can be done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +35,15 @@ pub enum SettingsError {
     /// `none` beside something else.
     #[error("--trace-to: `none` stands alone, and other destinations are named beside it")]
     NoneBesideOthers,
+    /// Application Insights without a connection string.
+    #[error(
+        "--trace-to appinsights: no connection string; set {CONNECTION_STRING} or give --connection-string-file FILE \
+         (it stands on the Overview page of the Application Insights resource)"
+    )]
+    NoConnectionString,
+    /// A connection string that is none.
+    #[error("{CONNECTION_STRING}: {0}")]
+    ConnectionString(#[from] ConnectionStringError),
     /// A value of the suite's `[trace]` table that cannot be used.
     #[error("[trace] {key}: {problem}")]
     Suite {
@@ -73,6 +87,11 @@ pub enum DestinationConfig {
         /// Whether log records are printed.
         logs: bool,
     },
+    /// A resource of Application Insights.
+    AppInsights {
+        /// Which one.
+        connection: ConnectionString,
+    },
 }
 
 impl DestinationConfig {
@@ -81,6 +100,7 @@ impl DestinationConfig {
         match self {
             Self::Otlp { .. } => "otlp",
             Self::Console { .. } => "console",
+            Self::AppInsights { .. } => AppInsights::NAME,
         }
     }
 
@@ -91,6 +111,7 @@ impl DestinationConfig {
             (Self::Otlp { logs, .. }, Signal::Logs) => logs.is_some(),
             (Self::Console { traces, .. }, Signal::Traces) => *traces,
             (Self::Console { logs, .. }, Signal::Logs) => *logs,
+            (Self::AppInsights { .. }, _) => true,
         }
     }
 }
@@ -129,6 +150,14 @@ impl ExportPlan {
             destinations
                 .push(DestinationConfig::Console { traces: exporters.traces.console, logs: exporters.logs.console });
         }
+        let insights = match trace_to {
+            Some(names) => listed(names).any(|name| name == AppInsights::NAME),
+            None => env.get(CONNECTION_STRING).is_some() && reader.is_open_to_others(),
+        };
+        if insights {
+            let text = env.get(CONNECTION_STRING).ok_or(SettingsError::NoConnectionString)?;
+            destinations.push(DestinationConfig::AppInsights { connection: ConnectionString::parse(text)? });
+        }
         Ok(Self { destinations, sampler, resource, metrics, warnings: reader.warnings })
     }
 
@@ -138,18 +167,24 @@ impl ExportPlan {
     }
 }
 
+fn listed(names: &[String]) -> impl Iterator<Item = &str> {
+    names.iter().flat_map(|name| name.split(',')).map(str::trim).filter(|name| !name.is_empty())
+}
+
 fn flag_exporters(names: &[String]) -> Result<Exporters, SettingsError> {
     let mut chosen = Exporters::default();
     let mut none = false;
-    for name in names.iter().flat_map(|name| name.split(',')).map(str::trim).filter(|name| !name.is_empty()) {
+    let mut others = false;
+    for name in listed(names) {
         match name {
+            AppInsights::NAME => others = true,
             "otlp" => chosen.otlp = true,
             "console" => chosen.console = true,
             "none" => none = true,
             other => return Err(SettingsError::UnknownDestination { found: other.to_owned() }),
         }
     }
-    if none && chosen != Exporters::default() { Err(SettingsError::NoneBesideOthers) } else { Ok(chosen) }
+    if none && (others || chosen != Exporters::default()) { Err(SettingsError::NoneBesideOthers) } else { Ok(chosen) }
 }
 
 #[cfg(test)]
@@ -175,7 +210,7 @@ mod tests {
             .iter()
             .find_map(|config| match config {
                 DestinationConfig::Otlp { traces, logs } => Some((traces.as_ref(), logs.as_ref())),
-                DestinationConfig::Console { .. } => None,
+                _ => None,
             })
             .unwrap_or_default()
     }
@@ -262,8 +297,28 @@ mod tests {
         let logs = flagged(&[("OTEL_LOGS_EXPORTER", "console")], "console").unwrap();
         assert_eq!(logs.destinations, [DestinationConfig::Console { traces: true, logs: true }]);
         let error = flagged(&[], "jaeger").unwrap_err();
-        assert_eq!(error.to_string(), "--trace-to: unknown destination `jaeger`; known are otlp, console, none");
+        assert_eq!(
+            error.to_string(),
+            "--trace-to: unknown destination `jaeger`; known are otlp, console, appinsights, none"
+        );
         assert_eq!(flagged(&[], "none,otlp"), Err(SettingsError::NoneBesideOthers));
+    }
+
+    #[test]
+    fn application_insights_wants_a_connection_string() {
+        let set = (CONNECTION_STRING, "InstrumentationKey=00000000-0000-0000-0000-000000000001");
+        let names = |plan: &ExportPlan| plan.destinations.iter().map(DestinationConfig::name).collect::<Vec<_>>();
+        assert_eq!(names(&plan(&[set])), ["appinsights"]);
+        assert_eq!(names(&flagged(&[set], "appinsights,console").unwrap()), ["console", "appinsights"]);
+        for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
+            assert!(plan(&[set, off]).destinations.is_empty(), "{off:?}");
+        }
+        assert!(flagged(&[set], "none").unwrap().destinations.is_empty());
+        assert!(names(&flagged(&[set], "console").unwrap()) == ["console"]);
+        assert_eq!(flagged(&[], "appinsights"), Err(SettingsError::NoConnectionString));
+        assert_eq!(flagged(&[set], "none,appinsights"), Err(SettingsError::NoneBesideOthers));
+        let error = flagged(&[(CONNECTION_STRING, "canary")], "appinsights").unwrap_err().to_string();
+        assert!(error.starts_with(CONNECTION_STRING) && !error.contains("canary"), "{error}");
     }
 
     #[test]

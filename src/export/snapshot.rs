@@ -6,11 +6,12 @@ use std::time::Duration;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
+use super::appinsights::connection::ConnectionString;
 use super::destination::Signal;
 use super::endpoint::{Compression, OtlpSettings, Protocol};
 use super::otel_env::{OtlpSignal, Reader};
 use super::sampler::Sampler;
-use super::settings::{DestinationConfig, ExportPlan, SettingsError, SuiteOtlp};
+use super::settings::{CONNECTION_STRING, DestinationConfig, ExportPlan, SettingsError, SuiteOtlp};
 use crate::config::env::Environment;
 
 /// A destination as the outbox remembers it.
@@ -39,6 +40,11 @@ pub enum DestinationSnapshot {
         traces: bool,
         /// Whether log records are printed.
         logs: bool,
+    },
+    /// A resource of Application Insights; its key comes from the environment.
+    AppInsights {
+        /// Where telemetry was sent.
+        ingestion: String,
     },
 }
 
@@ -71,6 +77,9 @@ pub enum SnapshotError {
         /// What stands there.
         endpoint: String,
     },
+    /// The key is not there.
+    #[error("{CONNECTION_STRING} is not set; what waits for Application Insights stays pending until it is")]
+    NoConnectionString,
     /// The suite, which stands behind the environment, makes no sense.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -98,6 +107,9 @@ impl Snapshot {
             DestinationConfig::Console { traces, logs } => {
                 DestinationSnapshot::Console { traces: *traces, logs: *logs }
             }
+            DestinationConfig::AppInsights { connection } => {
+                DestinationSnapshot::AppInsights { ingestion: connection.ingestion.to_string() }
+            }
         };
         Self { destination, sampler: plan.sampler.clone() }
     }
@@ -120,6 +132,12 @@ impl Snapshot {
         let config = match &self.destination {
             DestinationSnapshot::Console { traces, logs } => {
                 DestinationConfig::Console { traces: *traces, logs: *logs }
+            }
+            DestinationSnapshot::AppInsights { .. } => {
+                let text = env.get(CONNECTION_STRING).ok_or(SnapshotError::NoConnectionString)?;
+                DestinationConfig::AppInsights {
+                    connection: ConnectionString::parse(text).map_err(SettingsError::from)?,
+                }
             }
             DestinationSnapshot::Otlp { traces, logs } => {
                 let mut restore = |snapshot: &Option<OtlpSnapshot>, signal| {
@@ -221,6 +239,17 @@ mod tests {
         assert_eq!(traces(&moved).endpoint.as_str(), "http://new:1/v1/traces");
         assert_eq!(traces(&moved).headers["x-key"], "2");
         assert!(moved.warnings.is_empty());
+    }
+
+    #[test]
+    fn the_connection_string_is_not_kept() {
+        let set = (CONNECTION_STRING, "InstrumentationKey=00000000-0000-0000-0000-0000000canaa".replace("can", "0ca"));
+        let set = [(set.0, set.1.as_str())];
+        let kept = snapshot(&set);
+        assert!(!kept.to_json().to_string().contains("InstrumentationKey"), "{kept:?}");
+        assert!(matches!(kept.restore(&env(&[]), &SuiteOtlp::default()), Err(SnapshotError::NoConnectionString)));
+        let restored = kept.restore(&env(&set), &SuiteOtlp::default()).unwrap();
+        assert_eq!(restored.config.name(), "appinsights");
     }
 
     #[test]

@@ -25,6 +25,11 @@ const BYTES: usize = 2 << 20;
 /// The most envelopes in a request.
 const ENVELOPES: usize = 500;
 
+/// Why no client could be made.
+#[derive(Debug, thiserror::Error)]
+#[error("preparing the ingestion endpoint of Application Insights: {0}")]
+pub struct AppInsightsSetupError(String);
+
 /// One resource of Application Insights.
 pub struct AppInsights {
     key: String,
@@ -44,8 +49,8 @@ impl AppInsights {
     pub const NAME: &'static str = "appinsights";
 
     /// A client for the resource of a connection string; with tokens where the resource wants them. Nothing is sent yet.
-    pub fn new(connection: &ConnectionString, tokens: Option<Arc<dyn Tokens>>) -> Result<Self, String> {
-        let ingestion = Ingestion::new(&connection.ingestion, tokens)?;
+    pub fn new(connection: &ConnectionString, tokens: Option<Arc<dyn Tokens>>) -> Result<Self, AppInsightsSetupError> {
+        let ingestion = Ingestion::new(&connection.ingestion, tokens).map_err(AppInsightsSetupError)?;
         Ok(Self { key: connection.instrumentation_key.clone(), ingestion, known: Default::default() })
     }
 }

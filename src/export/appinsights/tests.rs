@@ -155,9 +155,9 @@ async fn a_refused_token_is_replaced_once() {
 
 #[tokio::test]
 async fn a_server_that_is_gone_is_tried_later() {
-    let server = answering(Vec::new()).await;
-    let to = destination(&server, None);
-    drop(server);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("an address");
+    let text = format!("InstrumentationKey=00000000-0000-0000-0000-000000000001;IngestionEndpoint=http://{free}");
+    let to = AppInsights::new(&ConnectionString::parse(&text).expect("a connection string"), None).expect("a client");
     let delivery = to.deliver(&batch(2)).await;
     assert_eq!(delivery.settled(), 0);
     assert!(delivery.retry.is_some_and(|retry| retry.unreachable) && !delivery.ambiguous);
