@@ -16,6 +16,7 @@ struct Names {
     score: &'static str,
     label: &'static str,
     inline: [&'static str; 6],
+    threshold: Option<f64>,
 }
 
 /// Writes the scores of a run's trials.
@@ -39,6 +40,7 @@ impl ScoreWriter {
                     score: intern(sc::score_key(spec.id.as_str())),
                     label: intern(sc::label_key(spec.id.as_str())),
                     inline: ["name", "score", "label", "explanation", "annotator_kind", "identifier"].map(inline),
+                    threshold: spec.threshold,
                 }
             })
             .collect();
@@ -137,6 +139,9 @@ fn result_attributes(names: &Names, score: &Score) -> Vec<(Key, Value)> {
             }
             if let Some(label) = label {
                 attributes.push((sc::GEN_AI_EVALUATION_SCORE_LABEL.into(), label.clone().into()));
+            }
+            if let Some(threshold) = names.threshold {
+                attributes.push((sc::SPANSCORE_EVALUATION_THRESHOLD.into(), threshold.into()));
             }
             if let Some(explanation) = explanation {
                 attributes.push((sc::GEN_AI_EVALUATION_EXPLANATION.into(), explanation.clone().into()));

@@ -14,6 +14,8 @@ mod applications;
 mod exchange;
 // Comparing runs, judging them against a baseline, following a score.
 mod gate;
+// What Application Insights gets.
+mod appinsights;
 // Scores and the spans that carry them.
 mod linkage;
 // The collector and its ports.

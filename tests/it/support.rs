@@ -128,6 +128,23 @@ impl Endpoint {
         format!("{}/v1", self.server.uri())
     }
 
+    /// The address without a path.
+    pub(crate) fn base(&self) -> String {
+        self.server.uri()
+    }
+
+    /// The bodies of the requests to a path, unpacked.
+    pub(crate) fn bodies(&self, path: &str) -> Vec<Value> {
+        let requests = self.runtime.block_on(self.server.received_requests()).expect("they are kept");
+        let of_path = requests.iter().filter(|request| request.url.path() == path);
+        of_path
+            .map(|request| {
+                let unpacked = flate2::read::GzDecoder::new(&request.body[..]);
+                serde_json::from_reader(unpacked).expect("gzip with JSON in it")
+            })
+            .collect()
+    }
+
     /// How many requests came in.
     pub(crate) fn requests(&self) -> usize {
         self.runtime.block_on(self.server.received_requests()).expect("they are kept").len()

@@ -41,7 +41,7 @@ pub struct AppInsights {
 #[derive(Default)]
 struct Known {
     hasher: RandomState,
-    fates: HashMap<u64, Option<String>>,
+    fates: HashMap<u64, Fate>,
 }
 
 impl AppInsights {
@@ -94,9 +94,8 @@ impl AppInsights {
                 Answer::Each { fates, after } => {
                     for (place, fate) in part.into_iter().zip(fates) {
                         match fate {
-                            Fate::Taken => sheet.entries[place].fate = Some(None),
-                            Fate::Refused(why) => sheet.entries[place].fate = Some(Some(why)),
                             Fate::Again(reason) => again = Some(Retry { after, reason, unreachable: false }),
+                            settled => sheet.entries[place].fate = Some(settled),
                         }
                     }
                     if again.is_some() {
@@ -109,7 +108,7 @@ impl AppInsights {
                 }
                 Answer::TooLarge(why) => {
                     for place in part {
-                        sheet.entries[place].fate = Some(Some(why.clone()));
+                        sheet.entries[place].fate = Some(Fate::Refused(why.clone()));
                     }
                 }
                 Answer::Later { retry, ambiguous } => return (Some(retry), None, ambiguous),
@@ -130,8 +129,8 @@ struct Sheet {
 struct Entry {
     hash: u64,
     body: Vec<u8>,
-    /// `Some(None)` taken, `Some(Some(why))` refused for good, `None` open.
-    fate: Option<Option<String>>,
+    /// Taken or refused for good; `None` while it is open.
+    fate: Option<Fate>,
 }
 
 impl Sheet {
@@ -176,7 +175,11 @@ impl Sheet {
                 known.fates.extend(of_item.into_iter().filter_map(|entry| Some((entry.hash, entry.fate?))));
                 continue;
             }
-            match of_item.into_iter().filter_map(|entry| entry.fate.flatten()).next() {
+            let refused = of_item.into_iter().find_map(|entry| match entry.fate {
+                Some(Fate::Refused(why)) => Some(why),
+                _ => None,
+            });
+            match refused {
                 Some(why) => {
                     delivery.rejected += 1;
                     delivery.rejection = Some(why);
