@@ -17,6 +17,8 @@ use crate::store::rows::CaseRow;
 
 /// Rows that stand in the document itself.
 const STANDING: usize = 50;
+/// A table of so few rows is as high as they are.
+const SMALL: usize = 16;
 /// Bytes that claims may take together; all are cut shorter where there are too many.
 const CLAIMS: usize = 2_400_000;
 /// A claim is never cut below this many columns, nor shown longer than that many.
@@ -38,7 +40,7 @@ pub fn table(evidence: &Evidence<'_>, rows: &[CaseRow], total: u64) -> Markup {
         noscript {
             p.notice { "Without its script this page shows the first " (rows.len().min(STANDING)) " of " (count(total)) " trials." }
         }
-        div.scroll.tall role="region" aria-label="Cases, table" tabindex="0" {
+        div.scroll.tall[rows.len() > SMALL] role="region" aria-label="Cases, table" tabindex="0" {
             table.list #cases-table {
                 thead {
                     tr {

@@ -239,7 +239,7 @@ fn agreement(report: &Report) -> Markup {
     html! {
         section.card.span-6 aria-labelledby="agreement" {
             header { h2 #agreement { "Agreement with the expected labels" } span.muted { "95 % intervals" } }
-            div.scroll {
+            div.scroll role="region" aria-label="Agreement, table" tabindex="0" {
                 table.plain.wide {
                     thead { tr {
                         th scope="col" { "Metric" } th.number scope="col" { "Value" } th scope="col" { "Interval" } th scope="col" { span.visually-hidden { "Drawn" } }
@@ -277,7 +277,7 @@ fn evaluators(report: &Report) -> Markup {
     html! {
         section.card.span-6 aria-labelledby="evaluators" {
             header { h2 #evaluators { "Evaluators" } }
-            div.scroll {
+            div.scroll role="region" aria-label="Evaluators, table" tabindex="0" {
                 table.plain.wide {
                     thead { tr { th scope="col" { "Evaluator" } th.number scope="col" { "Mean" } th scope="col" { "95 % interval" } th.number scope="col" { "Scored" } th.number scope="col" { "Not scored" } } }
                     tbody {

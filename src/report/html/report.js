@@ -10,7 +10,7 @@
   const body = table.tBodies[0];
   const found = document.getElementById("found");
   const more = document.getElementById("more");
-  const PAGE = 100;
+  const PAGE = 60;
   const searched = new Array(n);
   for (let i = 0; i < n; i++) searched[i] = (id[i] + " " + claim[i]).toLowerCase();
   let order = Array.from({ length: n }, (_, i) => i);
@@ -155,7 +155,7 @@
   }
 
   let timer = 0;
-  form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(filter, n > 2000 ? 15 : 0); });
+  form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(filter, 5); });
   form.addEventListener("reset", () => setTimeout(filter));
   form.addEventListener("submit", (event) => { event.preventDefault(); filter(); });
   more.querySelector("button").addEventListener("click", () => { shown += 5 * PAGE; draw(); });
