@@ -10,6 +10,7 @@ use super::run::DEFAULT_SUITE;
 use super::runs::wait_for;
 use super::{Context, Exit, Format};
 use crate::compare::gate::GateReport;
+use crate::compare::simulate::Simulation;
 use crate::compare::{Policy, file, judge, open};
 use crate::config::{GatePlan, RunPlan, Suite};
 use crate::model::EvaluatorId;
@@ -25,6 +26,19 @@ pub(super) struct Args {
     run: String,
     #[command(flatten)]
     policy: PolicyArgs,
+    /// Simulate nights on these very data, unchanged and worse by the margin, and print how often the gate would be wrong
+    #[arg(long)]
+    self_check: bool,
+    /// Simulated nights of each kind
+    #[arg(long, value_name = "N", requires = "self_check", value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    nights: Option<u32>,
+}
+
+impl Args {
+    fn simulation(&self) -> Option<Simulation> {
+        let default = Simulation::default();
+        self.self_check.then(|| Simulation { nights: self.nights.unwrap_or(default.nights), ..default })
+    }
 }
 
 /// Where a policy comes from, and what overrides it.
@@ -65,7 +79,7 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
     let plan = args.policy.plan(&run, ctx)?;
     let policy = args.policy.resolve(&plan)?;
     let baseline = args.policy.baseline(&plan)?;
-    let report = open::gate(&reader, &run, &policy, &baseline)?;
+    let report = open::gate(&reader, &run, &policy, &baseline, args.simulation().as_ref())?;
     keep(&store, &run, &report, ctx);
     match ctx.format {
         Format::Json => ctx.print_json(&report)?,
@@ -153,7 +167,7 @@ pub(super) fn check(plan: &RunPlan, inputs: &Inputs, baseline: &Path) -> anyhow:
 
 /// Judges a run that has just ended under its suite's policy.
 pub(super) fn judge_run(reader: &Reader, run: &RunRow, plan: &RunPlan, baseline: &Path) -> anyhow::Result<GateReport> {
-    Ok(open::gate(reader, run, &Policy::of(&plan.gate), baseline)?)
+    Ok(open::gate(reader, run, &Policy::of(&plan.gate), baseline, None)?)
 }
 
 /// Keeps the verdict in the store, where pages and lists find it. A store that cannot be written does not change it.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::comparison::{Better, CaseChange, CaseCounts};
 use super::operand::{Difference, Operand};
+use super::simulate::SelfCheck;
 use crate::model::{SpanId, TraceId};
 
 /// What a gate says.
@@ -118,6 +119,9 @@ pub struct GateReport {
     pub baseline: String,
     /// The baseline's digest; `None` where it cannot be read.
     pub baseline_digest: Option<String>,
+    /// How often this gate would be wrong on these data, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_check: Option<SelfCheck>,
 }
 
 /// A gating metric: as in a comparison, with its margin and verdict.

@@ -10,6 +10,7 @@ use super::metric::{Definition, FIXED, Numbers, definitions, find, score_name};
 use super::operand::Operand;
 use super::pair::{Pairing, pair};
 use super::side::{Cell, Side};
+use super::simulate::{self, SelfCheck, Simulation};
 use crate::model::{Direction, EvaluatorId, EvaluatorKind};
 use crate::stats::paired::{self, DecisionPolicy, MetricDecision, MetricQuestion, decide};
 
@@ -104,6 +105,7 @@ pub fn without_baseline(head: &Operand, policy: &Policy, baseline: &str, why: St
         policy: policy.clone(),
         baseline: baseline.to_owned(),
         baseline_digest: None,
+        self_check: None,
     }
 }
 
@@ -123,7 +125,7 @@ pub fn judge(base: &Side, head: &Side, policy: &Policy, past: Past) -> GateRepor
     invalid.extend(unfit(base, head, &pairing, coverage, policy));
     invalid.extend(gating.iter().filter_map(|gating| gating.unfit(&pairing, policy)));
 
-    let decisions = decide_all(&gating, &pairing, policy, invalid.is_empty());
+    let decisions = decide_all(&gating, &pairing, policy);
     let mut metrics = Vec::new();
     for (gating, decision) in gating.iter().zip(decisions) {
         match (gating.definition, decision) {
@@ -157,6 +159,7 @@ pub fn judge(base: &Side, head: &Side, policy: &Policy, past: Past) -> GateRepor
         policy: policy.clone(),
         baseline: base.operand.name.clone(),
         baseline_digest: None,
+        self_check: None,
     };
     conclude(&mut report, invalid, past);
     report
@@ -183,11 +186,9 @@ fn conclude(report: &mut GateReport, invalid: Vec<String>, past: Past) {
     let verdict = if !reasons.is_empty() || by_metric && confirmed {
         Verdict::Fail
     } else if by_metric {
-        reasons.push(format!(
-            "a metric fails, and {} of {} runs in a row must before that is a FAIL",
-            report.policy.confirm, report.policy.confirm
-        ));
-        reasons.push(format!("so far {} did", past.failed_in_a_row + 1));
+        let (so_far, wanted) = (past.failed_in_a_row + 1, report.policy.confirm);
+        reasons
+            .push(format!("a metric fails for {so_far} runs in a row; {wanted} must before that is a FAIL (confirm)"));
         Verdict::Inconclusive
     } else if of(Verdict::Inconclusive).next().is_some() {
         Verdict::Inconclusive
@@ -298,36 +299,55 @@ impl<'d> Gating<'d> {
     }
 }
 
-/// The decisions in the order of the metrics; `None` of what has no numbers.
-fn decide_all(gating: &[Gating<'_>], pairing: &Pairing, policy: &Policy, valid: bool) -> Vec<Option<MetricDecision>> {
-    let measured: Vec<(usize, &Gating<'_>, &Definition)> = gating
+/// The metrics that have numbers, with their places.
+fn measured<'g>(gating: &'g [Gating<'g>]) -> Vec<(usize, MetricQuestion<'g>)> {
+    gating
         .iter()
         .enumerate()
-        .filter_map(|(place, gating)| Some((place, gating, gating.definition?)))
-        .filter(|(_, gating, definition)| !gating.numbers.is_empty() && (valid || definition.refused.is_none()))
-        .collect();
-    let questions: Vec<MetricQuestion<'_>> = measured
-        .iter()
-        .map(|(_, gating, definition)| MetricQuestion {
-            name: &gating.name,
-            measure: gating.numbers.measure(),
-            direction: definition.better(),
-            margin: gating.margin,
+        .filter_map(|(place, gating)| {
+            let definition = gating.definition.filter(|d| !gating.numbers.is_empty() && d.refused.is_none())?;
+            let question = MetricQuestion {
+                name: &gating.name,
+                measure: gating.numbers.measure(),
+                direction: definition.better(),
+                margin: gating.margin,
+            };
+            Some((place, question))
         })
-        .collect();
-    let clustered = settings(pairing, policy.seed).clustered;
-    let policy = DecisionPolicy {
+        .collect()
+}
+
+fn decision_policy(pairing: &Pairing, policy: &Policy) -> DecisionPolicy {
+    DecisionPolicy {
         alpha: policy.alpha,
         horizon: policy.horizon,
-        clustered,
+        clustered: settings(pairing, policy.seed).clustered,
         seed: paired::Settings::default().seed ^ policy.seed,
         ..DecisionPolicy::default()
-    };
+    }
+}
+
+/// The decisions in the order of the metrics; `None` of what has no numbers.
+fn decide_all(gating: &[Gating<'_>], pairing: &Pairing, policy: &Policy) -> Vec<Option<MetricDecision>> {
+    let (places, questions): (Vec<usize>, Vec<MetricQuestion<'_>>) = measured(gating).into_iter().unzip();
     let mut decisions: Vec<Option<MetricDecision>> = gating.iter().map(|_| None).collect();
-    for ((place, ..), decision) in measured.iter().zip(decide(&questions, &policy)) {
-        decisions[*place] = Some(decision);
+    for (place, decision) in places.into_iter().zip(decide(&questions, &decision_policy(pairing, policy))) {
+        decisions[place] = Some(decision);
     }
     decisions
+}
+
+/// How often this gate would be wrong on these very data: simulated nights, unchanged and worse by the margin.
+pub fn self_check(base: &Side, head: &Side, policy: &Policy, how: &Simulation) -> SelfCheck {
+    let pairing = pair(base, head);
+    let definitions = definitions(base, head, &policy.allow);
+    let gating: Vec<Gating<'_>> = policy
+        .metrics
+        .iter()
+        .map(|(name, margin)| Gating::of(name, *margin, &definitions, base, head, &pairing))
+        .collect();
+    let questions: Vec<MetricQuestion<'_>> = measured(&gating).into_iter().map(|(_, question)| question).collect();
+    simulate::self_check(&questions, &decision_policy(&pairing, policy), how)
 }
 
 fn gate_metric(definition: &Definition, numbers: &Numbers, decision: MetricDecision, valid: bool) -> GateMetric {

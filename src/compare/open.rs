@@ -11,6 +11,7 @@ use super::judge::{self, Past, PolicyError};
 use super::load::load_run;
 use super::pin::side_of;
 use super::side::Side;
+use super::simulate::Simulation;
 use crate::config::GatePlan;
 use crate::store::rows::RunRow;
 use crate::store::{JudgedRun, Reader, StoreError};
@@ -87,7 +88,15 @@ pub fn compare_named(
 
 /// Judges a run against a baseline file. A baseline that cannot be read makes the verdict INVALID; a policy that makes no
 /// sense, and a store that cannot be read, are errors.
-pub fn gate(reader: &Reader, run: &RunRow, policy: &Policy, baseline: &Path) -> Result<GateReport, OpenError> {
+///
+/// With a simulation the verdict comes with the rates at which it would be wrong on these data.
+pub fn gate(
+    reader: &Reader,
+    run: &RunRow,
+    policy: &Policy,
+    baseline: &Path,
+    simulation: Option<&Simulation>,
+) -> Result<GateReport, OpenError> {
     check(policy, run)?;
     let head = load_run(reader, run, &[])?;
     let shown = baseline.display().to_string();
@@ -98,6 +107,9 @@ pub fn gate(reader: &Reader, run: &RunRow, policy: &Policy, baseline: &Path) -> 
     let past = Past { failed_in_a_row: failed_before(reader, run, &digest, policy.confirm)? };
     let mut report = judge::judge(&base, &head, policy, past);
     report.baseline_digest = Some(digest);
+    if report.verdict != Verdict::Invalid {
+        report.self_check = simulation.map(|how| judge::self_check(&base, &head, policy, how));
+    }
     let (in_base, in_head) = (Named::Baseline(baseline.to_owned()), Named::Run(Box::new(run.clone())));
     let places = Places { base: (&in_base, &base), head: (&in_head, &head) };
     places.claim(reader, &mut report.regressed)?;

@@ -11,6 +11,7 @@ use crate::compare::comparison::{
 };
 use crate::compare::gate::{GateMetric, GateReport, Verdict};
 use crate::compare::operand::{Difference, Operand, OperandKind};
+use crate::compare::simulate::{Outcomes, Rate, SelfCheck};
 use crate::compare::trend::Trend;
 
 /// How many cases of each kind a terminal shows.
@@ -84,6 +85,9 @@ pub fn gate(report: &GateReport, style: Style) -> String {
             let trace = case.trace_id.map_or_else(|| ABSENT.to_owned(), |id| id.to_string());
             put!(out, "  {}  {}  {}\n", clean(&case.case_id), style.paint(Tone::Bad, &clean(&case.why)), trace);
         }
+    }
+    if let Some(check) = &report.self_check {
+        self_check(&mut out, check, style);
     }
     if report.base.is_some() {
         heading(&mut out, style, "Cases");
@@ -248,6 +252,47 @@ fn gate_metrics(out: &mut String, metrics: &[GateMetric], style: Style) {
     }
     out.push_str(&sheet.render(2));
     notes(out, metrics.iter().map(|metric| (metric.name.as_str(), metric.warnings.as_slice())), style);
+}
+
+/// How often the gate would be wrong.
+fn self_check(out: &mut String, check: &SelfCheck, style: Style) {
+    heading(
+        out,
+        style,
+        &format!("Self-check: {} simulated nights of each kind on these data", count(check.nights.into())),
+    );
+    let headers = ["metric", "nights", ">true damage", ">PASS", ">FAIL", ">INCONCLUSIVE", "wrong"];
+    let mut sheet = Sheet::new(style, &headers);
+    let share = |rate: &Rate| format!("{:.1} %", rate.share * 100.0);
+    let wrong = |what: &str, rate: &Rate| {
+        let [low, high] = rate.ci95.map(|x| x * 100.0);
+        format!("{what} {} ({low:.1} to {high:.1})", share(rate))
+    };
+    for metric in &check.metrics {
+        let mut row = |nights: &str, of: &Outcomes, wrong: String| {
+            sheet.row([
+                metric.name.clone(),
+                nights.to_owned(),
+                score(of.damage),
+                share(&of.pass),
+                share(&of.fail),
+                share(&of.inconclusive),
+                wrong,
+            ]);
+        };
+        row("unchanged", &metric.unchanged, wrong("false FAIL", &metric.unchanged.fail));
+        if let Some(of) = &metric.at_margin {
+            row("worse by the margin", of, wrong("false PASS", &of.pass));
+        }
+        if let Some(of) = &metric.beyond {
+            row("three times as bad", of, wrong("false PASS", &of.pass));
+        }
+    }
+    out.push_str(&sheet.render(2));
+    put!(out, "  {}\n", wrong("false FAIL of any metric", &check.any_false_alarm));
+    for note in &check.notes {
+        put!(out, "  {}\n", clean(note));
+    }
 }
 
 fn notes<'m>(out: &mut String, warnings: impl Iterator<Item = (&'m str, &'m [String])>, style: Style) {

@@ -383,6 +383,7 @@ pub(super) fn gate() -> GateReport {
         policy: Policy::default(),
         baseline: "reports/baseline.json".to_owned(),
         baseline_digest: Some("cd".repeat(32)),
+        self_check: None,
     }
 }
 
