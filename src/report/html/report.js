@@ -44,7 +44,7 @@
     return made;
   };
   const cell = (content, className = "") => element("td", { className }, content ?? "–");
-  const milliseconds = (ms) => (ms === null ? null : ms >= 1000 ? `${(ms / 1000).toFixed(2)} s` : `${ms < 100 ? ms.toFixed(1) : ms.toFixed(0)} ms`);
+  const milliseconds = (ms) => (ms === null ? null : ms >= 1000 ? `${(ms / 1000).toFixed(2)} s` : ms < 1 ? `${(ms * 1000).toFixed(0)} µs` : `${ms < 100 ? ms.toFixed(1) : ms.toFixed(0)} ms`);
   const changes = { regressed: ["bad", "▼ regressed"], lost: ["bad", "! lost"], improved: ["good", "▲ improved"] };
 
   function answer(place, i) {

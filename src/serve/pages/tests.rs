@@ -12,6 +12,9 @@ use futures::StreamExt;
 use serde_json::Value as Json;
 use tower::ServiceExt;
 
+use crate::compare::nights::{TrendOptions, trend};
+use crate::compare::open::{Named, compare_named, judged};
+use crate::compare::{CompareOptions, Operand, Policy, judge};
 use crate::model::{Case, CaseId, Label, Outcome, Predicted, RunEvent, RunSpec, RunStatus};
 use crate::report::collect::Collector;
 use crate::report::details::details;
@@ -229,7 +232,7 @@ pub(super) fn check_harmless(address: &str, html: &str) {
 #[tokio::test]
 async fn every_link_of_every_page_leads_to_a_page_and_no_page_runs_what_texts_hold() {
     let scene = Scene::filled().await;
-    let mut wanted: Vec<(String, String)> = ["/", "/runs", "/traces", "/setup", "/health"]
+    let mut wanted: Vec<(String, String)> = ["/", "/runs", "/compare", "/trends", "/traces", "/setup", "/health"]
         .map(|page| (page.to_owned(), "the navigation".to_owned()))
         .into();
     let mut seen = BTreeSet::new();
@@ -285,6 +288,12 @@ async fn errors_are_harmless_pages_too() {
         (&format!("{cases}?after=x"), StatusCode::BAD_REQUEST, "names no trial"),
         (&format!("{cases}?change=x"), StatusCode::BAD_REQUEST, "is none of improved"),
         (&format!("{cases}?limit=0"), StatusCode::BAD_REQUEST, "no number of trials"),
+        ("/compare?base=nope", StatusCode::NOT_FOUND, "no run"),
+        // A file is no run: no address leads the server to one.
+        ("/compare?base=/etc/passwd", StatusCode::NOT_FOUND, "no run"),
+        ("/compare?base=baseline.json&head=latest", StatusCode::NOT_FOUND, "no run"),
+        ("/trends?suite=%3Cscript%3E", StatusCode::NOT_FOUND, "no run of suite"),
+        ("/trends?score=nope", StatusCode::NOT_FOUND, "there are"),
     ] {
         let answer = scene.get(address).await;
         assert_eq!(answer.status, status, "{address}");
@@ -301,6 +310,46 @@ async fn errors_are_harmless_pages_too() {
     let answer = read(scene.send(Request::post("/runs").body(Body::empty()).expect("a request")).await).await;
     assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
     assert!(answer.text.contains("does not take POST"));
+}
+
+#[tokio::test]
+async fn comparisons_and_trends_are_those_of_the_terminal() {
+    let scene = Scene::filled().await;
+    let reader = scene.reader();
+    let [base, head] = ["latest~1", "latest"].map(|run| Named::Run(Box::new(reader.resolve_run(run).expect("a run"))));
+    let options = CompareOptions { slices: vec!["expected".to_owned()], ..CompareOptions::default() };
+    let comparison = compare_named([&reader, &reader], &base, &head, &options).expect("a comparison");
+    let address = "/compare?base=latest~1&head=latest&slice=expected&only=improved";
+    assert_eq!(scene.json(&format!("{address}&format=json")).await, serde_json::to_value(&comparison).expect("JSON"));
+    let page = scene.html(address).await;
+    check_harmless(address, &page);
+    // Three cases became worse, two better; each leads to both traces and to what differs between them.
+    assert!(page.contains("regressed 3") && page.contains("improved 2"), "{page}");
+    assert_eq!(page.matches(">diff</a>").count(), 2);
+    let options = TrendOptions { last: 60, ..TrendOptions::default() };
+    let nights = trend(&reader, &options).expect("a trend");
+    assert_eq!(scene.json("/trends?format=json").await, serde_json::to_value(&nights).expect("JSON"));
+    check_harmless("/trends", &scene.html("/trends?score=accuracy&by=expected").await);
+    for address in ["/compare", "/trends"] {
+        assert!(Scene::empty().html(address).await.contains("No runs yet"), "{address}");
+    }
+}
+
+#[tokio::test]
+async fn a_verdict_stands_on_the_front_page_the_run_and_the_list() {
+    let scene = Scene::filled().await;
+    let run = scene.reader().resolve_run("latest").expect("the run");
+    assert!(!scene.html("/").await.contains("INVALID"));
+    let why = HOSTILE[0].to_owned();
+    let report = judge::without_baseline(&Operand::default(), &Policy::default(), HOSTILE[4], why);
+    scene.writer.keep_verdict(&run.spec.run_id, judged(&report)).await.expect("kept");
+    for address in ["/", "/runs/20260923-120000-00000b", "/runs"] {
+        let page = scene.html(address).await;
+        check_harmless(address, &page);
+        assert!(page.contains("INVALID"), "{address}");
+    }
+    assert_eq!(scene.json("/runs?format=json").await[0]["verdict"], "INVALID");
+    assert_eq!(scene.json("/?format=json").await["gate"]["verdict"], "INVALID");
 }
 
 #[tokio::test]
