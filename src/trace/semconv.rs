@@ -244,6 +244,8 @@ pub const KIND_EVALUATOR: &str = "EVALUATOR";
 pub mod azure {
     /// Makes a log record a custom event of this name.
     pub const CUSTOM_EVENT_NAME: &str = "microsoft.custom_event.name";
+    /// Numbers by name, as a map or as JSON, that become measurements.
+    pub const CUSTOM_MEASUREMENTS: &str = "microsoft.custom_measurements";
     /// Whether a score passes, inside the property `internal_properties`.
     pub const EVALUATION_PASSED: &str = "gen_ai.evaluation.passed";
     /// From which value on, there.

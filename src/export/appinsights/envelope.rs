@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::json;
 
-use super::properties::{Measurements, Properties, cut, number, properties, scores, text};
+use super::properties::{Properties, cut, measurements, number, properties, text};
 use crate::model::{Event, Key, LogRecord, Origin, Span, SpanId, SpanKind, Status, TraceId, Value};
 use crate::trace::semconv::{self as sc, azure, event};
 
@@ -110,7 +110,7 @@ impl Maker {
             "name": name,
             "duration": duration(span.end_unix_nano.saturating_sub(span.start_unix_nano)),
             "properties": properties,
-            "measurements": scores(&span.attributes),
+            "measurements": measurements(&span.attributes),
         });
         let mut set = |key: &str, value: Option<String>| {
             if let Some(value) = value {
@@ -160,14 +160,15 @@ impl Maker {
         if facts.text(&[sc::EXCEPTION_TYPE, sc::EXCEPTION_MESSAGE]).is_some() {
             return self.exception(&record.attributes, time, severity, place);
         }
-        let result = record.event_name == event::EVALUATION_RESULT
-            || facts.text(&[sc::EVENT_NAME]).is_some_and(|name| name == event::EVALUATION_RESULT);
         let custom = facts.text(&[azure::CUSTOM_EVENT_NAME]);
+        let name = custom.clone().or_else(|| facts.text(&[sc::EVENT_NAME]));
+        let result =
+            record.event_name == event::EVALUATION_RESULT || name.is_some_and(|name| name == event::EVALUATION_RESULT);
         if let Some(name) = custom.or_else(|| result.then(|| event::EVALUATION_RESULT.to_owned())) {
             let own = |(key, _): &&(Key, Value)| key != azure::CUSTOM_EVENT_NAME;
             let attributes: Vec<(Key, Value)> = record.attributes.iter().filter(own).cloned().collect();
             let mut properties = properties(&attributes);
-            let mut measurements = Measurements::new();
+            let mut measurements = measurements(&attributes);
             if result {
                 properties.entry("internal_properties".to_owned()).or_insert_with(|| internal(&facts));
                 let value = facts.value(sc::GEN_AI_EVALUATION_SCORE_VALUE).and_then(number);
@@ -197,7 +198,8 @@ impl Maker {
         place: (Option<TraceId>, Option<SpanId>),
     ) -> Envelope {
         let mut content = json!({
-            "ver": SCHEMA, "message": cut(message, MESSAGE), "properties": properties(attributes), "measurements": {},
+            "ver": SCHEMA, "message": cut(message, MESSAGE), "properties": properties(attributes),
+            "measurements": measurements(attributes),
         });
         if let Some(severity) = severity {
             content["severityLevel"] = json!(severity);
@@ -226,8 +228,8 @@ impl Maker {
             "hasFullStack": stack.is_some(),
             "stack": cut(&stack.unwrap_or_default(), MESSAGE),
         });
-        let mut content =
-            json!({"ver": SCHEMA, "exceptions": [exception], "properties": properties(&rest), "measurements": {}});
+        let mut content = json!({"ver": SCHEMA, "exceptions": [exception], "properties": properties(&rest),
+            "measurements": measurements(&rest)});
         content["severityLevel"] = json!(severity.unwrap_or(3));
         self.placed("Microsoft.ApplicationInsights.Exception", "ExceptionData", content, time, place)
     }
@@ -409,3 +411,6 @@ fn moment(unix_nano: u64) -> String {
 #[cfg(test)]
 #[path = "envelope_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "golden_tests.rs"]
+mod golden;

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use crate::model::{Key, Value};
-use crate::trace::semconv as sc;
+use crate::trace::semconv::{self as sc, azure};
 
 /// Longest key, in characters.
 const KEY: usize = 150;
@@ -32,7 +32,9 @@ pub(super) type Measurements = BTreeMap<String, f64>;
 
 /// Attributes as properties: whatever they are becomes text. Of two of one name the last counts.
 pub(super) fn properties(attributes: &[(Key, Value)]) -> Properties {
-    let kept = attributes.iter().filter(|(key, value)| !key.is_empty() && *value != Value::Empty);
+    let kept = attributes
+        .iter()
+        .filter(|(key, value)| !key.is_empty() && key != azure::CUSTOM_MEASUREMENTS && *value != Value::Empty);
     kept.map(|(key, value)| {
         let most = if LONG.contains(&key.as_ref()) { CONTENT } else { VALUE };
         (cut(key, KEY), cut(&text(value), most))
@@ -40,8 +42,28 @@ pub(super) fn properties(attributes: &[(Key, Value)]) -> Properties {
     .collect()
 }
 
+/// The measurements among attributes: those that an application names, and its scores by evaluator.
+pub(super) fn measurements(attributes: &[(Key, Value)]) -> Measurements {
+    let named = attributes.iter().filter(|(key, _)| key == azure::CUSTOM_MEASUREMENTS);
+    let mut measurements: Measurements = named.flat_map(|(_, value)| custom(value)).collect();
+    measurements.extend(scores(attributes));
+    measurements
+}
+
+/// Finite numbers by name, from a map or from JSON.
+fn custom(value: &Value) -> Vec<(String, f64)> {
+    match value {
+        Value::Map(pairs) => pairs.iter().filter_map(|(key, value)| Some((cut(key, KEY), number(value)?))).collect(),
+        Value::Str(text) => {
+            let map: BTreeMap<String, serde_json::Value> = serde_json::from_str(text).unwrap_or_default();
+            map.into_iter().filter_map(|(key, value)| Some((cut(&key, KEY), value.as_f64()?))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// The scores among the attributes of a span, by evaluator.
-pub(super) fn scores(attributes: &[(Key, Value)]) -> Measurements {
+fn scores(attributes: &[(Key, Value)]) -> Measurements {
     let of_span =
         attributes.iter().filter_map(|(key, value)| Some((key.strip_prefix(sc::SPANSCORE_SCORE_PREFIX)?, value)));
     of_span.filter_map(|(evaluator, value)| Some((cut(evaluator, KEY), number(value)?))).collect()
