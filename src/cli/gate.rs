@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use super::gate_extend::{Budget, extend};
 use super::inputs::Inputs;
 use super::run::DEFAULT_SUITE;
 use super::runs::wait_for;
 use super::{Context, Exit, Format};
 use crate::compare::gate::GateReport;
 use crate::compare::simulate::Simulation;
-use crate::compare::{Policy, file, judge, open};
+use crate::compare::{Policy, Verdict, file, judge, open};
 use crate::config::{GatePlan, RunPlan, Suite};
 use crate::model::EvaluatorId;
 use crate::report::compare as shown;
@@ -29,6 +30,15 @@ pub(super) struct Args {
     /// Simulate nights on these very data, unchanged and worse by the margin, and print how often the gate would be wrong
     #[arg(long)]
     self_check: bool,
+    /// Where the verdict is INCONCLUSIVE, run the suite again in the same way until it is decided
+    #[arg(long, conflicts_with = "self_check")]
+    extend: bool,
+    /// With --extend: at most this many further runs
+    #[arg(long, value_name = "N", requires = "extend", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    max_runs: u32,
+    /// With --extend: start no further run once those made cost this much
+    #[arg(long, value_name = "USD", requires = "extend")]
+    max_cost: Option<f64>,
     /// Simulated nights of each kind
     #[arg(long, value_name = "N", requires = "self_check", value_parser = clap::value_parser!(u32).range(10..=100_000))]
     nights: Option<u32>,
@@ -77,9 +87,17 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
         run.spec.run_id
     );
     let plan = args.policy.plan(&run, ctx)?;
-    let policy = args.policy.resolve(&plan)?;
+    let mut policy = args.policy.resolve(&plan)?;
     let baseline = args.policy.baseline(&plan)?;
-    let report = open::gate(&reader, &run, &policy, &baseline, args.simulation().as_ref())?;
+    if args.extend {
+        // Half of the error rate is for this look, half for those at further runs.
+        policy.alpha /= 2.0;
+    }
+    let mut report = open::gate(&reader, &run, &policy, &baseline, args.simulation().as_ref())?;
+    if args.extend && report.verdict == Verdict::Inconclusive {
+        let budget = Budget { runs: args.max_runs, cost_usd: args.max_cost };
+        report = extend(report, &store, &run, &policy, args.policy.suite.as_deref(), budget, ctx)?;
+    }
     keep(&store, &run, &report, ctx);
     match ctx.format {
         Format::Json => ctx.print_json(&report)?,

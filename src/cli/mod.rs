@@ -26,6 +26,7 @@ mod report;
 mod compare;
 mod baseline;
 mod gate;
+mod gate_extend;
 mod trend;
 mod export;
 mod import;

@@ -82,6 +82,18 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
+/// Runs a suite once more without a report: what `gate --extend` asks for. Traces go to the store alone.
+pub(super) fn again(suite: Option<&Path>, flags: RunFlags, context: &Context) -> anyhow::Result<Exit> {
+    let plan = RunPlan::resolve(load_suite(suite, flags.dataset.is_some())?, &context.env, &flags)?;
+    let export = export_plan(&plan, context)?;
+    let inputs = Inputs::load(&plan, &context.env)?;
+    application::check(&plan, context)?;
+    let args = Args { suite: None, flags, gate: None, output: Vec::new(), dry_run: false, no_progress: context.quiet };
+    let store = Store::open(&context.store_dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    Ok(runtime.block_on(run_all(&args, context, &plan, &export, &inputs, &store))?.1)
+}
+
 /// The suite that was asked for; without one, the file in the working directory; without that, the defaults, if the
 /// command line names a dataset.
 pub(super) fn load_suite(path: Option<&Path>, has_dataset: bool) -> anyhow::Result<Suite> {

@@ -97,11 +97,18 @@ pub struct Pinned {
 /// Reads a baseline file and checks its digest and its shape.
 pub fn read(path: &Path) -> Result<Pinned, BaselineError> {
     let text = std::fs::read_to_string(path).map_err(|source| BaselineError::Read { path: path.to_owned(), source })?;
-    parse(&text, path)
+    let envelope = envelope(&text, path)?;
+    // A large baseline is not kept twice.
+    drop(text);
+    verified(envelope, path)
 }
 
 /// The baseline of a text; `path` names it in errors.
 pub fn parse(text: &str, path: &Path) -> Result<Pinned, BaselineError> {
+    verified(envelope(text, path)?, path)
+}
+
+fn envelope(text: &str, path: &Path) -> Result<Envelope, BaselineError> {
     let damaged = |reason: String| BaselineError::Damaged { path: path.to_owned(), reason };
     if text.trim().is_empty() {
         return Err(damaged("it is empty".to_owned()));
@@ -111,7 +118,11 @@ pub fn parse(text: &str, path: &Path) -> Result<Pinned, BaselineError> {
     if form.spanscore_baseline > FORM {
         return Err(BaselineError::Newer { path: path.to_owned(), found: form.spanscore_baseline });
     }
-    let envelope: Envelope = serde_json::from_str(text).map_err(|e| damaged(e.to_string()))?;
+    serde_json::from_str(text).map_err(|e| damaged(e.to_string()))
+}
+
+fn verified(envelope: Envelope, path: &Path) -> Result<Pinned, BaselineError> {
+    let damaged = |reason: String| BaselineError::Damaged { path: path.to_owned(), reason };
     if envelope.spanscore_baseline != FORM {
         return Err(damaged(format!("there is no form {}", envelope.spanscore_baseline)));
     }
@@ -125,11 +136,10 @@ pub fn parse(text: &str, path: &Path) -> Result<Pinned, BaselineError> {
 
 /// The text of a baseline file.
 pub fn render(baseline: &Baseline) -> String {
-    format!(
-        "{{\n\"spanscore_baseline\": {FORM},\n\"digest\": \"{}\",\n\"baseline\": {}\n}}\n",
-        digest(baseline),
-        content(baseline)
-    )
+    let mut out = format!("{{\n\"spanscore_baseline\": {FORM},\n\"digest\": \"{}\",\n\"baseline\": ", digest(baseline));
+    content(baseline, &mut |part| out.push_str(part));
+    out.push_str("\n}\n");
+    out
 }
 
 /// Writes a baseline file: whole, or not at all.
@@ -153,12 +163,14 @@ pub fn write(path: &Path, baseline: &Baseline) -> Result<(), BaselineError> {
 
 /// SHA-256 of what a baseline says.
 pub fn digest(baseline: &Baseline) -> String {
-    hex::encode(Sha256::digest(content(baseline).as_bytes()))
+    let mut hash = Sha256::new();
+    content(baseline, &mut |part| hash.update(part.as_bytes()));
+    hex::encode(hash.finalize())
 }
 
-/// The baseline in its fixed form.
-fn content(baseline: &Baseline) -> String {
-    let mut out = String::from("{\n");
+/// Hands over the baseline in its fixed form, piece by piece.
+fn content(baseline: &Baseline, put: &mut dyn FnMut(&str)) {
+    put("{\n");
     for (key, value) in [
         ("suite", json(&baseline.suite)),
         ("workflow", json(&baseline.workflow)),
@@ -169,21 +181,28 @@ fn content(baseline: &Baseline) -> String {
         ("model_digest", json(&baseline.model_digest)),
         ("primary", json(&baseline.primary)),
     ] {
-        out.extend(["\"", key, "\": ", &value, ",\n"]);
+        for part in ["\"", key, "\": ", &value, ",\n"] {
+            put(part);
+        }
     }
-    let lists: [(&str, Vec<String>); 3] = [
-        ("evaluators", baseline.evaluators.iter().map(json).collect()),
-        ("runs", baseline.runs.iter().map(json).collect()),
-        ("cases", baseline.cases.iter().map(json).collect()),
-    ];
-    let lists: Vec<String> = lists.into_iter().map(|(key, lines)| list(key, &lines)).collect();
-    out.push_str(&lists.join(",\n"));
-    out.push_str("\n}");
-    out
+    list("evaluators", &baseline.evaluators, put);
+    put(",\n");
+    list("runs", &baseline.runs, put);
+    put(",\n");
+    list("cases", &baseline.cases, put);
+    put("\n}");
 }
 
-fn list(key: &str, lines: &[String]) -> String {
-    if lines.is_empty() { format!("\"{key}\": []") } else { format!("\"{key}\": [\n{}\n]", lines.join(",\n")) }
+/// A list with an element a line.
+fn list<T: Serialize>(key: &str, elements: &[T], put: &mut dyn FnMut(&str)) {
+    for part in ["\"", key, "\": ["] {
+        put(part);
+    }
+    for (place, element) in elements.iter().enumerate() {
+        put(if place == 0 { "\n" } else { ",\n" });
+        put(&json(element));
+    }
+    put(if elements.is_empty() { "]" } else { "\n]" });
 }
 
 /// JSON in one line, whole numbers without a fraction.
@@ -240,4 +259,56 @@ fn check(baseline: &Baseline) -> Result<(), serde_json::Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::load::load_run;
+    use crate::compare::pin::{pin, side_of};
+    use crate::model::{Label, Predicted};
+    use crate::store::testing::{Scene, completed, trial};
+
+    async fn baseline() -> Baseline {
+        let scene = Scene::started(5, 2).await;
+        for (seq, repeat) in [(4, 1), (4, 0), (3, 0), (3, 1), (2, 0), (2, 1), (1, 1), (1, 0), (0, 0), (0, 1)] {
+            let label = if repeat == 0 { Label::True } else { Label::Nee };
+            scene.record(trial(seq, repeat, 0, completed(Predicted::Label(label)))).await;
+        }
+        scene.finish().await;
+        let side = load_run(&scene.reader(), &scene.run(), &[]).expect("a side");
+        pin(&[side]).expect("a baseline")
+    }
+
+    #[tokio::test]
+    async fn what_is_written_reads_back_whatever_its_layout() {
+        let baseline = baseline().await;
+        let text = render(&baseline);
+        let path = Path::new("b.json");
+        assert_eq!(parse(&text, path).expect("valid").baseline, baseline);
+        assert_eq!(text.lines().filter(|line| line.starts_with("{\"id\":\"case-")).count(), 5, "one case a line");
+        let pretty: Value = serde_json::from_str(&text).expect("JSON");
+        let pretty = serde_json::to_string_pretty(&pretty).expect("JSON");
+        assert_eq!(parse(&pretty, path).expect("valid").digest, digest(&baseline));
+        // As a side it says what the run said.
+        let side = side_of(&baseline, "b.json");
+        assert_eq!((side.per_case(), side.cases.len(), side.errors()), (2, 5, 0));
+        assert_eq!(side.accuracy(0).get(), Some(0.5));
+    }
+
+    #[tokio::test]
+    async fn no_change_of_what_it_says_goes_unnoticed() {
+        let text = render(&baseline().await);
+        let path = Path::new("b.json");
+        // Every digit and every word that carries meaning.
+        let places = text.char_indices().skip(120).filter(|(_, c)| c.is_ascii_alphanumeric()).step_by(7);
+        for (at, c) in places {
+            let other = if c == '1' { '0' } else { '1' };
+            let changed = format!("{}{other}{}", &text[..at], &text[at + 1..]);
+            assert!(parse(&changed, path).is_err(), "at {at}: {}", &changed[at.saturating_sub(30)..at + 10]);
+        }
+        for length in (0..text.len() - 3).step_by(97) {
+            assert!(parse(&text[..length], path).is_err(), "cut at {length}");
+        }
+    }
 }

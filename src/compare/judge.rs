@@ -486,3 +486,63 @@ pub fn known_metrics(evaluators: &[EvaluatorId]) -> Vec<String> {
     names.extend(evaluators.iter().map(|id| score_name(id.as_str())));
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::testing::answered;
+
+    fn policy(margin: f64, horizon: u32) -> Policy {
+        Policy { metrics: [("accuracy".to_owned(), margin)].into(), horizon, ..Policy::default() }
+    }
+
+    fn verdict(base: &Side, head: &Side, policy: &Policy) -> Verdict {
+        check(policy, &[EvaluatorId::parse("label_match").expect("an id")]).expect("a policy");
+        judge(base, head, policy, Past::default()).verdict
+    }
+
+    #[test]
+    fn nothing_changed_passes_from_as_many_cases_as_the_margin_needs() {
+        for (n, margin, horizon, wanted) in [
+            (189, 0.02, 1, Verdict::Pass),
+            (188, 0.02, 1, Verdict::Inconclusive),
+            (73, 0.05, 1, Verdict::Pass),
+            (72, 0.05, 1, Verdict::Inconclusive),
+            (189, 0.02, 30, Verdict::Inconclusive),
+        ] {
+            let side = answered(n, |_| false);
+            assert_eq!(verdict(&side, &side, &policy(margin, horizon)), wanted, "{n} at {margin} over {horizon}");
+        }
+    }
+
+    #[test]
+    fn swapped_sides_mirror_the_verdict() {
+        let (good, bad) = (answered(300, |at| at % 10 == 0), answered(300, |at| at % 3 == 0));
+        assert_eq!(verdict(&good, &bad, &policy(0.02, 30)), Verdict::Fail);
+        assert_eq!(verdict(&bad, &good, &policy(0.02, 30)), Verdict::Pass);
+        let [there, back] = [(&good, &bad), (&bad, &good)].map(|(base, head)| {
+            let report = judge(base, head, &policy(0.02, 30), Past::default());
+            (report.metrics[0].delta, report.metrics[0].ci95, report.counts)
+        });
+        assert_eq!(there.0, back.0.map(|delta| -delta));
+        let ([a, b], [c, d]) = (there.1.expect("an interval"), back.1.expect("an interval"));
+        assert!((a + d).abs() < 1e-9 && (b + c).abs() < 1e-9);
+        assert_eq!((there.2.regressed, there.2.improved), (back.2.improved, back.2.regressed));
+    }
+
+    #[test]
+    fn all_failing_answers_are_invalid_and_not_a_pass() {
+        let good = answered(300, |_| false);
+        let mut none = good.clone();
+        for trial in &mut none.trials {
+            trial.output = super::super::side::Output::Failed;
+        }
+        for (base, head) in [(&good, &none), (&none, &good), (&none, &none)] {
+            assert_eq!(verdict(base, head, &policy(0.9, 1)), Verdict::Invalid);
+        }
+        // Nor does a policy that tolerates every error let it through.
+        let lenient = Policy { max_error_share: 1.0, min_coverage: 0.0, ..policy(0.9, 1) };
+        assert_eq!(verdict(&good, &none, &lenient), Verdict::Invalid);
+        assert_eq!(verdict(&answered(0, |_| false), &good, &lenient), Verdict::Invalid);
+    }
+}

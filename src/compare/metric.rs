@@ -139,6 +139,11 @@ impl Definition {
         matches!(self.of, Of::Accuracy)
     }
 
+    /// Whether it is a mean over cases.
+    pub const fn is_mean(&self) -> bool {
+        !matches!(self.of, Of::Agreement(_) | Of::Latency(_))
+    }
+
     /// Whether it is a quantile of the latency.
     pub const fn is_latency(&self) -> bool {
         matches!(self.of, Of::Latency(_))

@@ -10,6 +10,7 @@ pub mod build;
 pub mod cases;
 pub mod comparison;
 pub mod differences;
+pub mod extend;
 pub mod file;
 pub mod gate;
 pub mod judge;
@@ -22,6 +23,8 @@ pub mod pair;
 pub mod pin;
 pub mod side;
 pub mod simulate;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod trend;
 
 pub use baseline::Baseline;

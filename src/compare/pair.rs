@@ -92,3 +92,63 @@ fn cluster(pairing: &mut Pairing, base: &Side, head: &Side) {
         || next == 1 && !numbers.is_empty())
     .then_some(u64::from(next));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::testing::side;
+
+    /// Pairs as ids, then what is left on either side.
+    fn check(base: &[(&str, u64)], head: &[(&str, u64)], pairs: &[&str], left: [&[(&str, bool)]; 2]) {
+        let (base, head) = (side(base), side(head));
+        let found = pair(&base, &head);
+        let ids: Vec<&str> = found.pairs.iter().map(|(_, at)| head.cases[*at].id.as_str()).collect();
+        assert_eq!(ids, pairs);
+        for (b, h) in &found.pairs {
+            assert_eq!(base.cases[*b].digest, head.cases[*h].digest);
+        }
+        let names = |side: &Side, list: &[Unmatched]| {
+            list.iter().map(|u| (side.cases[u.case].id.to_string(), u.other_content)).collect::<Vec<_>>()
+        };
+        let wanted = left.map(|list| list.iter().map(|(id, other)| ((*id).to_owned(), *other)).collect::<Vec<_>>());
+        assert_eq!([names(&base, &found.base_only), names(&head, &found.head_only)], wanted);
+    }
+
+    #[test]
+    fn cases_meet_by_id_and_content_in_whatever_order() {
+        check(&[("a", 1), ("b", 2)], &[("a", 1), ("b", 2)], &["a", "b"], [&[], &[]]);
+        check(&[("a", 1), ("b", 2), ("c", 3)], &[("c", 3), ("a", 1)], &["c", "a"], [&[("b", false)], &[]]);
+        // The same id with other texts is another case.
+        check(&[("a", 1), ("b", 2)], &[("a", 9), ("b", 2)], &["b"], [&[("a", true)], &[("a", true)]]);
+        // The same texts under another id are another case as well.
+        check(&[("a", 1)], &[("b", 1)], &[], [&[("a", false)], &[("b", false)]]);
+        check(&[], &[("a", 1)], &[], [&[], &[("a", false)]]);
+        // An id that comes twice is paired by content, once each.
+        check(&[("a", 1), ("a", 2)], &[("a", 2), ("a", 1), ("a", 1)], &["a", "a"], [&[], &[("a", true)]]);
+    }
+
+    #[test]
+    fn groups_make_clusters_only_where_cases_share_them() {
+        let mut base = side(&[("a", 1), ("b", 2), ("c", 3)]);
+        let mut head = base.clone();
+        let count = |base: &Side, head: &Side| pair(base, head).cluster_count;
+        assert_eq!(count(&base, &head), None);
+        head.groups = vec!["x".to_owned(), "y".to_owned()];
+        for (case, group) in head.cases.iter_mut().zip([Some(0), Some(0), Some(1)]) {
+            case.group = group;
+        }
+        assert_eq!(count(&base, &head), Some(2));
+        // Known on one side only, they count all the same.
+        assert_eq!(count(&head, &base), Some(2));
+        base = head.clone();
+        for case in &mut head.cases {
+            case.group = Some(0);
+        }
+        assert_eq!(count(&base, &head), Some(1));
+        head.groups = ["x", "y", "z"].map(str::to_owned).into();
+        for (place, case) in head.cases.iter_mut().enumerate() {
+            case.group = Some(place as u32);
+        }
+        assert_eq!(count(&base, &head), None, "each case is a group of its own");
+    }
+}

@@ -121,6 +121,20 @@ pub fn pin(sides: &[Side]) -> Result<Baseline, PinError> {
     })
 }
 
+/// Several runs of the same thing as one side.
+pub fn pool(sides: &[Side]) -> Result<Side, PinError> {
+    let mut pooled = side_of(&pin(sides)?, "");
+    if let Some(first) = sides.first() {
+        // What only a run knows.
+        for (evaluator, own) in pooled.evaluators.iter_mut().zip(&first.evaluators) {
+            evaluator.threshold = own.threshold;
+        }
+        pooled.operand.kind = OperandKind::Run;
+        pooled.operand.name.clone_from(&first.operand.name);
+    }
+    Ok(pooled)
+}
+
 /// A baseline as a side; `name` is what people call it.
 pub fn side_of(baseline: &Baseline, name: &str) -> Side {
     let trials: u32 = baseline.runs.iter().map(|run| run.repeat).sum();

@@ -234,7 +234,9 @@ mod tests {
         let conn = store.connect_for_writing().expect("a connection");
         conn.pragma_update(None, "user_version", schema::FORMAT + 1).expect("set");
         let error = failure(dir.path());
-        assert!(error.contains("it has format 3, and this spanscore knows formats up to 2"), "{error}");
+        let (found, known) = (schema::FORMAT + 1, schema::FORMAT);
+        let wanted = format!("it has format {found}, and this spanscore knows formats up to {known}");
+        assert!(error.contains(&wanted), "{error}");
     }
 
     #[test]

@@ -603,3 +603,40 @@ fn a_real_model_in_the_place_of_a_better_one_fails_and_the_other_way_round_passe
     assert_eq!((fail.code, pass.code), (1, 0), "{}\n{}", fail.stdout, pass.stdout);
     assert!(fail.stdout.contains("103/32") && pass.stdout.contains("32/103"), "{}\n{}", fail.stdout, pass.stdout);
 }
+
+#[test]
+fn an_undecided_gate_runs_on_until_it_is_decided_or_the_budget_is_used_up() {
+    let scratch = scene();
+    let extend = |run: &str, margin: &str, runs: &str| {
+        let args = ["gate", run, "--baseline", "baseline.json", "--horizon", "1", "--margin", margin, "--extend"];
+        scratch.run(&[&args[..], &["--max-runs", runs]].concat())
+    };
+    let runs = || scratch.json(&["runs"]).as_array().expect("a list").len();
+    let before = runs();
+    // Sixty equal cases are too few for one look at this margin, and further runs add up.
+    let undecided = extend("good", "accuracy=0.02", "2");
+    assert_eq!(undecided.code, 3, "{}{}", undecided.stdout, undecided.stderr);
+    assert!(undecided.stdout.contains("after 2 further runs the evidence"), "{}", undecided.stdout);
+    assert_eq!(runs(), before + 2);
+    let decided = extend("good", "accuracy=0.05", "1");
+    assert!([0, 3].contains(&decided.code), "{}{}", decided.stdout, decided.stderr);
+    let refused = extend("good", "kappa=0.05", "1");
+    assert_eq!(
+        (refused.code, refused.stderr.contains("--extend decides on shares only")),
+        (2, true),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn a_self_check_counts_the_gates_errors_on_its_own_data() {
+    let scratch = scene();
+    let args = ["gate", "good", "--baseline", "baseline.json", "--self-check", "--nights", "50", "--format", "json"];
+    let ran = scratch.run(&[&args[..], &WIDE].concat());
+    let report: Value = serde_json::from_str(&ran.stdout).expect("one document");
+    assert_eq!((ran.code, &report["verdict"]), (0, &json!("PASS")));
+    let check = &report["self_check"]["metrics"][0];
+    assert_eq!((&check["name"], &check["unchanged"]["fail"]["count"]), (&json!("accuracy"), &json!(0)));
+    assert_eq!(check["at_margin"]["damage"], json!(0.3));
+}
