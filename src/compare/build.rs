@@ -11,6 +11,7 @@ use super::metric::{Definition, Numbers, definitions, mode};
 use super::operand::Difference;
 use super::pair::{Pairing, pair};
 use super::side::{Output, Side};
+use crate::model::Label;
 use crate::stats::paired::{PairedEstimate, Settings, compare_directed};
 use crate::stats::{multiple, symmetry};
 
@@ -49,7 +50,7 @@ pub fn compare(base: &Side, head: &Side, options: &CompareOptions) -> Comparison
     Comparison {
         base: base.operand.clone(),
         head: head.operand.clone(),
-        invalid: refused(&differs, &options.allow).map(|difference| in_words(difference)).collect(),
+        invalid: refused(&differs, &options.allow).map(in_words).collect(),
         differs,
         pairs: pairing.pairs.len() as u64,
         clusters: pairing.cluster_count,
@@ -264,7 +265,7 @@ fn slices(
 /// A case's value of a column.
 pub(super) fn value_of<'s>(side: &'s Side, case: usize, column: &str) -> Option<&'s str> {
     match column {
-        "expected" => side.cases[case].expected.map(|label| label.as_str()),
+        "expected" => side.cases[case].expected.map(Label::as_str),
         "group" => side.group_of(case),
         name => {
             let name = name.strip_prefix("col.").unwrap_or(name);

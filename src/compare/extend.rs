@@ -36,8 +36,8 @@ struct Evidence {
 /// The metrics that cannot be bet on: only means of values within [0, 1] can.
 pub fn unfit(base: &Side, head: &Side, policy: &Policy) -> Vec<String> {
     let known = definitions(base, head, &policy.allow);
-    let is_share = |d: &&Definition| d.range == Some([0.0, 1.0]) && d.is_mean();
-    policy.metrics.keys().filter(|name| find(&known, name).filter(is_share).is_none()).cloned().collect()
+    let is_share = |d: &Definition| d.range == Some([0.0, 1.0]) && d.is_mean();
+    policy.metrics.keys().filter(|name| !find(&known, name).is_some_and(is_share)).cloned().collect()
 }
 
 impl Extension {

@@ -168,9 +168,8 @@ struct Places<'a> {
 impl Places<'_> {
     /// Adds the claims of listed cases, from whichever side is a run.
     fn claim(&self, reader: &Reader, cases: &mut [CaseChange]) -> Result<(), StoreError> {
-        let (run, side) = match (self.head, self.base) {
-            ((Named::Run(run), side), _) | (_, (Named::Run(run), side)) => (run, side),
-            _ => return Ok(()),
+        let (((Named::Run(run), side), _) | (_, (Named::Run(run), side))) = (self.head, self.base) else {
+            return Ok(());
         };
         if cases.is_empty() {
             return Ok(());

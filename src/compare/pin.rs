@@ -310,16 +310,17 @@ fn same(first: &Side, side: &Side) -> Result<(), PinError> {
     let differs = |what: &str, a: String, b: String| {
         Err(PinError::Different { a: name(first), b: name(side), what: what.to_owned(), base: a, head: b })
     };
-    let parts: [(&str, fn(&Side) -> String); 5] = [
-        ("suite", |side| side.operand.suite.clone()),
-        ("dataset", super::load::dataset_of),
-        ("prompt", |side| super::operand::short(&side.prompt)),
-        ("model", |side| format!("{} ({})", side.operand.model, super::operand::short(&side.model))),
-        ("workflow", |side| side.workflow.clone()),
+    let model = |side: &Side| format!("{} ({})", side.operand.model, super::operand::short(&side.model));
+    let parts = [
+        ("suite", first.operand.suite.clone(), side.operand.suite.clone()),
+        ("dataset", super::load::dataset_of(first), super::load::dataset_of(side)),
+        ("prompt", super::operand::short(&first.prompt), super::operand::short(&side.prompt)),
+        ("model", model(first), model(side)),
+        ("workflow", first.workflow.clone(), side.workflow.clone()),
     ];
-    for (what, of) in parts {
-        if of(first) != of(side) {
-            return differs(what, of(first), of(side));
+    for (what, one, other) in parts {
+        if one != other {
+            return differs(what, one, other);
         }
     }
     let ids = |side: &Side| side.evaluators.iter().map(|e| e.id.to_string()).collect::<Vec<_>>().join(", ");

@@ -133,7 +133,7 @@ pub fn gate_hints(report: &GateReport) -> Vec<String> {
     match report.verdict {
         Verdict::Fail => hints.push(format!("spanscore compare {} {run}", word(&report.baseline))),
         Verdict::Inconclusive => {
-            hints.push(format!("spanscore gate {run} --baseline {} --self-check", word(&report.baseline)))
+            hints.push(format!("spanscore gate {run} --baseline {} --self-check", word(&report.baseline)));
         }
         Verdict::Pass | Verdict::Invalid => {}
     }
