@@ -108,7 +108,7 @@ pub fn metrics(metrics: &[Metric]) -> Markup {
                 thead {
                     tr {
                         th scope="col" { "Metric" } th.number scope="col" { "Base" } th.number scope="col" { "Head" } th.number scope="col" { "Difference" }
-                        th scope="col" { "95 % interval" } th scope="col" { span.visually-hidden { "Drawn" } } th scope="col" { "" }
+                        th scope="col" { "95 % interval" } th scope="col" { span.visually-hidden { "Drawn" } } th scope="col" { span.visually-hidden { "Change" } }
                         th.number scope="col" { "p" } th.number scope="col" { "b / c" } th.number scope="col" { "Pairs" }
                     }
                 }
@@ -122,6 +122,31 @@ pub fn metrics(metrics: &[Metric]) -> Markup {
                 dt { (metric_name(&metric.name)) }
                 dd { (text(&metric.method)) @for warning in &metric.warnings { "; " (text(warning)) } }
             } }
+        }
+    }
+}
+
+/// Scores of both sides in a narrow place: over the cases that both have, with the interval of the difference.
+pub fn in_short(comparison: &Comparison) -> Markup {
+    let told = comparison.metrics.iter().filter(|metric| metric.unit == "1" && metric.delta.is_some());
+    html! {
+        table.plain {
+            caption.visually-hidden { "Scores of both runs over the cases that both have" }
+            thead { tr {
+                th scope="col" { "Over the same cases" } th.number scope="col" { "Then" } th.number scope="col" { "Now" }
+                th.number scope="col" { "Difference" } th scope="col" { "95 % interval" }
+            } }
+            tbody {
+                @for metric in told {
+                    tr title=(text(&metric.method)) {
+                        th scope="row" { (metric_name(&metric.name)) }
+                        td.number { (number(&metric.unit, metric.base)) }
+                        td.number { (number(&metric.unit, metric.head)) }
+                        td.number { (signed(&metric.unit, metric.delta, metric.direction)) }
+                        td.muted { @match metric.ci95 { Some([low, high]) => { (number("1", Some(low))) " … " (number("1", Some(high))) } None => (ABSENT) } }
+                    }
+                }
+            }
         }
     }
 }

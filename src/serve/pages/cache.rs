@@ -20,6 +20,8 @@ const BRIEFS: usize = 4096;
 
 /// How many comparisons are kept; one of large runs takes some megabytes.
 const COMPARISONS: usize = 16;
+/// Runs of more trials are compared only where that is asked for.
+const COMPARED_AT_ONCE: u64 = 5_000;
 /// How many trends are kept.
 const TRENDS: usize = 32;
 
@@ -69,6 +71,16 @@ impl Cache {
         }
         let made = super::compare::compare_runs(reader, base, head, slices)?;
         Ok(put(&self.comparisons, COMPARISONS, key, made))
+    }
+
+    /// The comparison with the suite's previous run; `None` for the first run, while one is under way, and of runs so large
+    /// that a page had to wait for it.
+    pub(super) fn since_previous(&self, reader: &Reader, run: &RunRow) -> Result<Option<Arc<Comparison>>, PageError> {
+        let Some(previous) = details::previous_run(reader, run)? else { return Ok(None) };
+        let busy = [run, &previous].iter().any(|run| {
+            run.spec.planned() > COMPARED_AT_ONCE || reader.is_live(&run.spec.run_id) || run.counts.completed == 0
+        });
+        if busy { Ok(None) } else { self.comparison(reader, &previous, run, &[]).map(Some) }
     }
 
     /// The trend of a score; made again when a run of the suite or a verdict changes.

@@ -11,10 +11,12 @@ use super::cache::Cache;
 use super::layout::text;
 use super::svg::{self, Point};
 use super::{Nav, PageContext, PageError, PageResult, health, judged, link, page, parts};
+use crate::compare::Comparison;
 use crate::model::Direction;
 use crate::report::Report;
 use crate::report::details::{Details, Past};
 use crate::report::format::{self, count};
+use crate::report::html::compare as shown;
 use crate::serve::App;
 
 pub(super) fn routes() -> Router<Arc<App>> {
@@ -23,19 +25,21 @@ pub(super) fn routes() -> Router<Arc<App>> {
 
 async fn show(State(app): State<Arc<App>>, Extension(cache): Extension<Cache>, mut context: PageContext) -> PageResult {
     "runs traces".clone_into(&mut context.live);
+    let as_json = context.wants_json();
     let found = app
         .read(move |reader| {
             let Some(run) = reader.runs()?.into_iter().next() else { return Ok(None) };
             let direction = crate::report::details::direction(&run.spec);
-            Ok::<_, PageError>(Some((cache.report(reader, &run)?, direction)))
+            let comparison = if as_json { None } else { cache.since_previous(reader, &run)? };
+            Ok::<_, PageError>(Some((cache.report(reader, &run)?, direction, comparison)))
         })
         .await?;
-    let Some((report, direction)) = found else { return empty(&app, &context) };
+    let Some((report, direction, comparison)) = found else { return empty(&app, &context) };
     let title = format!("{} (latest run)", report.run.name);
-    Ok(context.answer(&*report, &title, Nav::Front, || body(&app, &report, direction)))
+    Ok(context.answer(&*report, &title, Nav::Front, || body(&app, &report, direction, comparison.as_deref())))
 }
 
-fn body(app: &App, report: &Report, direction: Direction) -> Markup {
+fn body(app: &App, report: &Report, direction: Direction, comparison: Option<&Comparison>) -> Markup {
     let (run, trials) = (&report.run, &report.trials);
     let empty = Details::default();
     let details = report.details.as_ref().unwrap_or(&empty);
@@ -79,7 +83,13 @@ fn body(app: &App, report: &Report, direction: Direction) -> Markup {
                     Some(previous) => {
                         p {
                             @let change = previous.scores.0.iter().find(|(id, _)| *id == run.primary).map(|(_, change)| change);
-                            (parts::change(change))
+                            @match comparison.and_then(|comparison| comparison.metrics.iter().find(|metric| metric.name == run.primary)) {
+                                Some(metric) => {
+                                    (shown::signed(&metric.unit, metric.delta, metric.direction)) " " span.muted { (parts::ends(metric.ci95)) }
+                                    " over the same cases"
+                                }
+                                None => (parts::change(change)),
+                            }
                             " against " a href=(link::run(&previous.run_id)) { (text(&previous.name)) } ", the suite's previous run"
                         }
                     }

@@ -12,13 +12,14 @@ use super::cache::Cache;
 use super::layout::text;
 use super::svg::{self, Column};
 use super::{Nav, PageContext, PageError, PageResult, front, judged, link, parts};
+use crate::compare::Comparison;
 use crate::query::Field;
 use crate::report::Report;
 use crate::report::details::{Details, Previous};
 use crate::report::distribution::{Histogram, Slices, equals};
 use crate::report::document::Evaluator;
 use crate::report::format::{self, count};
-use crate::report::html::confusion;
+use crate::report::html::{compare as shown, confusion};
 use crate::serve::App;
 use crate::stats::Estimate;
 
@@ -33,10 +34,12 @@ async fn show(
     mut context: PageContext,
 ) -> PageResult {
     let asked = wanted.clone();
-    let report = app
+    let as_json = context.wants_json();
+    let (report, comparison) = app
         .read(move |reader| {
             let run = reader.resolve_run(&wanted)?;
-            Ok::<_, PageError>(cache.report(reader, &run)?)
+            let comparison = if as_json { None } else { cache.since_previous(reader, &run)? };
+            Ok::<_, PageError>((cache.report(reader, &run)?, comparison))
         })
         .await?;
     // `latest`, names and prefixes lead to the address that stays.
@@ -45,10 +48,10 @@ async fn show(
     }
     context.live = format!("run:{}", report.run.id);
     let title = report.run.name.clone();
-    Ok(context.answer(&*report, &title, Nav::Runs, || body(&report)))
+    Ok(context.answer(&*report, &title, Nav::Runs, || body(&report, comparison.as_deref())))
 }
 
-fn body(report: &Report) -> Markup {
+fn body(report: &Report, comparison: Option<&Comparison>) -> Markup {
     let run = &report.run;
     let none = Details::default();
     let details = report.details.as_ref().unwrap_or(&none);
@@ -64,7 +67,7 @@ fn body(report: &Report) -> Markup {
         (judged::whole(report))
         div.grid {
             (what_was_run(report))
-            (since_previous(report, details.previous.as_ref()))
+            (since_previous(report, details.previous.as_ref(), comparison))
             (confusion(report))
             (agreement(report))
             (evaluators(report, details))
@@ -130,7 +133,7 @@ fn short(digest: &str) -> String {
     digest.chars().take(12).collect()
 }
 
-fn since_previous(report: &Report, previous: Option<&Previous>) -> Markup {
+fn since_previous(report: &Report, previous: Option<&Previous>, comparison: Option<&Comparison>) -> Markup {
     let run = &report.run;
     html! {
         section.card.span-6 aria-labelledby="since" {
@@ -165,19 +168,9 @@ fn since_previous(report: &Report, previous: Option<&Previous>) -> Markup {
                     @if previous.cases.added > 0 { " " (count(previous.cases.added)) " cases are only in this run." }
                     @if previous.cases.removed > 0 { " " (count(previous.cases.removed)) " cases are only in the previous one." }
                 }
-                table.plain {
-                    caption.visually-hidden { "Means in both runs" }
-                    thead { tr { th scope="col" { "Evaluator" } th.number scope="col" { "Then" } th.number scope="col" { "Now" } th.number scope="col" { "Difference" } } }
-                    tbody {
-                        @for (id, change) in &previous.scores.0 {
-                            tr {
-                                th scope="row" { (id) }
-                                td.number { (parts::mean(change.before)) }
-                                td.number { (parts::mean(change.after)) }
-                                td.number { (parts::change(Some(change))) }
-                            }
-                        }
-                    }
+                @match comparison {
+                    Some(comparison) => (shown::in_short(comparison)),
+                    None => (means(previous)),
                 }
                 h3.gap { "Run differently" }
                 @if previous.changed.is_empty() {
@@ -196,6 +189,26 @@ fn since_previous(report: &Report, previous: Option<&Previous>) -> Markup {
                 }
             } @else {
                 p.muted { "This is the first run of its suite. From the second on, this says what was run differently and which cases became better or worse." }
+            }
+        }
+    }
+}
+
+/// Means of both runs, where they were not compared case by case.
+fn means(previous: &Previous) -> Markup {
+    html! {
+        table.plain {
+            caption.visually-hidden { "Means in both runs" }
+            thead { tr { th scope="col" { "Evaluator" } th.number scope="col" { "Then" } th.number scope="col" { "Now" } th.number scope="col" { "Difference" } } }
+            tbody {
+                @for (id, change) in &previous.scores.0 {
+                    tr {
+                        th scope="row" { (id) }
+                        td.number { (parts::mean(change.before)) }
+                        td.number { (parts::mean(change.after)) }
+                        td.number { (parts::change(Some(change))) }
+                    }
+                }
             }
         }
     }
@@ -296,9 +309,9 @@ fn evaluators(report: &Report, details: &Details) -> Markup {
                 }
             }
             @if details.history.len() > 1 {
-                h3.gap { (report.run.primary) " in the suite's runs up to this one "
-                    a.quiet href=(link::with_query("/trends", [("suite", Some(report.run.suite.as_str()))])) { "all trends" } }
+                h3.gap { (report.run.primary) " in the suite's runs up to this one" }
                 (front::history(&details.history, &report.run.id, &report.run.primary))
+                p.gap { a href=(link::with_query("/trends", [("suite", Some(report.run.suite.as_str()))])) { "All scores and where they changed" } }
             }
         }
     }

@@ -173,7 +173,7 @@ fn runs(trend: &Trend) -> Markup {
             table.list data-rows="" {
                 thead { tr {
                     th scope="col" { "Run" } th scope="col" { "Started" } th.number scope="col" { (metric_name(&trend.score)) } th scope="col" { "95 % interval" }
-                    th.number scope="col" { "n" } th scope="col" { "Verdict" } th scope="col" { "Run differently" } th scope="col" { "" }
+                    th.number scope="col" { "n" } th scope="col" { "Verdict" } th scope="col" { "Run differently" } th scope="col" { span.visually-hidden { "Compare" } }
                 } }
                 tbody {
                     @for (i, point) in trend.points.iter().enumerate().rev() { (run(trend, i, point, unit)) }
