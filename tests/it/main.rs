@@ -16,6 +16,8 @@ mod exchange;
 mod gate;
 // What Application Insights gets.
 mod appinsights;
+// Reports as files.
+mod reports;
 // Scores and the spans that carry them.
 mod linkage;
 // The collector and its ports.
