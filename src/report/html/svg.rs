@@ -144,7 +144,7 @@ pub fn marked_line(points: &[Point], marks: &[Mark], size: Size, ends: [&str; 2]
             }
             @for (m, mark) in marks.iter().enumerate() {
                 // Halfway between the two nights, for the change is between them.
-                @let at = |i: usize| if i == 0 { x(0) } else { (x(i - 1) + x(i)) / 2.0 };
+                @let at = |i: usize| if i == 0 { x(0) } else { f64::midpoint(x(i - 1), x(i)) };
                 @let until = marks.get(m + 1).map_or(width - right, |next| at(next.index));
                 @let since = if m == 0 { left } else { at(marks[m - 1].index) };
                 line.change x1=(number(at(mark.index))) x2=(number(at(mark.index))) y1=(number(top)) y2=(number(height - bottom)) {
