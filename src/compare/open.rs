@@ -1,6 +1,7 @@
 //! From words to sides: what a person calls a run or a baseline, read from the store or a file, compared or judged, with the
 //! claims of the cases that are shown.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::build::{CompareOptions, compare};
@@ -10,7 +11,7 @@ use super::gate::{GateReport, Policy, Verdict};
 use super::judge::{self, Past, PolicyError};
 use super::load::load_run;
 use super::pin::side_of;
-use super::side::Side;
+use super::side::{Column, Side};
 use super::simulate::Simulation;
 use crate::config::GatePlan;
 use crate::store::rows::RunRow;
@@ -28,6 +29,16 @@ pub enum OpenError {
     /// The policy.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// A column to slice by that the dataset does not have.
+    #[error("`{side}` cannot be sliced by `{column}`: no case of it has such a column{known}")]
+    UnknownColumn {
+        /// What was to be sliced.
+        side: String,
+        /// The column.
+        column: String,
+        /// The columns that there are, as a clause.
+        known: String,
+    },
 }
 
 /// What a person named.
@@ -53,7 +64,12 @@ pub fn resolve(reader: &Reader, text: &str) -> Result<Named, OpenError> {
 pub fn open(reader: &Reader, named: &Named, columns: &[String]) -> Result<Side, OpenError> {
     match named {
         Named::Run(run) => Ok(load_run(reader, run, columns)?),
-        Named::Baseline(path) => Ok(open_baseline(path)?.0),
+        Named::Baseline(path) => {
+            let mut side = open_baseline(path)?.0;
+            // It keeps none of the dataset's other columns.
+            side.columns = columns.iter().map(|name| Column { name: name.clone(), ..Column::default() }).collect();
+            Ok(side)
+        }
     }
 }
 
@@ -78,12 +94,34 @@ pub fn compare_named(
 ) -> Result<Comparison, OpenError> {
     let columns = columns_of(&options.slices);
     let (then, now) = (open(readers[0], base, &[])?, open(readers[1], head, &columns)?);
+    if let Some(missing) = now.columns.iter().find(|column| column.values.is_empty()) {
+        let known = match head {
+            Named::Run(run) => known_columns(readers[1], run)?,
+            Named::Baseline(_) => "; a baseline keeps no columns: name a run as HEAD".to_owned(),
+        };
+        let side = now.operand.name.clone();
+        return Err(OpenError::UnknownColumn { side, column: missing.name.clone(), known });
+    }
     let mut comparison = compare(&then, &now, options);
     let places = Places { base: (base, &then), head: (head, &now) };
     for list in [&mut comparison.cases.regressed, &mut comparison.cases.improved, &mut comparison.cases.lost] {
         places.claim(readers[1], list)?;
     }
     Ok(comparison)
+}
+
+/// The columns of a run's dataset, as a clause of an error.
+fn known_columns(reader: &Reader, run: &RunRow) -> Result<String, StoreError> {
+    let mut known = BTreeSet::new();
+    reader.for_each_side_case(run, true, |case| {
+        for (name, _) in case.columns {
+            if !known.contains(&name) {
+                known.insert(name);
+            }
+        }
+    })?;
+    let names: Vec<String> = known.into_iter().collect();
+    Ok(if names.is_empty() { String::new() } else { format!("; it has {}", names.join(", ")) })
 }
 
 /// Judges a run against a baseline file. A baseline that cannot be read makes the verdict INVALID; a policy that makes no

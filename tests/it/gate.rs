@@ -417,6 +417,8 @@ fn a_run_beside_itself_has_not_changed() {
     assert_eq!(same["cases"]["regressed"], json!([]));
     let metrics = same["metrics"].as_array().expect("metrics");
     assert!(metrics.len() > 5 && metrics.iter().all(|metric| metric["delta"] == 0.0 && metric["change"].is_null()));
+    let unknown = scratch.run(&["compare", "good", "good", "--by", "col.nothing"]);
+    assert_eq!((unknown.code, unknown.stderr.contains("no case of it has such a column; it has part")), (2, true));
     // Of two parts each.
     assert_eq!(same["slices"].as_array().expect("slices").len(), 2);
 }
