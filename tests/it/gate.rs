@@ -182,7 +182,7 @@ fn the_gate_never_opens_by_accident() {
         Accident {
             name: "a line of the baseline is gone",
             spoil: |s| {
-                rewrite(s, |text| text.lines().filter(|l| !l.contains("\"c003\"")).collect::<Vec<_>>().join("\n"))
+                rewrite(s, |text| text.lines().filter(|l| !l.contains("\"c003\"")).collect::<Vec<_>>().join("\n"));
             },
             run: "good",
             flags: &[],
