@@ -148,6 +148,15 @@ impl Expr {
         fields
     }
 
+    /// How many terms it has.
+    pub fn terms(&self) -> usize {
+        match self {
+            Self::And(parts) | Self::Or(parts) => parts.iter().map(Self::terms).sum(),
+            Self::Not(part) => part.terms(),
+            Self::Compare(_) | Self::Flag(_) => 1,
+        }
+    }
+
     fn collect_fields<'a>(&'a self, fields: &mut Vec<&'a Field>) {
         match self {
             Self::And(parts) | Self::Or(parts) => parts.iter().for_each(|part| part.collect_fields(fields)),

@@ -17,6 +17,8 @@ use http::uri::Authority;
 use http::{Method, StatusCode};
 use sha2::{Digest as _, Sha256};
 
+use super::app::Traffic;
+
 /// The header that state changes of the pages need: a form of another site cannot send it.
 pub const OUR_HEADER: &str = "x-spanscore";
 
@@ -170,6 +172,8 @@ pub struct Guard {
     pub hosts: HostPolicy,
     /// What everyone has to show, if anything.
     pub token: Option<Token>,
+    /// Where refusals are counted, on the collector's ports.
+    pub traffic: Option<Arc<Traffic>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,6 +237,9 @@ impl Guard {
     }
 
     fn refuse(&self, refused: &Refused, request: &Request) -> Response {
+        if let Some(traffic) = &self.traffic {
+            Traffic::add(&traffic.refused_requests, 1);
+        }
         let port = self.hosts.listen.port();
         let (status, code, text) = match refused {
             Refused::Host(found) => (

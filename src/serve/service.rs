@@ -49,6 +49,7 @@ impl Service {
                 door: Door::Pages,
                 hosts: HostPolicy::new(port.address, &options.collector.allowed_hosts),
                 token: options.collector.token.clone(),
+                traffic: None,
             };
             // A page that is kept open for live news never ends of itself.
             let limits = ConnectionLimits { drain: Duration::from_secs(1), ..options.collector.connections };

@@ -159,10 +159,20 @@ impl Reader {
 
     /// Spans in the order in which they are stored, and with `logs` the log records.
     pub(super) fn open_trace(&self, trace: i64, logs: bool) -> Result<Opened, StoreError> {
+        self.open(trace, logs, None)
+    }
+
+    /// The spans that were recorded first, at most so many: lists look into traces of any size.
+    pub(super) fn open_trace_up_to(&self, trace: i64, spans: Option<usize>) -> Result<Opened, StoreError> {
+        self.open(trace, false, spans)
+    }
+
+    fn open(&self, trace: i64, logs: bool, most: Option<usize>) -> Result<Opened, StoreError> {
+        let most = most.map_or(-1, |most| most as i64);
         let mut places: Vec<(i64, i64)> = self
             .conn
-            .prepare_cached("SELECT payload, slot FROM span WHERE trace = ?1")
-            .and_then(|mut find| find.query_map([trace], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+            .prepare_cached("SELECT payload, slot FROM span WHERE trace = ?1 LIMIT ?2")
+            .and_then(|mut find| find.query_map([trace, most], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
             .map_err(self.or())?;
         places.sort_unstable();
         let mut with_logs = if logs { self.payloads_with_logs(trace, None)? } else { Vec::new() };

@@ -28,6 +28,9 @@ const ROWS: usize = 50_000;
 /// How many spans of traces a page opens to look into them.
 const OPENED: usize = 10_000;
 
+/// How many required scores are looked at for one that few traces have.
+const SCORES: usize = 8;
+
 /// Up to so many traces with a score are sorted by start; if there are more, walking by start meets them soon.
 const FEW: usize = 4_000;
 
@@ -54,7 +57,8 @@ pub struct TracePage {
     /// Where the list goes on; `None` at its end.
     pub next: Option<TraceCursor>,
     /// Set where the search stopped before the page was full: traces that started before this, in nanoseconds since the
-    /// Unix epoch, are not looked at yet. `next` goes on with them.
+    /// Unix epoch, are not looked at yet. `next` goes on with them; in a sorted list nothing does, and its order is that of
+    /// the traces since then.
     pub searched_until: Option<u64>,
 }
 
@@ -115,7 +119,8 @@ impl Reader {
             }
             _ => None,
         };
-        let searched_until = searched_until.filter(|_| !more).map(|(start, _)| start as u64);
+        // A sorted list never goes on behind where the search ended, so each of its pages says where that is.
+        let searched_until = searched_until.filter(|_| sort.is_some() || !more).map(|(start, _)| start as u64);
         let rows = kept
             .into_iter()
             .map(|mut kept| {
@@ -210,6 +215,8 @@ impl<'q> Walk<'q> {
         let filtered = self.query.filter.is_some();
         // Where a filter lets little through, the end of the walk is looked up before it begins.
         let bound = match self.bounds {
+            // What SQLite decides alone is sorted as a whole, as it is without a filter.
+            Some(_) if self.sort.is_some() && self.condition.exact => None,
             Some((rows, _)) if filtered && by_score.is_none() => self.row_behind(reader, after, rows)?,
             _ => None,
         };
@@ -270,7 +277,12 @@ impl<'q> Walk<'q> {
     #[expect(clippy::option_option, reason = "whether it matches, and what it is sorted by in a sorted list")]
     fn matches(&self, reader: &Reader, summary: &Summary) -> Result<Option<Option<FieldValue<'static>>>, StoreError> {
         let spans: Vec<Span> = if self.spans {
-            reader.open_trace(summary.number, false)?.spans.into_iter().map(|(span, _)| span).collect()
+            reader
+                .open_trace_up_to(summary.number, self.bounds.map(|(_, spans)| spans))?
+                .spans
+                .into_iter()
+                .map(|(span, _)| span)
+                .collect()
         } else {
             Vec::new()
         };
@@ -295,7 +307,7 @@ impl<'q> Walk<'q> {
     /// The score that few traces have, if the filter requires one: its name and value, and the operator.
     fn few_with_a_score(&self, reader: &Reader) -> Result<Option<RareScore>, StoreError> {
         let Some(filter) = &self.query.filter else { return Ok(None) };
-        for comparison in required_scores(filter) {
+        for comparison in required_scores(filter).into_iter().take(SCORES) {
             let (Field::Score(name), Some(value)) = (&comparison.field, comparison.value.number()) else { continue };
             let op = operator(comparison.op);
             let sql = format!(

@@ -16,8 +16,14 @@ pub(super) struct Condition {
     pub(super) exact: bool,
 }
 
+/// The most terms that become SQL: SQLite refuses longer chains, and they are filtered here as well.
+const TERMS: usize = 200;
+
 /// Conditions that must hold, with the parameter numbers still open (`?`).
 pub(super) fn condition(expr: &Expr) -> Condition {
+    if expr.terms() > TERMS {
+        return Condition::default();
+    }
     match translate(expr) {
         Some(whole) => whole,
         None => {

@@ -17,8 +17,17 @@ use opentelemetry_proto::tonic::trace::v1::Span as ProtoSpan;
 use prost::Message;
 
 use super::otlp::OtlpError;
-use super::requests::{Received, origin, take_log, take_span};
+use super::requests::{LARGEST_ORIGIN, Received, take_log, take_origin, take_span};
+use super::wire::{Fields, Payload, malformed, parts_of_log, parts_of_span};
 use crate::model::{Origin, Telemetry};
+
+/// The most groups of a request. Each needs its origin, however few bytes it has.
+const GROUPS: usize = 16_384;
+/// The most parts of a span or log record: attributes, events, links and what is in them. Each takes some hundred bytes
+/// however few it is sent in.
+const PARTS: usize = 100_000;
+/// What a part takes in memory, in bytes.
+const PART: usize = 128;
 
 /// What the items of a request are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,33 +43,25 @@ pub enum Items {
 pub struct Incoming {
     bytes: Bytes,
     items: Items,
-    resources: Vec<(Resource, String)>,
     groups: Vec<Group>,
-    /// The group that is being read, where in it, and its origin once known.
+    /// The group that is being read, where in it, and its origin once known, or why it has none.
     group: usize,
     at: usize,
-    origin: Option<Arc<Origin>>,
+    origin: Option<Result<Arc<Origin>, OtlpError>>,
 }
 
 /// A `ScopeSpans` or `ScopeLogs`.
 #[derive(Debug, Clone)]
 struct Group {
-    resource: usize,
+    /// The `ResourceSpans` or `ResourceLogs` that it stands in.
+    resource: Range<usize>,
     range: Range<usize>,
 }
 
 impl Incoming {
     /// Reads the frame of a request.
     pub fn new(bytes: Bytes, items: Items) -> Result<Self, OtlpError> {
-        let mut incoming = Self {
-            items,
-            resources: Vec::new(),
-            groups: Vec::new(),
-            group: 0,
-            at: 0,
-            origin: None,
-            bytes: Bytes::new(),
-        };
+        let mut incoming = Self { items, groups: Vec::new(), group: 0, at: 0, origin: None, bytes: Bytes::new() };
         let mut fields = Fields::of(&bytes, 0..bytes.len());
         while let Some(field) = fields.next()? {
             if let (1, Payload::Bytes(range)) = field {
@@ -73,18 +74,18 @@ impl Incoming {
     }
 
     fn read_resource_group(&mut self, bytes: &[u8], range: Range<usize>) -> Result<(), OtlpError> {
-        let (mut resource, mut schema_url) = (Resource::default(), String::new());
-        let number = self.resources.len();
+        let resource = range.clone();
         let mut fields = Fields::of(bytes, range);
         while let Some(field) = fields.next()? {
-            match field {
-                (1, Payload::Bytes(range)) => merge(&mut resource, bytes, range)?,
-                (2, Payload::Bytes(range)) if !range.is_empty() => self.groups.push(Group { resource: number, range }),
-                (3, Payload::Bytes(range)) => schema_url = text(bytes, range)?,
-                _ => {}
+            if let (2, Payload::Bytes(range)) = field
+                && !range.is_empty()
+            {
+                if self.groups.len() >= GROUPS {
+                    return Err(malformed(format!("it has more than {GROUPS} groups; send it in several requests")));
+                }
+                self.groups.push(Group { resource: resource.clone(), range });
             }
         }
-        self.resources.push((resource, schema_url));
         Ok(())
     }
 
@@ -97,23 +98,36 @@ impl Incoming {
         while used < bytes
             && let Some(group) = self.groups.get(self.group).cloned()
         {
-            let origin = match &self.origin {
-                Some(origin) => Arc::clone(origin),
-                None => Arc::clone(self.origin.insert(self.read_origin(&group)?)),
-            };
-            let mut part = Telemetry { origin, ..Telemetry::default() };
+            if self.origin.is_none() {
+                let (origin, size) = self.read_origin(&group)?;
+                used += size;
+                self.origin = Some(origin);
+            }
+            let origin = self.origin.clone().unwrap_or_else(|| Ok(Arc::default()));
+            let refused = origin.as_ref().err().cloned();
+            let mut part = Telemetry { origin: origin.unwrap_or_default(), ..Telemetry::default() };
             let mut fields = Fields::of(&self.bytes, self.at..group.range.end);
             let mut ended = true;
             while let Some(field) = fields.next()? {
                 if let (2, Payload::Bytes(range)) = field {
-                    used += range.len().max(1);
+                    let (what, parts) = match self.items {
+                        Items::Spans => ("span", parts_of_span(&self.bytes, range.clone(), PARTS)?),
+                        Items::LogRecords => ("log record", parts_of_log(&self.bytes, range.clone(), PARTS)?),
+                    };
+                    used += range.len().max(1) + PART * parts;
                     let message = &self.bytes[range];
-                    match self.items {
-                        Items::Spans => {
-                            part.spans.extend(received.keep(take_span(decode::<ProtoSpan>("span", message)?)));
-                        }
-                        Items::LogRecords => {
-                            part.logs.extend(received.keep(take_log(decode::<ProtoLogRecord>("log record", message)?)));
+                    if let Some(error) = &refused {
+                        received.keep::<()>(Err(error.clone()));
+                    } else if parts > PARTS {
+                        received.keep::<()>(Err(OtlpError::Crowded { what, limit: PARTS }));
+                    } else {
+                        match self.items {
+                            Items::Spans => {
+                                part.spans.extend(received.keep(take_span(decode::<ProtoSpan>(what, message)?)));
+                            }
+                            Items::LogRecords => {
+                                part.logs.extend(received.keep(take_log(decode::<ProtoLogRecord>(what, message)?)));
+                            }
                         }
                     }
                 }
@@ -140,20 +154,42 @@ impl Incoming {
         self.group >= self.groups.len()
     }
 
-    fn read_origin(&self, group: &Group) -> Result<Arc<Origin>, OtlpError> {
+    /// The origin of a group, or why its items cannot be taken; and how many bytes it is of.
+    #[expect(clippy::type_complexity, reason = "an origin that is refused is no error of the request")]
+    fn read_origin(&self, group: &Group) -> Result<(Result<Arc<Origin>, OtlpError>, usize), OtlpError> {
+        let (mut resource, mut resource_schema_url, mut size) = (Resource::default(), String::new(), 0);
+        let too_large = |what, size| Ok((Err(OtlpError::Large { what, size, limit: LARGEST_ORIGIN }), 0));
+        let mut fields = Fields::of(&self.bytes, group.resource.clone());
+        while let Some(field) = fields.next()? {
+            match field {
+                (1 | 3, Payload::Bytes(range)) if size + range.len() > LARGEST_ORIGIN => {
+                    return too_large("resource", size + range.len());
+                }
+                (1, Payload::Bytes(range)) => {
+                    size += range.len();
+                    merge(&mut resource, &self.bytes, range)?;
+                }
+                (3, Payload::Bytes(range)) => resource_schema_url = text(&self.bytes, range)?,
+                _ => {}
+            }
+        }
+        let of_resource = size;
         let (mut scope, mut schema_url) = (None, String::new());
         let mut fields = Fields::of(&self.bytes, group.range.clone());
         while let Some(field) = fields.next()? {
             match field {
+                (1 | 3, Payload::Bytes(range)) if size - of_resource + range.len() > LARGEST_ORIGIN => {
+                    return too_large("scope", size - of_resource + range.len());
+                }
                 (1, Payload::Bytes(range)) => {
+                    size += range.len();
                     merge(scope.get_or_insert_with(InstrumentationScope::default), &self.bytes, range)?;
                 }
                 (3, Payload::Bytes(range)) => schema_url = text(&self.bytes, range)?,
                 _ => {}
             }
         }
-        let (resource, resource_schema_url) = &self.resources[group.resource];
-        Ok(origin(resource, resource_schema_url, scope, schema_url))
+        Ok((take_origin(resource, resource_schema_url, scope.unwrap_or_default(), schema_url), size))
     }
 }
 
@@ -168,79 +204,6 @@ fn merge(message: &mut impl Message, bytes: &[u8], range: Range<usize>) -> Resul
 
 fn text(bytes: &[u8], range: Range<usize>) -> Result<String, OtlpError> {
     str::from_utf8(&bytes[range]).map(str::to_owned).map_err(|e| malformed(e.to_string()))
-}
-
-fn malformed(reason: impl Into<String>) -> OtlpError {
-    OtlpError::Malformed { what: "request", reason: reason.into() }
-}
-
-/// The fields of a message, with their places.
-struct Fields<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    end: usize,
-}
-
-enum Payload {
-    Bytes(Range<usize>),
-    Other,
-}
-
-impl<'a> Fields<'a> {
-    fn of(bytes: &'a [u8], range: Range<usize>) -> Self {
-        Self { bytes, at: range.start, end: range.end }
-    }
-
-    /// The next field's number and payload.
-    fn next(&mut self) -> Result<Option<(u64, Payload)>, OtlpError> {
-        if self.at >= self.end {
-            return Ok(None);
-        }
-        let tag = self.varint()?;
-        let payload = match tag & 7 {
-            0 => {
-                self.varint()?;
-                Payload::Other
-            }
-            1 => self.skip(8)?,
-            2 => {
-                let length = self.varint()?;
-                let start = self.at;
-                self.skip(usize::try_from(length).unwrap_or(usize::MAX))?;
-                Payload::Bytes(start..self.at)
-            }
-            5 => self.skip(4)?,
-            other => return Err(malformed(format!("wire type {other} has no place in it"))),
-        };
-        match tag >> 3 {
-            0 => Err(malformed("a field has number 0")),
-            number => Ok(Some((number, payload))),
-        }
-    }
-
-    fn skip(&mut self, length: usize) -> Result<Payload, OtlpError> {
-        match self.at.checked_add(length) {
-            Some(at) if at <= self.end => {
-                self.at = at;
-                Ok(Payload::Other)
-            }
-            _ => Err(malformed("it ends early")),
-        }
-    }
-
-    fn varint(&mut self) -> Result<u64, OtlpError> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte =
-                self.bytes.get(self.at).filter(|_| self.at < self.end).ok_or_else(|| malformed("it ends early"))?;
-            self.at += 1;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(malformed("a number is longer than ten bytes"))
-    }
 }
 
 #[cfg(test)]
@@ -353,5 +316,86 @@ mod tests {
         let span = wrap(&wrap(&value, 0x12), 0x4a);
         let request = wrap(&wrap(&wrap(&span, 0x12), 0x12), 0x0a);
         assert!(matches!(pieces(&request, Items::Spans, 1), Err(OtlpError::Malformed { .. })));
+    }
+
+    /// A request of one span under this origin.
+    fn under(origin: Origin) -> Vec<u8> {
+        let span = Span::open(TraceId::from_bytes([1; 16]), SpanId::from_bytes([2; 8]), None, "work", 1);
+        traces_request(&[Telemetry { origin: Arc::new(origin), spans: vec![span], logs: Vec::new() }]).encode_to_vec()
+    }
+
+    #[test]
+    fn what_stands_under_an_origin_that_cannot_be_kept_is_rejected() {
+        let nested = |depth| (0..depth).fold(Value::Int(1), |inner, _| Value::Array(vec![inner]));
+        let check = |origin: Origin, rejected: u64, reason: &str| {
+            let bytes = under(origin);
+            let by_pieces = pieces(&bytes, Items::Spans, 100).expect("a request");
+            let request = ExportTraceServiceRequest::decode(bytes.as_slice()).expect("a request");
+            for received in [by_pieces, receive_traces(request)] {
+                assert_eq!(received.rejected, rejected, "{reason}");
+                let found = received.reason.unwrap_or_default();
+                assert!(found.contains(reason), "{found}");
+            }
+        };
+        let scope = |depth| Origin { scope_attributes: vec![(Key::from("k"), nested(depth))], ..Origin::default() };
+        let resource = |value| Origin { resource: vec![(Key::from("k"), value)], ..Origin::default() };
+        check(scope(28), 0, "");
+        // As deep as a decoder bears: stored, it would never be read again.
+        check(scope(45), 1, "an OTLP scope: a value nests deeper than 28 levels");
+        check(resource(nested(29)), 1, "an OTLP resource: a value nests deeper than 28 levels");
+        check(resource(Value::from("x".repeat(100_000))), 0, "");
+        check(resource(Value::from("x".repeat(300_000))), 1, "an OTLP resource: it has 300");
+    }
+
+    #[test]
+    fn origins_count_towards_the_size_of_a_piece() {
+        let origin = Origin { resource: vec![(Key::from("k"), Value::from("x".repeat(100_000)))], ..Origin::default() };
+        let part = |n: u8| {
+            let span = Span::open(TraceId::from_bytes([n; 16]), SpanId::from_bytes([n; 8]), None, "work", 1);
+            let origin = Origin { scope_name: n.to_string(), ..origin.clone() };
+            Telemetry { origin: Arc::new(origin), spans: vec![span], logs: Vec::new() }
+        };
+        let request = traces_request(&(1..=40).map(part).collect::<Vec<_>>());
+        assert_eq!(request.resource_spans.len(), 1, "all of them have one resource");
+        let mut incoming = Incoming::new(request.encode_to_vec().into(), Items::Spans).expect("a request");
+        let mut sizes = Vec::new();
+        while let Some(piece) = incoming.next(1 << 20).expect("a piece") {
+            sizes.push(piece.telemetry.len());
+        }
+        assert!(sizes.len() >= 4 && sizes.iter().sum::<usize>() == 40, "{sizes:?}");
+    }
+
+    #[test]
+    fn crowds_of_empty_parts_are_rejected_before_they_are_decoded() {
+        // An empty link is two bytes.
+        let links = [0x6a, 0].repeat(200_000);
+        let mut span = vec![0x0a, 16];
+        span.extend([1; 16]);
+        span.extend([0x12, 8]);
+        span.extend([2; 8]);
+        span.extend(&links);
+        let wrap = |field: u8, content: &[u8]| {
+            let mut message = vec![field << 3 | 2];
+            prost::encoding::encode_varint(content.len() as u64, &mut message);
+            message.extend(content);
+            message
+        };
+        let request = wrap(1, &wrap(2, &wrap(2, &span)));
+        let received = pieces(&request, Items::Spans, 1 << 20).expect("a request");
+        assert_eq!((received.rejected, received.telemetry.len()), (1, 0));
+        assert!(received.reason.is_some_and(|reason| reason.contains("more than 100000")));
+        // Groups without anything in them are nothing; too many with something are refused.
+        assert_eq!(pieces(&[0x0a, 0].repeat(1_000_000), Items::Spans, 1 << 20).expect("a request").rejected, 0);
+        let group = wrap(1, &wrap(2, &[0x12, 0]));
+        assert!(pieces(&group.repeat(20_000), Items::Spans, 1 << 20).is_err());
+    }
+
+    #[test]
+    fn a_parent_of_zeros_is_none() {
+        let mut span = Span::open(TraceId::from_bytes([1; 16]), SpanId::from_bytes([2; 8]), None, "work", 1);
+        span.parent_span_id = Some(SpanId::from_bytes([0; 8]));
+        let part = Telemetry { origin: Arc::default(), spans: vec![span], logs: Vec::new() };
+        let received = pieces(&traces_request(&[part]).encode_to_vec(), Items::Spans, 100).expect("a request");
+        assert_eq!(received.telemetry[0].spans[0].parent_span_id, None);
     }
 }

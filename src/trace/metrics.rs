@@ -4,18 +4,28 @@
 //! they went.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, HistogramDataPoint};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use prost::Message as _;
 
-use super::otlp::{decode_attributes, decode_resource};
+use super::otlp::{OtlpError, decode_attributes, decode_resource};
+use super::requests::LARGEST_ORIGIN;
 use super::semconv;
+use super::wire::{Fields, Payload, malformed};
 use crate::model::{Key, Value};
 
 /// The most series that are remembered. Attributes make series, and their number is the sender's choice.
 const SERIES: usize = 1000;
+/// The most points that are kept of a request, and the most bytes of each; the others are counted.
+const POINTS: usize = 20_000;
+const POINT: usize = 16 << 10;
+/// The most characters of a text that is part of a series.
+const TEXT: usize = 256;
 
 /// The points of a request.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -69,9 +79,12 @@ pub struct Metrics {
 
 impl Metrics {
     /// Adds points: what they count since the last one, or since the start of their sender.
-    pub fn keep(&mut self, points: Vec<Point>) {
+    /// Gives the number of points that belong to one series too many and were let go.
+    pub fn keep(&mut self, points: Vec<Point>) -> u64 {
+        let mut dropped = 0;
         for point in points {
             if self.totals.len() >= SERIES && !self.totals.contains_key(&point.series) {
+                dropped += 1;
                 continue;
             }
             let total = self.totals.entry(point.series).or_default();
@@ -83,11 +96,121 @@ impl Metrics {
                 *total = point.total;
             }
         }
+        dropped
     }
 
     /// Every series with its total, by name.
     pub fn totals(&self) -> impl Iterator<Item = (&Series, &Total)> {
         self.totals.iter()
+    }
+}
+
+/// The points of a metrics request in protobuf. Only those that are shown are decoded, one after the other: a point takes
+/// a hundred times the bytes that an empty one is sent in.
+pub fn read_points(bytes: &[u8]) -> Result<Points, OtlpError> {
+    let mut points = Points::default();
+    let mut fields = Fields::of(bytes, 0..bytes.len());
+    while let Some(field) = fields.next()? {
+        let (1, Payload::Bytes(group)) = field else { continue };
+        let service = service_of(bytes, group.clone())?;
+        for scope in messages(bytes, group, 2)? {
+            for metric in messages(bytes, scope, 2)? {
+                read_metric(bytes, metric, &service, &mut points)?;
+            }
+        }
+    }
+    Ok(points)
+}
+
+/// `service.name` of a group's resource.
+fn service_of(bytes: &[u8], group: Range<usize>) -> Result<String, OtlpError> {
+    let mut service = String::new();
+    for resource in messages(bytes, group, 1)? {
+        if resource.len() > LARGEST_ORIGIN {
+            continue;
+        }
+        let resource = Resource::decode(&bytes[resource]).map_err(|e| malformed(e.to_string()))?;
+        let attributes = decode_resource(resource);
+        let found = attributes.iter().find(|(key, _)| key == semconv::SERVICE_NAME);
+        service = found.map(|(_, value)| short(&plain(value))).unwrap_or(service);
+    }
+    Ok(service)
+}
+
+/// The places of the messages in a field.
+fn messages(bytes: &[u8], range: Range<usize>, wanted: u64) -> Result<Vec<Range<usize>>, OtlpError> {
+    let mut found = Vec::new();
+    let mut fields = Fields::of(bytes, range);
+    while let Some((number, payload)) = fields.next()? {
+        if let (true, Payload::Bytes(range)) = (number == wanted, payload)
+            && !range.is_empty()
+        {
+            found.push(range);
+        }
+    }
+    Ok(found)
+}
+
+fn read_metric(bytes: &[u8], metric: Range<usize>, service: &str, points: &mut Points) -> Result<(), OtlpError> {
+    let (mut name, mut unit) = (0..0, 0..0);
+    let mut data = Vec::new();
+    let mut fields = Fields::of(bytes, metric);
+    while let Some(field) = fields.next()? {
+        match field {
+            (1, Payload::Bytes(range)) => name = range,
+            (3, Payload::Bytes(range)) => unit = range,
+            // Gauge, sum, histogram, exponential histogram, summary: all have their points in field 1.
+            (kind @ (5 | 7 | 9..=11), Payload::Bytes(range)) => data.push((kind == 9, range)),
+            _ => {}
+        }
+    }
+    let name = known(&bytes[name]);
+    for (is_histogram, range) in data {
+        let mut is_delta = false;
+        let mut fields = Fields::of(bytes, range.clone());
+        while let Some(field) = fields.next()? {
+            if let (2, Payload::Varint(temporality)) = field {
+                is_delta = temporality == AggregationTemporality::Delta as u64;
+            }
+        }
+        let mut fields = Fields::of(bytes, range);
+        while let Some(field) = fields.next()? {
+            let (1, Payload::Bytes(point)) = field else { continue };
+            let Some(name) = name.filter(|_| is_histogram && points.kept.len() < POINTS && point.len() <= POINT) else {
+                points.others += 1;
+                continue;
+            };
+            let unit = String::from_utf8_lossy(&bytes[unit.clone()]);
+            let point = HistogramDataPoint::decode(&bytes[point]).map_err(|e| malformed(e.to_string()))?;
+            points.keep(name, &unit, service, point, is_delta);
+        }
+    }
+    Ok(())
+}
+
+/// The metric of this name, if it is one that the pages show.
+fn known(name: &[u8]) -> Option<&'static str> {
+    let known = [semconv::metric::OPERATION_DURATION, semconv::metric::TOKEN_USAGE];
+    known.into_iter().find(|known| known.as_bytes() == name)
+}
+
+/// As much of a text as names a series.
+fn short(text: &str) -> String {
+    text.chars().take(TEXT).collect()
+}
+
+impl Points {
+    fn keep(&mut self, name: &str, unit: &str, service: &str, point: HistogramDataPoint, is_delta: bool) {
+        self.kept.push(Point {
+            total: total(&point),
+            series: Series {
+                name: name.to_owned(),
+                unit: short(unit),
+                service: service.to_owned(),
+                attributes: texts(point.attributes),
+            },
+            is_delta,
+        });
     }
 }
 
@@ -97,29 +220,25 @@ pub fn points(request: ExportMetricsServiceRequest) -> Points {
     for group in request.resource_metrics {
         let resource = group.resource.map(decode_resource).unwrap_or_default();
         let service = resource.iter().find(|(key, _)| key == semconv::SERVICE_NAME).map(|(_, value)| plain(value));
-        let service = service.unwrap_or_default();
+        let service = short(&service.unwrap_or_default());
         for metric in group.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
-            let known = [semconv::metric::OPERATION_DURATION, semconv::metric::TOKEN_USAGE];
-            match metric.data {
-                Some(Data::Histogram(histogram)) if known.contains(&metric.name.as_str()) => {
+            match (metric.data, known(metric.name.as_bytes())) {
+                (Some(Data::Histogram(histogram)), Some(name)) => {
                     let is_delta = histogram.aggregation_temporality == AggregationTemporality::Delta as i32;
-                    points.kept.extend(histogram.data_points.into_iter().map(|point| Point {
-                        total: total(&point),
-                        series: Series {
-                            name: metric.name.clone(),
-                            unit: metric.unit.clone(),
-                            service: service.clone(),
-                            attributes: texts(point.attributes),
-                        },
-                        is_delta,
-                    }));
+                    for point in histogram.data_points {
+                        if points.kept.len() < POINTS && point.encoded_len() <= POINT {
+                            points.keep(name, &metric.unit, &service, point, is_delta);
+                        } else {
+                            points.others += 1;
+                        }
+                    }
                 }
-                Some(Data::Histogram(histogram)) => points.others += histogram.data_points.len() as u64,
-                Some(Data::Gauge(gauge)) => points.others += gauge.data_points.len() as u64,
-                Some(Data::Sum(sum)) => points.others += sum.data_points.len() as u64,
-                Some(Data::ExponentialHistogram(histogram)) => points.others += histogram.data_points.len() as u64,
-                Some(Data::Summary(summary)) => points.others += summary.data_points.len() as u64,
-                None => {}
+                (Some(Data::Histogram(histogram)), None) => points.others += histogram.data_points.len() as u64,
+                (Some(Data::Gauge(gauge)), _) => points.others += gauge.data_points.len() as u64,
+                (Some(Data::Sum(sum)), _) => points.others += sum.data_points.len() as u64,
+                (Some(Data::ExponentialHistogram(histogram)), _) => points.others += histogram.data_points.len() as u64,
+                (Some(Data::Summary(summary)), _) => points.others += summary.data_points.len() as u64,
+                (None, _) => {}
             }
         }
     }
@@ -134,7 +253,7 @@ fn total(point: &HistogramDataPoint) -> Total {
 
 fn texts(attributes: Vec<KeyValue>) -> Vec<(String, String)> {
     let attributes: Vec<(Key, Value)> = decode_attributes(attributes);
-    let mut texts: Vec<_> = attributes.into_iter().map(|(key, value)| (key.into_owned(), plain(&value))).collect();
+    let mut texts: Vec<_> = attributes.into_iter().map(|(key, value)| (short(&key), short(&plain(&value)))).collect();
     texts.sort();
     texts
 }
@@ -146,5 +265,71 @@ fn plain(value: &Value) -> String {
         Value::Int(x) => x.to_string(),
         Value::Double(x) => x.to_string(),
         Value::Empty | Value::Bytes(_) | Value::Array(_) | Value::Map(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::metrics::v1::{
+        Gauge, Histogram, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics,
+    };
+
+    use super::*;
+    use crate::trace::otlp::{encode_attributes, encode_resource};
+
+    fn request(service: &str, metrics: Vec<Metric>) -> ExportMetricsServiceRequest {
+        let resource = encode_resource(&[(semconv::SERVICE_NAME.into(), Value::from(service.to_owned()))]);
+        let scope = ScopeMetrics { metrics, ..ScopeMetrics::default() };
+        let group =
+            ResourceMetrics { resource: Some(resource), scope_metrics: vec![scope], ..ResourceMetrics::default() };
+        ExportMetricsServiceRequest { resource_metrics: vec![group.clone(), group] }
+    }
+
+    fn metric(name: &str, data: Data) -> Metric {
+        Metric { name: name.to_owned(), unit: "s".to_owned(), data: Some(data), ..Metric::default() }
+    }
+
+    fn histogram(model: &str, points: usize) -> Data {
+        let attributes = encode_attributes(&[("model".into(), Value::from(model.to_owned()))]);
+        let point =
+            HistogramDataPoint { attributes, count: 3, sum: Some(1.5), time_unix_nano: 7, ..Default::default() };
+        Data::Histogram(Histogram { data_points: vec![point; points], aggregation_temporality: 1 })
+    }
+
+    #[test]
+    fn protobuf_read_in_place_gives_what_its_message_gives() {
+        let gauge = Data::Gauge(Gauge { data_points: vec![NumberDataPoint::default(); 4] });
+        let request = request(
+            &"app".repeat(200),
+            vec![
+                metric(semconv::metric::OPERATION_DURATION, histogram("m", 2)),
+                metric("other", histogram("m", 3)),
+                metric(semconv::metric::TOKEN_USAGE, gauge),
+                Metric::default(),
+            ],
+        );
+        let read = read_points(&request.encode_to_vec()).expect("a request");
+        assert_eq!((read.kept.len(), read.others), (4, 14));
+        assert!(read.kept[0].is_delta && read.kept[0].series.service.len() == 256);
+        assert_eq!(read, points(request));
+    }
+
+    #[test]
+    fn what_is_too_much_is_counted_and_not_kept() {
+        let long = metric(semconv::metric::OPERATION_DURATION, histogram(&"x".repeat(20_000), 1));
+        let read = read_points(&request("a", vec![long]).encode_to_vec()).expect("a request");
+        assert_eq!((read.kept.len(), read.others), (0, 2));
+        let many = metric(semconv::metric::OPERATION_DURATION, histogram("m", 15_000));
+        let read = read_points(&request("a", vec![many]).encode_to_vec()).expect("a request");
+        assert_eq!((read.kept.len(), read.others), (20_000, 10_000));
+        assert!(read_points(&[0x0a, 200, 1]).is_err());
+        let mut metrics = Metrics::default();
+        let series = |n: usize| Point {
+            series: Series { name: n.to_string(), unit: String::new(), service: String::new(), attributes: Vec::new() },
+            total: Total { count: 1, ..Total::default() },
+            is_delta: true,
+        };
+        assert_eq!(metrics.keep((0..SERIES + 5).map(series).collect()), 5);
+        assert_eq!(metrics.keep((0..SERIES).map(series).collect()), 0);
     }
 }

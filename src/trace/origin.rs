@@ -50,7 +50,8 @@ pub fn read_origin(resource: &[u8], frame: &[u8]) -> Result<Arc<Origin>, OtlpErr
     let resource = Resource::decode(resource).map_err(malformed("resource"))?;
     let mut frame = ResourceSpans::decode(frame).map_err(malformed("scope"))?;
     let scope = frame.scope_spans.pop().unwrap_or_default();
-    Ok(requests::origin(&resource, &frame.schema_url, scope.scope, scope.schema_url))
+    let source = scope.scope.unwrap_or_default();
+    Ok(Arc::new(requests::origin(resource, frame.schema_url, source, scope.schema_url)))
 }
 
 #[cfg(test)]

@@ -46,6 +46,24 @@ pub enum OtlpError {
         /// How deep it may.
         limit: usize,
     },
+    /// More parts than anybody could read.
+    #[error("decoding an OTLP {what}: it has more than {limit} attributes, events, links and values")]
+    Crowded {
+        /// `span`, `log record`.
+        what: &'static str,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// What many items share is too large to be shared.
+    #[error("decoding an OTLP {what}: it has {size} bytes, at most {limit} are taken")]
+    Large {
+        /// `resource`, `scope`.
+        what: &'static str,
+        /// How large it is.
+        size: usize,
+        /// How large it may be.
+        limit: usize,
+    },
 }
 
 /// The span as a protobuf message.

@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::common::v1::{EntityRef, InstrumentationScope};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord as ProtoLogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span as ProtoSpan};
+use prost::Message as _;
 
 use super::otlp::{OtlpError, decode_attributes, decode_log, decode_span, encode_attributes, encode_log, encode_span};
 use crate::model::{Entity, Key, LogRecord, Origin, Span, SpanId, Telemetry, TraceId, Value};
@@ -35,15 +36,28 @@ impl Received {
             })
             .ok()
     }
+
+    /// The origin of so many items; without one all of them are rejected.
+    fn keep_origin(&mut self, origin: Result<Arc<Origin>, OtlpError>, items: usize) -> Option<Arc<Origin>> {
+        match origin {
+            Ok(origin) => Some(origin),
+            Err(_) if items == 0 => None,
+            Err(error) => {
+                self.rejected += items as u64 - 1;
+                self.keep(Err(error))
+            }
+        }
+    }
 }
 
 /// The telemetry of a trace request. Spans whose ids are missing, all zero or of a wrong length are rejected.
 pub fn receive_traces(request: ExportTraceServiceRequest) -> Received {
-    let mut received = Received::default();
+    let (mut received, mut origins) = (Received::default(), Origins::default());
     for group in request.resource_spans {
         let resource = group.resource.unwrap_or_default();
         for scope in group.scope_spans {
-            let origin = origin(&resource, &group.schema_url, scope.scope, scope.schema_url);
+            let origin = origins.of_group(&resource, &group.schema_url, scope.scope, scope.schema_url);
+            let Some(origin) = received.keep_origin(origin, scope.spans.len()) else { continue };
             let mut spans = Vec::with_capacity(scope.spans.len());
             for span in scope.spans {
                 spans.extend(received.keep(take_span(span)));
@@ -58,11 +72,12 @@ pub fn receive_traces(request: ExportTraceServiceRequest) -> Received {
 
 /// The telemetry of a logs request. Ids that are all zero count as unset.
 pub fn receive_logs(request: ExportLogsServiceRequest) -> Received {
-    let mut received = Received::default();
+    let (mut received, mut origins) = (Received::default(), Origins::default());
     for group in request.resource_logs {
         let resource = group.resource.unwrap_or_default();
         for scope in group.scope_logs {
-            let origin = origin(&resource, &group.schema_url, scope.scope, scope.schema_url);
+            let origin = origins.of_group(&resource, &group.schema_url, scope.scope, scope.schema_url);
+            let Some(origin) = received.keep_origin(origin, scope.log_records.len()) else { continue };
             let mut logs = Vec::with_capacity(scope.log_records.len());
             for record in scope.log_records {
                 logs.extend(received.keep(take_log(record)));
@@ -77,9 +92,11 @@ pub fn receive_logs(request: ExportLogsServiceRequest) -> Received {
 
 /// The span of a message, if it has ids and can be written in every form.
 pub(super) fn take_span(span: ProtoSpan) -> Result<Span, OtlpError> {
-    let span = decode_span(span)?;
+    let mut span = decode_span(span)?;
     set("span", "trace id", span.trace_id != TraceId::from_bytes([0; 16]), 16)?;
     set("span", "span id", span.span_id != SpanId::from_bytes([0; 8]), 8)?;
+    // Some SDKs write the parent of a root so.
+    span.parent_span_id = span.parent_span_id.filter(|id| *id != SpanId::from_bytes([0; 8]));
     shallow("span", &span.attributes)?;
     span.events.iter().try_for_each(|event| shallow("span", &event.attributes))?;
     span.links.iter().try_for_each(|link| shallow("span", &link.attributes))?;
@@ -185,25 +202,68 @@ pub fn scope_of(origin: &Origin) -> Option<InstrumentationScope> {
     (scope != InstrumentationScope::default()).then_some(scope)
 }
 
-/// The origin of these messages.
-pub fn origin(
-    resource: &Resource,
-    resource_schema_url: &str,
-    scope: Option<InstrumentationScope>,
+/// The most bytes of a resource or a scope: every group has its own copy.
+pub(super) const LARGEST_ORIGIN: usize = 256 << 10;
+
+/// The most bytes of the origins of a request that is not read in pieces.
+const ALL_ORIGINS: usize = 32 << 20;
+
+/// The origins of a request, with their bounds.
+#[derive(Default)]
+struct Origins {
+    bytes: usize,
+}
+
+impl Origins {
+    /// The origin of a group.
+    fn of_group(
+        &mut self,
+        resource: &Resource,
+        resource_schema_url: &str,
+        scope: Option<InstrumentationScope>,
+        scope_schema_url: String,
+    ) -> Result<Arc<Origin>, OtlpError> {
+        let scope = scope.unwrap_or_default();
+        let large =
+            |what, size, limit| if size > limit { Err(OtlpError::Large { what, size, limit }) } else { Ok(size) };
+        let size = large("resource", resource.encoded_len() + resource_schema_url.len(), LARGEST_ORIGIN)?;
+        let size = size + large("scope", scope.encoded_len() + scope_schema_url.len(), LARGEST_ORIGIN)?;
+        self.bytes = large("request's resources and scopes, for all its groups", self.bytes + size, ALL_ORIGINS)?;
+        take_origin(resource.clone(), resource_schema_url.to_owned(), scope, scope_schema_url)
+    }
+}
+
+/// The origin of these messages, if it can be written in every form.
+pub(super) fn take_origin(
+    resource: Resource,
+    resource_schema_url: String,
+    scope: InstrumentationScope,
     scope_schema_url: String,
-) -> Arc<Origin> {
-    let scope = scope.unwrap_or_default();
-    Arc::new(Origin {
-        resource: decode_attributes(resource.attributes.clone()),
+) -> Result<Arc<Origin>, OtlpError> {
+    let origin = origin(resource, resource_schema_url, scope, scope_schema_url);
+    shallow("resource", &origin.resource)?;
+    shallow("scope", &origin.scope_attributes)?;
+    Ok(Arc::new(origin))
+}
+
+/// The origin of these messages.
+pub(super) fn origin(
+    resource: Resource,
+    resource_schema_url: String,
+    scope: InstrumentationScope,
+    scope_schema_url: String,
+) -> Origin {
+    Origin {
+        resource: decode_attributes(resource.attributes),
         resource_dropped_attributes_count: resource.dropped_attributes_count,
-        entities: resource.entity_refs.iter().cloned().map(entity).collect(),
-        resource_schema_url: resource_schema_url.to_owned(),
+        entities: resource.entity_refs.into_iter().map(entity).collect(),
+        resource_schema_url,
         scope_name: scope.name,
         scope_version: scope.version,
         scope_attributes: decode_attributes(scope.attributes),
         scope_dropped_attributes_count: scope.dropped_attributes_count,
         scope_schema_url,
-    })
+    }
 }
 
 fn set(what: &'static str, field: &'static str, is_set: bool, expected: usize) -> Result<(), OtlpError> {

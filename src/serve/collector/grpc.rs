@@ -45,6 +45,7 @@ async fn receive(intake: Arc<Intake>, signal: Signal, request: Request) -> Respo
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("+proto") || rest.starts_with(';'))
     });
     if !is_grpc {
+        intake.count(Refusal::Encoding(String::new()));
         return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
     }
     match take(&intake, signal, &head.headers, body).await {

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
-use prost::Message as _;
 use tokio::sync::Semaphore;
 
 use super::body::{self, Bounds};
@@ -82,6 +80,9 @@ enum Content {
 /// Above this many bytes, decoding moves to a thread of its own, so that small requests do not wait for it.
 const LARGE: usize = 512 << 10;
 
+/// The most bytes of metrics in JSON: they are read as one tree of values.
+const JSON_METRICS: usize = 2 << 20;
+
 /// So many bytes of a request are decoded and recorded at a time.
 const PIECE: usize = 2 << 20;
 
@@ -119,6 +120,9 @@ impl Intake {
             } else {
                 message
             };
+            if (encoding, signal) == (Encoding::Json, Signal::Metrics) && message.len() > JSON_METRICS {
+                return Err(Refusal::TooLarge { limit: JSON_METRICS, unpacked: packed });
+            }
             if encoding == Encoding::Json {
                 // Read as JSON, it takes many times its bytes until it is telemetry.
                 share.grow(3 * message.len() as u64).map_err(|Full| Refusal::Overloaded)?;
@@ -132,9 +136,10 @@ impl Intake {
                 self.record_all(first, rest).await.map_err(|refusal| self.count(refusal))?
             }
             Content::Points(points) => {
-                Traffic::add(&self.traffic.metric_points, points.kept.len() as u64);
-                Traffic::add(&self.traffic.dropped_metric_points, points.others);
-                self.traffic.metrics().keep(points.kept);
+                let kept = points.kept.len() as u64;
+                let dropped = self.traffic.metrics().keep(points.kept);
+                Traffic::add(&self.traffic.metric_points, kept - dropped);
+                Traffic::add(&self.traffic.dropped_metric_points, points.others + dropped);
                 Taken::default()
             }
         };
@@ -201,11 +206,9 @@ fn decode(signal: Signal, encoding: Encoding, message: Bytes) -> Result<Content,
     Ok(match (encoding, signal) {
         (Encoding::Protobuf, Signal::Traces) => pieces(message, Items::Spans)?,
         (Encoding::Protobuf, Signal::Logs) => pieces(message, Items::LogRecords)?,
-        (Encoding::Protobuf, Signal::Metrics) => {
-            let request = ExportMetricsServiceRequest::decode(message)
-                .map_err(|e| Refusal::Undecodable(format!("decoding OTLP metrics: {e}")))?;
-            Content::Points(metrics::points(request))
-        }
+        (Encoding::Protobuf, Signal::Metrics) => Content::Points(
+            metrics::read_points(&message).map_err(|e| Refusal::Undecodable(format!("decoding OTLP metrics: {e}")))?,
+        ),
         (Encoding::Json, Signal::Traces) => {
             let request = otlp_json::decode_trace_request(&message).map_err(json)?;
             Content::Telemetry(Some(receive_traces(request)), None)

@@ -142,6 +142,7 @@ impl Ports {
                 door,
                 hosts: HostPolicy::new(port.address, &options.allowed_hosts),
                 token: options.token.clone(),
+                traffic: Some(Arc::clone(&intake.traffic)),
             };
             let routes = match protocol {
                 Protocol::Http1 => http::routes(Arc::clone(&intake)),

@@ -79,6 +79,8 @@ impl Live {
 
     /// Looks at the store until nobody listens any more.
     async fn watch(self, app: Arc<App>) {
+        // However it ends, the next listener starts another.
+        let mut ended = Unwatched { watched: Arc::clone(&self.watched), done: false };
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut known: Option<Marks> = None;
@@ -88,6 +90,7 @@ impl Live {
                 let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
                 if self.sender.receiver_count() == 0 {
                     *watched = false;
+                    ended.done = true;
                     return;
                 }
             }
@@ -98,6 +101,20 @@ impl Live {
                 let _ = self.sender.send(name);
             }
             known = Some(marks);
+        }
+    }
+}
+
+/// Says that nobody watches, when the watch ends in any other way than by its own decision: a panic of a reader.
+struct Unwatched {
+    watched: Arc<Mutex<bool>>,
+    done: bool,
+}
+
+impl Drop for Unwatched {
+    fn drop(&mut self) {
+        if !self.done {
+            *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = false;
         }
     }
 }

@@ -55,16 +55,17 @@ fn answer(reader: &Reader, trace: &str, other: &str, context: &PageContext) -> P
         return Ok(Redirect::temporary(&context.moved(&link::path(&["traces", &a, "diff", &b]))).into_response());
     }
     let open = |id: &str| {
-        let detail = reader.trace(id)?;
-        if detail.row.operations > MOST {
+        // Before any of its spans is read.
+        let operations = reader.trace_row(id.parse()?)?.operations;
+        if operations > MOST {
             let message = format!(
                 "Trace {id} has {} operations; traces of more than {} are not compared.",
-                format::count(detail.row.operations),
+                format::count(operations),
                 format::count(MOST)
             );
             return Err(PageError::bad_request(message).instead("The trace", link::path(&["traces", id])));
         }
-        Ok::<_, PageError>(detail)
+        Ok::<_, PageError>(reader.trace(id)?)
     };
     let diff = trace_diff(&open(&a)?, &open(&b)?);
     Ok(context.answer(&diff, "Two traces", Nav::Traces, || body(context, &diff)))

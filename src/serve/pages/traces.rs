@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::routing::get;
 use maud::{Markup, html};
 
@@ -67,8 +67,15 @@ async fn show(State(app): State<Arc<App>>, mut context: PageContext) -> PageResu
         let link = format!("<{}>; rel=\"next\"", context.with(&[("after", Some(next.as_str()))]));
         response.headers_mut().extend(HeaderValue::try_from(link).ok().map(|link| (header::LINK, link)));
     }
+    if let Some(until) = listing.page.searched_until {
+        let until = HeaderValue::try_from(format::rfc3339(until)).ok();
+        response.headers_mut().extend(until.map(|until| (SEARCHED_UNTIL, until)));
+    }
     Ok(response)
 }
+
+/// Beside a list of traces that were not all looked at: those before this time were not.
+const SEARCHED_UNTIL: HeaderName = HeaderName::from_static("x-searched-until");
 
 fn understood(context: &PageContext) -> Result<TraceQuery, Misunderstood> {
     let schema = Schema::traces();
@@ -169,6 +176,11 @@ fn frame(context: &PageContext, error: Option<&Misunderstood>, list: &Markup) ->
 fn table(context: &PageContext, listing: &Listing) -> Markup {
     let page = &listing.page;
     let filtered = context.parameter("q").is_some();
+    if let (true, None, Some(until)) = (page.rows.is_empty(), &page.next, page.searched_until) {
+        return html! {
+            div.notice { "No trace since " (time(until)) " matches. " (newest_first(context)) }
+        };
+    }
     if page.rows.is_empty() && page.next.is_none() {
         return html! {
             div.notice {
@@ -277,18 +289,28 @@ fn breakable(name: &str) -> Markup {
     html! { @for part in name.split_inclusive(['_', '.', '/', ':']) { (part) wbr; } }
 }
 
+/// The way to traces further back than a sorted list looks.
+fn newest_first(context: &PageContext) -> Markup {
+    html! { a href=(context.with(&[("sort", None), ("after", None)])) { "Newest first, to search further back" } }
+}
+
 fn pager(context: &PageContext, page: &TracePage) -> Markup {
+    let sorted = context.parameter("sort").is_some_and(|sort| sort != "-start");
     html! {
         nav.pager aria-label="Pages" {
             span {
                 (count(page.rows.len() as u64)) @if page.rows.len() == 1 { " trace" } @else { " traces" }
-                @if let Some(until) = page.searched_until { ", searched back to " (time(until)) }
+                @match page.searched_until {
+                    Some(until) if sorted => { ", sorted among those since " (time(until)) ". " (newest_first(context)) }
+                    Some(until) => { ", searched back to " (time(until)) }
+                    None => {}
+                }
             }
             @if context.parameter("after").is_some() { a href=(context.with(&[("after", None)])) { "First page" } }
             @if let Some(next) = &page.next {
                 @let after = next.to_string();
                 a.button rel="next" data-next="" href=(context.with(&[("after", Some(after.as_str()))])) {
-                    @if page.searched_until.is_some() { "Search further back →" } @else { "Next →" }
+                    @if page.searched_until.is_some() && !sorted { "Search further back →" } @else { "Next →" }
                 }
             }
         }

@@ -8,6 +8,7 @@ mod decode;
 mod encode;
 mod metrics;
 mod requests;
+mod structure;
 
 pub use decode::{JsonError, decode_logs_response, decode_status_message, decode_trace_response};
 pub use encode::{

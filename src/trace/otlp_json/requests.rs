@@ -14,6 +14,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::Value as Json;
 
 use super::decode::{JsonError, Object, Place, log_record, read_text, resource, scope, snake_case, span};
+use super::structure;
 
 /// The trace request in this text.
 pub fn decode_trace_request(text: &[u8]) -> Result<ExportTraceServiceRequest, JsonError> {
@@ -66,6 +67,7 @@ struct Scope<T> {
 }
 
 fn groups<T>(text: &[u8], kind: &Kind<T>) -> Result<Vec<Group<T>>, JsonError> {
+    structure::check(text)?;
     let failure = Failure::default();
     // serde_json stops at a depth of 128, so that nesting cannot exhaust the stack.
     let mut json = serde_json::Deserializer::from_slice(text);

@@ -44,6 +44,9 @@ use record::Record;
 use scene::{Scene, View};
 use window::WHOLE;
 
+/// The most spans of a trace that are one document of ours; larger ones are downloaded part by part.
+const DOCUMENT: u64 = 20_000;
+
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new().route("/traces/{trace}", get(show)).route("/traces/{trace}/next-low", get(go_low))
 }
@@ -115,6 +118,16 @@ fn answer(reader: &Reader, id: &str, context: &PageContext) -> Result<Answer, Pa
     }
     match context.parameter("format") {
         Some("json") => {
+            let operations = reader.trace_row(trace_id)?.operations;
+            if operations > DOCUMENT {
+                let message = format!(
+                    "Trace {whole} has {} operations; as one document at most {} are given. The OTLP JSON has all of them.",
+                    count(operations),
+                    count(DOCUMENT)
+                );
+                let download = context.with(&[("format", Some("otlp-json"))]);
+                return Err(PageError::bad_request(message).instead("The OTLP JSON", download));
+            }
             let detail = reader.trace(&whole)?;
             let only = context.parameter("span").and_then(|span| span.parse::<SpanId>().ok());
             let document = trace_documents::linked(reader, &detail, only)?;

@@ -319,6 +319,31 @@ fn scene(skeleton: TraceSkeleton, query: &str) -> Scene {
     Scene::new(&context, skeleton, Yardstick::default(), BTreeMap::new(), none).expect("a scene")
 }
 
+#[tokio::test]
+async fn a_sorted_list_says_how_far_back_it_has_looked() {
+    let trace = |n: u8, name: &'static str| -> Vec<Span> {
+        let at = 10_000 * u64::from(n);
+        (1..=1_100).map(|i| span(n, i, (i > 1).then_some(1), if i == 1 { name } else { "step" }, at, at + 1)).collect()
+    };
+    let site = Site::with(trace(1, "needle"), Vec::new()).await;
+    for n in 2..=12 {
+        let origin = Arc::new(Origin::default());
+        let telemetry = Telemetry { origin, spans: trace(n, "hay"), logs: Vec::new() };
+        site.writer.ingest(vec![telemetry]).await.expect("ingested");
+    }
+    let query = "/traces?q=text+~+%22needle%22";
+    let page = site.page(&format!("{query}&sort=-duration")).await;
+    assert!(page.contains("No trace since") && page.contains("Newest first, to search further back"), "{page}");
+    let request = Request::get(format!("{query}&sort=-duration&format=json")).body(Body::empty()).expect("a request");
+    let answer = site.pages.clone().oneshot(request).await.expect("an answer");
+    assert!(answer.headers().contains_key("x-searched-until"), "{:?}", answer.headers());
+    // Newest first the search goes on behind that.
+    assert!(site.page(query).await.contains("Search further back"));
+    // What the table itself decides is sorted as a whole.
+    let all = site.page("/traces?q=status+%21%3D+error&sort=-duration").await;
+    assert!(!all.contains("sorted among those since"), "{all}");
+}
+
 /// A trace of three thousand spans, too many for one piece.
 async fn site_with_a_large_trace() -> (Site, Vec<Span>) {
     let spans: Vec<Span> =
