@@ -327,7 +327,7 @@ fn trend(evidence: &Evidence<'_>, details: &Details) -> Markup {
             Some(trend) if trend.points.len() > 1 => {
                 section.card.trend aria-labelledby="trend" {
                     header { h2 #trend { (compare::metric_name(&trend.score)) " in the suite’s runs" } span.muted { (count(trend.points.len() as u64)) " runs, oldest first; the band is the 95 % interval" } }
-                    (trend_chart(trend, &evidence.report.run.id, Size::Wide, |_| None))
+                    (trend_chart(trend, &evidence.report.run.id, Size::Card, |_| None))
                     (changes(trend, |_| None))
                 }
             }

@@ -111,7 +111,9 @@ pub fn line(points: &[Point], ends: [&str; 2], described: &str) -> Markup {
 /// How large a line is drawn, so that its words are as large as those around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
-    /// As wide as a card.
+    /// As wide as a card that is as wide as the page.
+    Card,
+    /// As wide as a card beside another.
     Wide,
     /// One of several beside each other.
     Tile,
@@ -119,7 +121,11 @@ pub enum Size {
 
 /// The same with the places at which its level changed.
 pub fn marked_line(points: &[Point], marks: &[Mark], size: Size, ends: [&str; 2], described: &str) -> Markup {
-    let (width, height) = if size == Size::Wide { (640.0, 168.0) } else { (360.0, 120.0) };
+    let (width, height) = match size {
+        Size::Card => (1080.0, 200.0),
+        Size::Wide => (640.0, 168.0),
+        Size::Tile => (360.0, 120.0),
+    };
     let (left, right, top, bottom) = (44.0, 12.0, 10.0, 22.0);
     let all = points.iter().flat_map(|point| point.value.into_iter().chain(point.interval.into_iter().flatten()));
     let (low, high) = range(all, 0.02);

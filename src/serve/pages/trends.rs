@@ -107,7 +107,7 @@ fn body(context: &PageContext, trend: &Trend, known: &Known) -> Markup {
         }
         (chooser(context, trend, known))
         section.card.trend aria-label="The score run by run" {
-            (trend_chart(trend, newest, Size::Wide, |run| Some(link::run(run))))
+            (trend_chart(trend, newest, Size::Card, |run| Some(link::run(run))))
             (changes(trend, |run| Some(link::run(run))))
         }
         @if !trend.slices.is_empty() {
