@@ -436,9 +436,9 @@ mod tests {
                     panic!("labels stay labels");
                 };
                 for pair in night {
-                    for j in 0..4 {
-                        total[0][usize::from(pair.expected)][j] += f64::from(pair.base[j]);
-                        total[1][usize::from(pair.expected)][j] += f64::from(pair.head[j]);
+                    for (side, answers) in [pair.base, pair.head].iter().enumerate() {
+                        let row = &mut total[side][usize::from(pair.expected)];
+                        row.iter_mut().zip(answers).for_each(|(sum, share)| *sum += f64::from(*share));
                     }
                 }
             }

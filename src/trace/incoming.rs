@@ -154,8 +154,8 @@ impl Incoming {
         self.group >= self.groups.len()
     }
 
-    /// The origin of a group, or why its items cannot be taken; and how many bytes it is of.
-    #[expect(clippy::type_complexity, reason = "an origin that is refused is no error of the request")]
+    /// The origin of a group, or why its items cannot be taken, which is no error of the request; and how many bytes it is
+    /// of.
     fn read_origin(&self, group: &Group) -> Result<(Result<Arc<Origin>, OtlpError>, usize), OtlpError> {
         let (mut resource, mut resource_schema_url, mut size) = (Resource::default(), String::new(), 0);
         let too_large = |what, size| Ok((Err(OtlpError::Large { what, size, limit: LARGEST_ORIGIN }), 0));

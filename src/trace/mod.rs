@@ -6,6 +6,7 @@ pub mod semconv;
 pub mod provider;
 pub mod otlp;
 pub mod otlp_json;
+mod error;
 mod wire;
 pub mod incoming;
 pub mod metrics;

@@ -174,12 +174,19 @@ fn reasons(
         return vec![format!("{name}: {why}")];
     };
     let margin = question.margin;
-    let [damage, low, high] = [damage, low, high].map(number);
-    let change = format!("{name}: damage {damage}, interval {low} to {high}");
+    let side = |x: f64| format!("{} {}", number(x.abs()), if x < 0.0 { "better" } else { "worse" });
+    let change = match damage {
+        0.0 => "unchanged".to_owned(),
+        x => format!("{} by {}", if x < 0.0 { "better" } else { "worse" }, number(x.abs())),
+    };
     let mut reasons = vec![match verdict {
-        Verdict::Fail => format!("{change}: all of it above the margin {margin}"),
-        Verdict::Pass => format!("{change}: none of it above the margin {margin}"),
-        Verdict::Inconclusive => format!("{change}: the margin {margin} is inside it"),
+        Verdict::Fail => format!("{name} is {change}, at least {}: more than the margin {margin}", side(low)),
+        Verdict::Pass => format!("{name} is {change}, at most {}: within the margin {margin}", side(high)),
+        Verdict::Inconclusive => format!(
+            "{name} is {change}, anything from {} to {}: the margin {margin} lies between",
+            side(low),
+            side(high)
+        ),
     }];
     if verdict == Verdict::Inconclusive {
         reasons.push(match more {
@@ -190,12 +197,12 @@ fn reasons(
     reasons
 }
 
-/// Four significant digits, without trailing zeros.
+/// Three significant digits, without trailing zeros.
 fn number(x: f64) -> String {
     if x == 0.0 {
         return "0".to_owned();
     }
-    let digits = (3 - x.abs().log10().floor() as i32).clamp(0, 12) as usize;
+    let digits = (2 - x.abs().log10().floor() as i32).clamp(0, 12) as usize;
     let text = format!("{x:.digits$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
