@@ -10,7 +10,7 @@ use super::load::load_run;
 use super::open::columns_of;
 use super::operand::{Difference, rfc3339};
 use super::side::{Cell, Side};
-use super::trend::{Trend, TrendChange, TrendPoint, TrendSlice};
+use super::trend::{ENOUGH, Trend, TrendChange, TrendPoint, TrendSlice};
 use crate::stats::bootstrap::Bootstrap;
 use crate::stats::change::{ChangePoint, ChangeSettings, change_points};
 use crate::stats::confusion::UNPARSEABLE;
@@ -282,6 +282,3 @@ fn changes(points: &[TrendPoint], alpha: f64) -> (Vec<TrendChange>, Vec<String>)
     });
     (found.collect(), warnings)
 }
-
-/// Runs that a change can be told from.
-const ENOUGH: usize = 6;

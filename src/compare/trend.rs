@@ -69,3 +69,13 @@ pub struct TrendChange {
     /// What was run differently that night.
     pub annotations: Vec<Difference>,
 }
+
+/// How many runs with a value it takes to tell a change of level from chance.
+pub const ENOUGH: usize = 6;
+
+impl Trend {
+    /// Whether there are runs enough to look for changes of level.
+    pub fn is_searched(&self) -> bool {
+        self.points.iter().filter(|point| point.mean.is_some()).count() >= ENOUGH
+    }
+}

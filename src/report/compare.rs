@@ -482,7 +482,7 @@ fn one_trend(out: &mut String, trend: &Trend, style: Style) {
             put!(out, "    {}\n", clean(&line));
         }
     }
-    if trend.changes.is_empty() && trend.points.len() > 1 {
+    if trend.changes.is_empty() && trend.is_searched() {
         out.push_str("  no change of level that is more than chance\n");
     }
     for warning in &trend.warnings {

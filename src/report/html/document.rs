@@ -397,7 +397,7 @@ pub fn trend_chart(trend: &Trend, now: &str, size: Size, href: impl Fn(&str) -> 
 pub fn changes(trend: &Trend, href: impl Fn(&str) -> Option<String>) -> Markup {
     html! {
         @if trend.changes.is_empty() {
-            p.muted { "No change of level that is more than chance." }
+            @if trend.is_searched() { p.muted { "No change of level that is more than chance." } }
         } @else {
             ul.changes {
                 @for change in &trend.changes {
