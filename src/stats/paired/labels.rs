@@ -347,8 +347,8 @@ fn bootstrapped(
         let (greater, less) = (tail(draws.above(0.0)), tail(-draws.below(0.0)));
         estimate.p_value = Some((2.0 * greater.min(less)).min(1.0));
         (evidence.greater, evidence.less) = (Some(greater), Some(less));
-        estimate.method =
-            format!("paired {kind}bootstrap, BCa, B = {resamples}, not narrower than the score interval{clusters}");
+        let bounded = if gate { ", not narrower than the score interval" } else { "" };
+        estimate.method = format!("paired {kind}bootstrap, BCa, B = {resamples}{bounded}{clusters}");
         evidence.step = 2.0 * draws.deviation();
         evidence.checks.push(Check::Draws(draws));
     } else {

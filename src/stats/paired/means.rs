@@ -78,27 +78,36 @@ pub(super) fn evidence(pairs: &[PairedValue], range: Option<[f64; 2]>, settings:
         return Evidence::undefined(estimate, "all values are the same, and no range is known for them");
     }
     let error = standard_error(&grouped.clusters, delta);
+    let effective = effective_n(pairs, &grouped, delta, error);
     let mut checks = Vec::new();
-    let points = grouped.clusters.iter().map(|&(sum, size)| Point { sum, size, weight: 1.0 }).collect();
-    checks.push(Check::Score(Score::new(points, [-scale, scale])));
-    if clusters >= 2 {
+    // Without variation, and for a single pair, the score test is all there is.
+    let varies = error > 0.0 && error.is_finite();
+    if varies {
         checks.push(Check::Student { delta, error, degrees: clusters as f64 - 1.0 });
     }
-    let effective = effective_n(pairs, &grouped, delta, error);
+    if gate || checks.is_empty() {
+        let points = grouped.clusters.iter().map(|&(sum, size)| Point { sum, size, weight: 1.0 }).collect();
+        checks.push(Check::Score(Score::new(points, [-scale, scale])));
+    }
     if gate && range.is_some() {
         checks.push(Check::Floor { delta, scale, n: effective });
     }
-    let chance =
-        permutation::sign_flips(grouped.clusters.iter().map(|(sum, _)| *sum), settings.seed, settings.resamples);
+    let sums = grouped.clusters.iter().map(|(sum, _)| *sum);
+    let chance = permutation::sign_flips(sums, settings.seed, settings.resamples);
+    if gate && chance.exact {
+        // With few differences the exact test must agree that there is any.
+        checks.push(Check::Exact { greater: chance.greater, less: chance.less });
+    }
     estimate.p_value = Some(chance.two_sided);
     let t = if grouped.clustered { format!("CR1, t({})", clusters - 1) } else { format!("paired t({})", n - 1) };
     let unit = if grouped.clustered { format!(", {clusters} clusters") } else { String::new() };
-    estimate.method = format!("{t}, not narrower than the score interval{unit}; p by {}", chance.method);
+    let bounded = if gate { ", not narrower than the score interval" } else { "" };
+    estimate.method = format!("{t}{bounded}{unit}; p by {}", chance.method);
     Evidence {
         estimate,
         checks,
         reach: if range.is_some() { scale } else { f64::INFINITY },
-        step: if error > 0.0 { 2.0 * error } else { scale / clusters as f64 },
+        step: if varies { 2.0 * error } else { scale / clusters as f64 },
         effective_n: Some(effective),
         greater: Some(chance.greater),
         less: Some(chance.less),
@@ -123,14 +132,18 @@ pub(super) fn linearised(
     let error = standard_error(&grouped.clusters, delta);
     let points = grouped.clusters.iter().map(|&(sum, size)| Point { sum, size, weight: 1.0 }).collect();
     let effective = effective_n(contributions, &grouped, delta, error);
-    let mut checks = vec![Check::Score(Score::new(points, support))];
-    if clusters >= 2 && error > 0.0 {
+    let mut checks = Vec::new();
+    let varies = error > 0.0 && error.is_finite();
+    if varies && (gate || grouped.clustered) {
         checks.push(Check::Student { delta, error, degrees: clusters as f64 - 1.0 });
+    }
+    if gate || !varies {
+        checks.push(Check::Score(Score::new(points, support)));
     }
     if gate {
         checks.push(Check::Floor { delta, scale: 1.0, n: effective });
     }
-    let step = if error > 0.0 { 2.0 * error } else { 1.0 / clusters as f64 };
+    let step = if varies { 2.0 * error } else { 1.0 / clusters as f64 };
     Evidence { checks, reach: 2.0, step, effective_n: Some(effective), ..Evidence::default() }
 }
 

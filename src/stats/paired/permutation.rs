@@ -18,6 +18,8 @@ pub struct SignFlips {
     pub greater: f64,
     /// Of a mean as small.
     pub less: f64,
+    /// Whether every sign was tried.
+    pub exact: bool,
     /// How they were found, in words.
     pub method: String,
 }
@@ -29,35 +31,45 @@ pub fn sign_flips(differences: impl Iterator<Item = f64>, seed: u64, draws: u32)
     let sizes: Vec<f64> = moved.iter().map(|d| d.abs()).collect();
     let total: f64 = sizes.iter().sum();
     if moved.len() <= EXACT {
-        let sums = all_sums(&sizes);
-        let [two_sided, greater, less] = tails(&sums, observed, total);
-        let all = sums.len() as f64;
+        let [two_sided, greater, less] = tails(all_sums(sizes).into_iter(), observed, total);
         let method = "exact sign-flip permutation".to_owned();
-        return SignFlips { two_sided: two_sided / all, greater: greater / all, less: less / all, method };
+        return SignFlips { two_sided, greater, less, exact: true, method };
     }
     let sums = random_sums(sizes, seed, draws as usize);
-    let [two_sided, greater, less] = tails(&sums, observed, total).map(|r| (r + 1.0) / (sums.len() as f64 + 1.0));
-    SignFlips { two_sided, greater, less, method: format!("sign-flip permutation, B = {draws}") }
+    let counted = tails(sums.iter().map(|sum| (*sum, 1.0)), observed, total);
+    let [two_sided, greater, less] = counted.map(|r| (r + 1.0) / (sums.len() as f64 + 1.0));
+    SignFlips { two_sided, greater, less, exact: false, method: format!("sign-flip permutation, B = {draws}") }
 }
 
-/// How many sums are as extreme as the observed one: to either side, above, below. Sums that differ by rounding are equal.
-fn tails(sums: &[f64], observed: f64, total: f64) -> [f64; 3] {
+/// The weight of the sums that are as extreme as the observed one: to either side, above, below. Sums that differ by
+/// rounding are equal.
+fn tails(sums: impl Iterator<Item = (f64, f64)>, observed: f64, total: f64) -> [f64; 3] {
     let slack = 1e-12 * total;
-    sums.iter().fold([0.0; 3], |[two, greater, less], sum| {
-        let hit = |is: bool| f64::from(u8::from(is));
+    sums.fold([0.0; 3], |[two, greater, less], (sum, weight)| {
+        let hit = |is: bool| if is { weight } else { 0.0 };
         [
             two + hit(sum.abs() >= observed.abs() - slack),
-            greater + hit(*sum >= observed - slack),
-            less + hit(*sum <= observed + slack),
+            greater + hit(sum >= observed - slack),
+            less + hit(sum <= observed + slack),
         ]
     })
 }
 
-fn all_sums(sizes: &[f64]) -> Vec<f64> {
-    let mut sums = vec![0.0];
-    for size in sizes {
-        let with: Vec<f64> = sums.iter().flat_map(|sum| [sum - size, sum + size]).collect();
-        sums = with;
+/// Every sum under all signs with its probability; of equal sizes only the number of positive ones matters.
+fn all_sums(mut sizes: Vec<f64>) -> Vec<(f64, f64)> {
+    sizes.sort_unstable_by(f64::total_cmp);
+    let mut sums = vec![(0.0, 1.0)];
+    for equal in sizes.chunk_by(|a, b| a == b) {
+        let count = equal.len() as f64;
+        let mut weight = 0.5f64.powi(equal.len() as i32);
+        let mut next = Vec::with_capacity(sums.len() * (equal.len() + 1));
+        for positive in 0..=equal.len() {
+            let positive = positive as f64;
+            let add = equal[0] * (2.0 * positive - count);
+            next.extend(sums.iter().map(|(sum, w)| (sum + add, w * weight)));
+            weight *= (count - positive) / (positive + 1.0);
+        }
+        sums = next;
     }
     sums
 }
@@ -121,18 +133,19 @@ mod tests {
     fn draws_agree_with_enumeration() {
         // Sizes drawn one by one, and with equal ones drawn together: both against every sign.
         let check = |sizes: Vec<f64>| {
-            let mut exact = all_sums(&sizes);
-            let mut drawn = random_sums(sizes, 3, 200_000);
-            exact.sort_by(f64::total_cmp);
-            drawn.sort_by(f64::total_cmp);
-            for share in [0.02, 0.2, 0.5, 0.9] {
-                let at = |sums: &[f64]| sums[(share * sums.len() as f64) as usize];
-                let below = drawn.partition_point(|x| *x < at(&exact) - 1e-9) as f64 / drawn.len() as f64;
-                let not_above = drawn.partition_point(|x| *x <= at(&exact) + 1e-9) as f64 / drawn.len() as f64;
-                assert!(below - 0.006 <= share && share <= not_above + 0.006, "{share}: {below} {not_above}");
+            let exact = all_sums(sizes.clone());
+            let total: f64 = sizes.iter().sum();
+            let drawn = random_sums(sizes, 3, 200_000);
+            for share in [0.0, 0.1, 0.3, 0.6] {
+                let of = |sums: Vec<(f64, f64)>| tails(sums.into_iter(), share * total, total);
+                let (expected, found) = (of(exact.clone()), of(drawn.iter().map(|sum| (*sum, 5e-6)).collect()));
+                for (expected, found) in expected.into_iter().zip(found) {
+                    assert!((found - expected).abs() < 0.006, "{share}: {found} {expected}");
+                }
             }
         };
         check((1..=17).map(|i| 1.0 + f64::from(i * i % 11)).collect());
+        check([vec![0.5; 9], vec![1.25; 8]].concat());
         let found = random_sums(vec![1.0; 100], 3, 100_000);
         let variance = found.iter().map(|x| x * x).sum::<f64>() / found.len() as f64;
         assert!((variance - 100.0).abs() < 2.0, "{variance}");
