@@ -136,13 +136,13 @@ def main():
             memory = peak(spanscore, "compare", "base", "head", "--format", "json")
             check(seconds <= 3, f"compare of two runs of {options.cases} cases, {name}: {seconds:.2f} s (limit 3 s)")
             check(memory <= 300, f"its peak memory: {memory:.0f} MB (limit 300 MB)")
-            code, _, err = spanscore.call("baseline", "save", "base", "-o", folder / "baseline.json")
+            code, _, err = spanscore.call("baseline", "save", "base", "-o", folder / f"baseline-{name}.json")
             if code:
                 sys.exit(f"baseline save: exit {code}: {err[-400:]}")
-            size = (folder / "baseline.json").stat().st_size
-            code, verdict, err, gate = timed(spanscore, "gate", "head", "--baseline", folder / "baseline.json", "--format", "json")
+            size = (folder / f"baseline-{name}.json").stat().st_size
+            code, verdict, err, gate = timed(spanscore, "gate", "head", "--baseline", folder / f"baseline-{name}.json", "--format", "json")
             check(code in (0, 1, 3) and gate <= seconds + 1, f"gate: {gate:.2f} s (limit {seconds + 1:.2f} s), exit {code}, {json.loads(verdict)['verdict']}; baseline file {size / 1e6:.1f} MB")
-            check(peak(spanscore, "gate", "head", "--baseline", folder / "baseline.json") <= 300, "gate within 300 MB")
+            check(peak(spanscore, "gate", "head", "--baseline", folder / f"baseline-{name}.json") <= 300, "gate within 300 MB")
             if not grouped:
                 beside_numpy(check, rows, given["base"], given["head"], json.loads(out), options.resamples)
     check.exit()
