@@ -4,6 +4,8 @@
 //! with 1 if one is broken; it takes some minutes. `-- --nights 1000` is quicker and less sharp, `-- --part catch` runs one part.
 //! The seeds are fixed: the same build prints the same rates.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool prints its figures")]
+
 use std::process::ExitCode;
 use std::thread;
 

@@ -10,7 +10,7 @@ use spanscore::stats::random::Random;
 
 /// How two sides are measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Design {
+pub(crate) enum Design {
     /// One run on either side.
     Single,
     /// A baseline of several runs, one new run.
@@ -23,7 +23,7 @@ pub enum Design {
 
 /// How the discordance comes about.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Flakes {
+pub(crate) enum Flakes {
     /// Some cases are answered right every other time.
     Even,
     /// More cases are answered right nine times in ten.
@@ -32,22 +32,22 @@ pub enum Flakes {
 
 /// A world: what is true.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct World {
+pub(crate) struct World {
     /// Cases.
-    pub n: usize,
+    pub(crate) n: usize,
     /// By how much the head is truly worse.
-    pub damage: f64,
+    pub(crate) damage: f64,
     /// Share of cases on which two single runs differ.
-    pub discordance: f64,
+    pub(crate) discordance: f64,
     /// How they are measured.
-    pub design: Design,
+    pub(crate) design: Design,
     /// How the discordance comes about, where runs are pooled or repeated.
-    pub flakes: Flakes,
+    pub(crate) flakes: Flakes,
 }
 
 impl World {
     /// One night: a new baseline and a new run.
-    pub fn night(&self, random: &mut Random) -> Vec<PairedValue> {
+    pub(crate) fn night(&self, random: &mut Random) -> Vec<PairedValue> {
         match self.design {
             Design::Single => (0..self.n).map(|i| pair(self.discordant(random), i)).collect(),
             Design::Pooled(runs) => self.averaged(runs, 1, random),
@@ -70,12 +70,10 @@ impl World {
     fn discordant(&self, random: &mut Random) -> i8 {
         let u = random.unit();
         let worse = f64::midpoint(self.discordance, self.damage);
-        if u < worse {
-            -1
-        } else if u < self.discordance {
-            1
-        } else {
-            0
+        match u {
+            _ if u < worse => -1,
+            _ if u < self.discordance => 1,
+            _ => 0,
         }
     }
 
@@ -106,7 +104,7 @@ impl World {
     }
 
     /// Whether such a world exists.
-    pub fn exists(&self) -> bool {
+    pub(crate) fn exists(&self) -> bool {
         let right = if self.flakes == Flakes::Even { 0.5 } else { 0.9 };
         self.damage + (self.discordance - self.damage) / (2.0 * right * (1.0 - right)) <= 1.0
     }
@@ -122,7 +120,7 @@ fn pair(fate: i8, cluster: usize) -> PairedValue {
 }
 
 /// The rate of a verdict over simulated nights of a world, for a single metric and a single night.
-pub fn rate(world: &World, margin: f64, verdict: Verdict, nights: u64, seed: u64) -> Rate {
+pub(crate) fn rate(world: &World, margin: f64, verdict: Verdict, nights: u64, seed: u64) -> Rate {
     let mut random = Random::seeded(seed);
     let policy = DecisionPolicy { horizon: 1, clustered: world.clustered(), resamples: 1, ..DecisionPolicy::default() };
     let count = (0..nights).filter(|_| {
@@ -138,7 +136,7 @@ fn accuracy(pairs: &[PairedValue], margin: f64) -> MetricQuestion<'_> {
 }
 
 /// The exact probability of a verdict for single runs: the sum over every outcome, none simulated.
-pub fn exact(n: u64, damage: f64, discordance: f64, margin: f64, alpha: f64, verdict: Verdict) -> f64 {
+pub(crate) fn exact(n: u64, damage: f64, discordance: f64, margin: f64, alpha: f64, verdict: Verdict) -> f64 {
     let (worse, better) = (f64::midpoint(discordance, damage), f64::midpoint(discordance, -damage));
     let logs: Vec<f64> = std::iter::once(0.0)
         .chain((1..=n).scan(0.0, |sum, k| {
@@ -172,7 +170,7 @@ pub fn exact(n: u64, damage: f64, discordance: f64, margin: f64, alpha: f64, ver
 }
 
 /// Five metrics of one night without a change: whether any of them fails.
-pub fn five_metrics(n: usize, margin: f64, nights: u64, seed: u64) -> (Vec<Rate>, Rate) {
+pub(crate) fn five_metrics(n: usize, margin: f64, nights: u64, seed: u64) -> (Vec<Rate>, Rate) {
     let mut random = Random::seeded(seed);
     let policy = DecisionPolicy { horizon: 1, resamples: 999, ..DecisionPolicy::default() };
     let mut alone = [0; 5];
@@ -246,7 +244,7 @@ fn numbers(n: usize, random: &mut Random) -> (Vec<PairedValue>, Vec<PairedValue>
 
 /// Months of nights against one baseline that never changes: how many had an alarm. The dataset and the baseline are drawn
 /// once a month, the runs every night.
-pub fn months(n: usize, flaky: f64, margin: f64, months: u64, seed: u64) -> Rate {
+pub(crate) fn months(n: usize, flaky: f64, margin: f64, months: u64, seed: u64) -> Rate {
     let mut random = Random::seeded(seed);
     let policy = DecisionPolicy { horizon: 30, resamples: 1, ..DecisionPolicy::default() };
     let alarms = (0..months).filter(|_| {
@@ -268,7 +266,7 @@ pub fn months(n: usize, flaky: f64, margin: f64, months: u64, seed: u64) -> Rate
 
 /// Nights until a true drop is caught with the horizon's correction, the median over many drops; `pool` runs stand in the
 /// baseline. In `fixed` worlds the same cases have dropped every night and the baseline stays; else each night is drawn anew.
-pub fn median_catch(world: &World, margin: f64, fixed: Option<u32>, drops: u64, seed: u64) -> u32 {
+pub(crate) fn median_catch(world: &World, margin: f64, fixed: Option<u32>, drops: u64, seed: u64) -> u32 {
     let mut random = Random::seeded(seed);
     let policy = DecisionPolicy { horizon: 30, resamples: 1, ..DecisionPolicy::default() };
     let mut nights: Vec<u32> = (0..drops)
@@ -318,7 +316,7 @@ fn night_of(world: &World, fixed: Option<u32>, random: &mut Random) -> NextNight
 
 /// How often the comparison's 95 % interval holds the true difference of 0, over clusters of uneven size: of numbers that
 /// clusters share in part, or of right and wrong answers.
-pub fn clustered_coverage(clusters: u32, numeric: bool, nights: u64, seed: u64) -> Rate {
+pub(crate) fn clustered_coverage(clusters: u32, numeric: bool, nights: u64, seed: u64) -> Rate {
     let mut random = Random::seeded(seed);
     let settings = Settings { clustered: true, resamples: 1, ..Settings::default() };
     let held = (0..nights).filter(|_| {

@@ -22,3 +22,6 @@ mod reports;
 mod linkage;
 // The collector and its ports.
 mod serve;
+// How often the gate is wrong, in worlds with a known truth.
+mod gate_rates;
+mod gate_worlds;

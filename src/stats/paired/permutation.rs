@@ -31,7 +31,7 @@ pub fn sign_flips(differences: impl Iterator<Item = f64>, seed: u64, draws: u32)
     let sizes: Vec<f64> = moved.iter().map(|d| d.abs()).collect();
     let total: f64 = sizes.iter().sum();
     if moved.len() <= EXACT {
-        let [two_sided, greater, less] = tails(all_sums(sizes).into_iter(), observed, total);
+        let [two_sided, greater, less] = exact_tails(sizes, observed, total);
         let method = "exact sign-flip permutation".to_owned();
         return SignFlips { two_sided, greater, less, exact: true, method };
     }
@@ -53,6 +53,30 @@ fn tails(sums: impl Iterator<Item = (f64, f64)>, observed: f64, total: f64) -> [
             less + hit(sum <= observed + slack),
         ]
     })
+}
+
+/// The same over every sum under all signs, which need not be written down: each is one of the sums of one half of the sizes
+/// and one of the other half, which are in order.
+fn exact_tails(mut sizes: Vec<f64>, observed: f64, total: f64) -> [f64; 3] {
+    sizes.sort_unstable_by(f64::total_cmp);
+    let other = sizes.split_off(sizes.len() / 2);
+    let (one, mut other) = (all_sums(sizes), all_sums(other));
+    other.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    // The probability of the first sums of the other half.
+    let mut up_to = vec![0.0];
+    up_to.extend(other.iter().scan(0.0, |sum, (_, weight)| {
+        *sum += weight;
+        Some(*sum)
+    }));
+    let slack = 1e-12 * total;
+    // The probability of a sum of at most `limit`, and by symmetry of at least `-limit`.
+    let at_most = |limit: f64| -> f64 {
+        let below = |sum: f64| up_to[other.partition_point(|(x, _)| sum + x <= limit + slack)];
+        one.iter().map(|(sum, weight)| weight * below(*sum)).sum()
+    };
+    let (greater, less) = (at_most(-observed), at_most(observed));
+    let two_sided = if observed.abs() <= slack { 1.0 } else { 2.0 * greater.min(less) };
+    [two_sided.min(1.0), greater, less]
 }
 
 /// Every sum under all signs with its probability; of equal sizes only the number of positive ones matters.
@@ -152,6 +176,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn halves_give_what_all_sums_give(values in prop::collection::vec(-6i32..=6, 1..13)) {
+            let moved: Vec<f64> = values.iter().filter(|x| **x != 0).map(|&x| f64::from(x) / 3.0).collect();
+            let sizes: Vec<f64> = moved.iter().map(|x| x.abs()).collect();
+            let (observed, total) = (moved.iter().sum::<f64>(), sizes.iter().sum::<f64>());
+            let expected = tails(all_sums(sizes.clone()).into_iter(), observed, total);
+            for (found, expected) in exact_tails(sizes, observed, total).into_iter().zip(expected) {
+                prop_assert!((found - expected).abs() < 1e-12, "{} {}", found, expected);
+            }
+        }
+
         #[test]
         fn swapping_the_sides_mirrors_it(values in prop::collection::vec(-5i32..=5, 1..60)) {
             let one = sign_flips(values.iter().map(|&x| f64::from(x)), 7, 500);
