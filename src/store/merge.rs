@@ -490,7 +490,7 @@ impl Merge {
     fn drop_half(&self, run_id: &RunId) -> Result<(), StoreError> {
         let mut more = true;
         while more {
-            more = self.transaction(|| super::remove::step(&self.to, run_id))?;
+            more = self.transaction(|| super::remove::drop_plan(&self.to, run_id))?;
         }
         Ok(())
     }

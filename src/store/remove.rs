@@ -179,20 +179,27 @@ pub(super) fn sweep(conn: &Connection, store: &Store) -> Result<(), StoreError> 
         .map_err(|e| attempt.failed(e))?;
     for run_id in left {
         let Ok(run_id) = RunId::parse(run_id) else { continue };
-        let Ok(_planning) = lock::lock_planning(store.dir(), &run_id) else { continue };
-        let Ok(_lock) = lock::lock_run(store.dir(), &run_id) else { continue };
-        let mut more = true;
-        while more {
-            let in_transaction = || {
-                conn.execute_batch("BEGIN IMMEDIATE")?;
-                let more = step(conn, &run_id);
-                conn.execute_batch(if more.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
-                more
-            };
-            more = in_transaction().map_err(|e| attempt.failed(e))?;
-        }
-        lock::forget(store.dir(), &run_id);
-        lock::forget_planning(store.dir(), &run_id);
+        sweep_run(conn, store, &run_id).map_err(|e| attempt.failed(e))?;
+    }
+    Ok(())
+}
+
+/// Removes what is left of one run, unless a process works on it. Since it was looked for it may have become a whole run:
+/// that one stays.
+fn sweep_run(conn: &Connection, store: &Store, run_id: &RunId) -> rusqlite::Result<()> {
+    let Ok(_planning) = lock::lock_planning(store.dir(), run_id) else { return Ok(()) };
+    let Ok(_lock) = lock::lock_run(store.dir(), run_id) else { return Ok(()) };
+    let mut more = true;
+    while more {
+        conn.execute_batch("BEGIN IMMEDIATE")?;
+        let dropped = drop_plan(conn, run_id);
+        conn.execute_batch(if dropped.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+        more = dropped?;
+    }
+    lock::forget_planning(store.dir(), run_id);
+    let sql = "SELECT EXISTS (SELECT 1 FROM run WHERE run_id = ?1)";
+    if !conn.query_row(sql, [run_id.as_str()], |row| row.get::<_, bool>(0))? {
+        lock::forget(store.dir(), run_id);
     }
     Ok(())
 }
@@ -267,6 +274,18 @@ mod tests {
         assert_eq!(other.reader().runs().expect("runs").len(), 1);
         let shared = other.reader().case_everywhere(&case(1).id).expect("rows");
         assert_eq!(shared[0].claim, case(1).claim, "content that another run shares stays");
+    }
+
+    #[tokio::test]
+    async fn a_run_that_was_completed_since_it_was_looked_for_is_not_swept() {
+        let scene = Scene::planned(2, 1).await;
+        let before = rows(&scene);
+        let conn = scene.store.connect_for_writing().expect("a connection");
+        super::sweep_run(&conn, &scene.store, &scene.spec.run_id).expect("swept");
+        assert_eq!(rows(&scene), before);
+        scene.tamper("UPDATE run SET spec = NULL");
+        super::sweep_run(&conn, &scene.store, &scene.spec.run_id).expect("swept");
+        assert!(rows(&scene).contains(&("run".to_owned(), 0)), "what nobody completed goes");
     }
 
     #[tokio::test]
