@@ -256,6 +256,13 @@ fn store(folder: &Path, context: &Context) -> anyhow::Result<Exit> {
             Err(error) => Err(error.into()),
         }
     })?;
+    let mut taken_in = Ok(());
+    reader.for_each_log_apart(&mut |telemetry| {
+        if taken_in.is_ok() {
+            taken_in = intake.take(vec![telemetry]);
+        }
+    })?;
+    taken_in?;
     let sum = intake.close()?;
     match context.format {
         Format::Json => context.print_json(&json!({ "runs": runs, "traces_of_no_run": counts(sum) }))?,
