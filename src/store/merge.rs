@@ -2,8 +2,9 @@
 //!
 //! A run becomes visible with its last transaction; one that was cut off before is swept away like a plan that was. Traces
 //! of no run are no business of this module: they go through [`Writer::ingest`](super::Writer::ingest) like any telemetry.
+//! What becomes of traces stands in [`super::merge_traces`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use rusqlite::types::Value;
@@ -18,7 +19,7 @@ use super::schema::{first_key, last_key};
 use crate::model::RunId;
 
 /// Rows that are copied in one transaction, so that others can write in between.
-const STEP: usize = 4096;
+pub(super) const STEP: usize = 4096;
 
 /// What became of a run of the other store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,39 +66,43 @@ impl Reader {
     }
 }
 
-struct Merge {
+pub(super) struct Merge {
     from: Connection,
-    to: Connection,
+    pub(super) to: Connection,
     reading: Attempt,
     writing: Attempt,
 }
 
 /// Numbers of the other store and of this one.
 #[derive(Default)]
-struct Numbers {
+pub(super) struct Numbers {
     /// The run there and here.
-    run: (i64, i64),
+    pub(super) run: (i64, i64),
     /// What is added to the number of a span and of a payload.
     span: i64,
     payload: i64,
-    traces: HashMap<i64, i64>,
+    pub(super) traces: HashMap<i64, i64>,
     resources: HashMap<i64, i64>,
     scopes: HashMap<i64, i64>,
     names: HashMap<i64, i64>,
     groups: HashMap<i64, i64>,
     contents: HashMap<i64, i64>,
     dictionaries: HashMap<u64, u64>,
-    /// Traces that were here before.
-    known_traces: Vec<i64>,
+    /// Traces of the run that were here before.
+    pub(super) known_traces: HashSet<i64>,
+    /// Traces of somebody else that the run has spans in.
+    pub(super) foreign_traces: HashSet<i64>,
+    /// Payloads whose spans or log records are here already, under another number.
+    pub(super) known_payloads: HashSet<i64>,
 }
 
 /// A run's row without its number.
-struct RunValues {
+pub(super) struct RunValues {
     number: i64,
     spec: String,
     resource: Option<i64>,
     values: Vec<Value>,
-    spans: Option<(i64, i64)>,
+    pub(super) spans: Option<(i64, i64)>,
     payloads: Option<(i64, i64)>,
 }
 
@@ -123,7 +128,7 @@ impl Merge {
         let mut numbers = self.begin(run_id, &row)?;
         self.dictionaries(&mut numbers)?;
         self.bodies(&row, &mut numbers)?;
-        self.traces(&mut numbers)?;
+        self.traces(&row, &mut numbers)?;
         self.plan(&mut numbers)?;
         let trials = self.trials(&numbers)?;
         let spans = self.spans(&row, &numbers)?;
@@ -232,61 +237,6 @@ impl Merge {
         Ok(())
     }
 
-    /// The traces of the run, and those that its trials refer to though retention has removed them.
-    fn traces(&self, numbers: &mut Numbers) -> Result<(), StoreError> {
-        let columns =
-            "trace_id, start, end, operations, errors, root, service, rooted, root_start, input_tokens, output_tokens";
-        let mut all: Vec<Vec<Value>> = self.all(
-            &format!("SELECT number, {columns} FROM trace WHERE run = ?1 ORDER BY number"),
-            [numbers.run.0],
-            |row| (0..12).map(|place| row.get(place)).collect(),
-        )?;
-        let pruned: Vec<(i64, Vec<u8>, i64)> = self.all(
-            "SELECT number, trace_id, at FROM pruned WHERE run = ?1 ORDER BY number",
-            [numbers.run.0],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-        )?;
-        let run = numbers.run.1;
-        while !all.is_empty() {
-            let rest = all.split_off(all.len().min(STEP));
-            let part = std::mem::replace(&mut all, rest);
-            self.transaction(|| {
-                let insert = format!("INSERT INTO trace (number, run, {columns}) VALUES (?, ?, {})", places(11));
-                let mut insert = self.to.prepare_cached(&insert)?;
-                for mut values in part {
-                    let Value::Integer(number) = values.remove(0) else { continue };
-                    let find = "SELECT number FROM trace WHERE trace_id = ?1";
-                    let here: Option<i64> = self.to.query_row(find, [&values[0]], |row| row.get(0)).optional()?;
-                    if let Some(here) = here {
-                        numbers.traces.insert(number, here);
-                        numbers.known_traces.push(number);
-                        continue;
-                    }
-                    let new = self.next_trace()?;
-                    numbers.traces.insert(number, new);
-                    values.splice(0..0, [Value::Integer(new), Value::Integer(run)]);
-                    insert.execute(params_from_iter(values))?;
-                }
-                Ok(())
-            })?;
-        }
-        self.transaction(|| {
-            for (number, trace_id, at) in &pruned {
-                let new = self.next_trace()?;
-                numbers.traces.insert(*number, new);
-                let sql = "INSERT INTO pruned (number, trace_id, at, run) VALUES (?1, ?2, ?3, ?4)";
-                self.to.execute(sql, params![new, trace_id, at, run])?;
-            }
-            Ok(())
-        })?;
-        numbers.known_traces.sort_unstable();
-        Ok(())
-    }
-
-    fn next_trace(&self) -> rusqlite::Result<i64> {
-        self.to.query_row("UPDATE counter SET trace = trace + 1 RETURNING trace", [], |row| row.get(0))
-    }
-
     /// Planned cases with their contents and groups.
     fn plan(&self, numbers: &mut Numbers) -> Result<(), StoreError> {
         let (there, here) = numbers.run;
@@ -367,7 +317,11 @@ impl Merge {
         let (there, here) = numbers.run;
         let (first, last) = row.payloads.unwrap_or((0, -1));
         let sql = "SELECT id, resource, scope, body FROM payload WHERE run = ?1 AND id BETWEEN ?2 AND ?3 ORDER BY id";
+        let is_known = |payload: &Value| matches!(payload, Value::Integer(n) if numbers.known_payloads.contains(n));
         self.copy(sql, params![there, first, last], 4, |mut values| {
+            if is_known(&values[0]) {
+                return Ok(());
+            }
             shift(&mut values[0], numbers.payload);
             values[1] = mapped(&values[1], &numbers.resources);
             values[2] = mapped(&values[2], &numbers.scopes);
@@ -379,6 +333,9 @@ impl Merge {
         let sql =
             "SELECT payload, records, trace FROM log WHERE run = ?1 AND payload BETWEEN ?2 AND ?3 ORDER BY payload";
         self.copy(sql, params![there, first, last], 3, |mut values| {
+            if is_known(&values[0]) {
+                return Ok(());
+            }
             shift(&mut values[0], numbers.payload);
             values[2] = mapped(&values[2], &numbers.traces);
             values.push(Value::Integer(here));
@@ -388,6 +345,9 @@ impl Merge {
         let sql = "SELECT hash, payload FROM log_hash JOIN payload ON payload.id = log_hash.payload
                    WHERE payload.run = ?1 AND payload.id BETWEEN ?2 AND ?3";
         self.copy(sql, params![there, first, last], 2, |mut values| {
+            if is_known(&values[1]) {
+                return Ok(());
+            }
             shift(&mut values[1], numbers.payload);
             let mut insert = self.to.prepare_cached("INSERT OR IGNORE INTO log_hash (hash, payload) VALUES (?, ?)")?;
             insert.execute(params_from_iter(values)).map(drop)
@@ -399,9 +359,7 @@ impl Merge {
             "INSERT INTO span (id, trace, span_id, parent, kind, status, start, end, trial, payload, slot, name, run)
                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         self.copy(sql, params![there, first, last], 12, |mut values| {
-            if let Value::Integer(trace) = values[1]
-                && numbers.known_traces.binary_search(&trace).is_ok()
-            {
+            if !self.is_new_span(&values, numbers)? {
                 return Ok(());
             }
             shift(&mut values[0], numbers.span);
@@ -420,8 +378,7 @@ impl Merge {
         let sql = "SELECT trace_score.trace, trace_score.name, trace_score.value, score_name.name FROM trace_score
                    JOIN trace ON trace.number = trace_score.trace JOIN score_name ON score_name.id = trace_score.name
                    WHERE trace.run = ?1";
-        let is_known =
-            |value: &Value, known: &[i64]| matches!(value, Value::Integer(n) if known.binary_search(n).is_ok());
+        let is_known = |value: &Value, known: &HashSet<i64>| matches!(value, Value::Integer(n) if known.contains(n));
         self.copy(sql, [run], 4, |mut values| {
             if is_known(&values[0], known_traces) {
                 return Ok(());
@@ -521,7 +478,7 @@ impl Merge {
         }
     }
 
-    fn all<T>(
+    pub(super) fn all<T>(
         &self,
         sql: &str,
         params: impl rusqlite::Params,
@@ -531,7 +488,7 @@ impl Merge {
         find.query_map(params, read).and_then(Iterator::collect).map_err(self.read())
     }
 
-    fn transaction<T>(&self, write: impl FnOnce() -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    pub(super) fn transaction<T>(&self, write: impl FnOnce() -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let done = || {
             self.to.execute_batch("BEGIN IMMEDIATE")?;
             let result = write();
@@ -552,7 +509,7 @@ impl Merge {
     }
 }
 
-fn places(n: usize) -> String {
+pub(super) fn places(n: usize) -> String {
     vec!["?"; n].join(", ")
 }
 

@@ -29,6 +29,7 @@ mod low_score;
 mod marks;
 mod means;
 mod merge;
+mod merge_traces;
 mod open;
 mod opened;
 mod outbox;

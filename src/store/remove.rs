@@ -108,23 +108,34 @@ pub(super) const UNUSED_NAMES: &str = "DELETE FROM score_name
     WHERE NOT EXISTS (SELECT 1 FROM trace_score WHERE trace_score.name = score_name.id)
     AND NOT EXISTS (SELECT 1 FROM external_score WHERE external_score.name = score_name.id)";
 
-/// Removes the rows of traces, and what applications said of them.
+/// Removes the rows of traces, and what applications said of them. Where sessions of other runs have spans in a trace it
+/// goes over to the first of these.
 fn remove_traces(conn: &Connection, run: i64) -> rusqlite::Result<bool> {
     let traces: Vec<i64> = conn
         .prepare_cached("SELECT number FROM trace WHERE run = ?1 LIMIT ?2")?
         .query_map([run, STEP], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     for trace in &traces {
-        // A session's root may stand in a trace of somebody else, but a trace of the run is the run's as a whole.
+        // The run's own spans went before; others than those of runs came to this run's trace.
         for sql in [
-            "DELETE FROM external_score WHERE trace = ?1",
-            "DELETE FROM trace_score WHERE trace = ?1",
-            "DELETE FROM payload WHERE id IN (SELECT payload FROM span WHERE trace = ?1)",
-            "DELETE FROM span WHERE trace = ?1",
+            "DELETE FROM payload WHERE id IN (SELECT payload FROM span WHERE trace = ?1 AND run IS NULL)",
+            "DELETE FROM span WHERE trace = ?1 AND run IS NULL",
             "DELETE FROM log_hash WHERE payload IN (SELECT payload FROM log WHERE trace = ?1)",
             "DELETE FROM payload WHERE id IN (SELECT payload FROM log WHERE trace = ?1)",
             "DELETE FROM log WHERE trace = ?1",
-            "DELETE FROM trace WHERE number = ?1",
+            "DELETE FROM trace_score WHERE trace = ?1",
+            "DELETE FROM external_score WHERE trace = ?1
+             AND coalesce(span NOT IN (SELECT span_id FROM span WHERE trace = ?1), TRUE)",
+            "INSERT INTO trace_score SELECT trace, name, avg(value) FROM external_score
+             WHERE trace = ?1 AND value IS NOT NULL GROUP BY name",
+            "DELETE FROM trace WHERE number = ?1 AND NOT EXISTS (SELECT 1 FROM span WHERE trace = ?1)",
+            "UPDATE trace SET (run, root, root_start) =
+                 (SELECT run, name, start FROM span WHERE trace = ?1 ORDER BY start, id LIMIT 1),
+                 (operations, errors, start, end) =
+                 (SELECT count(*), sum(status = 2), min(start), max(max(start, coalesce(end, 0)))
+                  FROM span WHERE trace = ?1),
+                 (input_tokens, output_tokens) = (NULL, NULL), rooted = 1
+             WHERE number = ?1",
         ] {
             conn.prepare_cached(sql)?.execute([trace])?;
         }

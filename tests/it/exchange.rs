@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Scratch;
+use crate::support::{Ran, Scratch};
 
 /// A store with a run of its own, and in `other` one with two runs.
 fn two_stores() -> (Scratch, Vec<String>) {
@@ -51,10 +51,8 @@ fn another_stores_runs_are_here_as_they_were_there() {
         scratch.json(&["run", "--provider", "replay", "--replay", "second", "--limit", "3"])["trials"]["completed"],
         3
     );
-    assert_eq!(
-        scratch.run(&["runs", "rm", &ids[0], "--yes"]).code,
-        scratch.run(&["runs", "rm", &ids[0], "--yes", "--store", "other"]).code
-    );
+    assert_eq!(scratch.run(&["runs", "rm", &ids[0]]).code, 0);
+    assert_eq!(scratch.json(&["runs"]).as_array().expect("a list").len(), 3);
 }
 
 #[test]
@@ -78,6 +76,87 @@ fn a_run_goes_on_where_it_was_taken_to() {
     let ended = scratch.json(&["run", "--resume", cut["run"]["id"].as_str().expect("a text")]);
     assert_eq!(ended["trials"]["completed"], 6);
     assert_eq!(scratch.run(&["verify", "cut"]).code, 0);
+}
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+/// Runs in the store `other`, started by a step of a pipeline.
+fn run_below_a_step(scratch: &Scratch, name: &str) {
+    let mut command = scratch.command(&["run", "--store", "other", "--name", name]);
+    command.env("TRACEPARENT", format!("00-{TRACE}-b7ad6b7169203331-01"));
+    assert_eq!(Ran::of(command.output().expect("the command starts")).code, 0);
+}
+
+#[test]
+fn runs_whose_sessions_share_a_trace_are_taken_in_and_one_of_them_can_go() {
+    let scratch = Scratch::new();
+    run_below_a_step(&scratch, "first");
+    run_below_a_step(&scratch, "second");
+    let of = |store: &str| scratch.json(&["trace", TRACE, "--store", store]);
+    assert_eq!(of("other")["spans"].as_array().expect("a list").len(), 2);
+    scratch.json(&["import", "store", "other"]);
+    assert_eq!(of(".spanscore"), of("other"));
+    assert_eq!(traces(&scratch, ".spanscore"), traces(&scratch, "other"));
+    for store in [".spanscore", "other"] {
+        assert_eq!(scratch.run(&["runs", "rm", "first", "--store", store]).code, 0);
+        let left = of(store);
+        assert_eq!(left["spans"].as_array().expect("a list").len(), 1, "{left}");
+        assert_eq!(left["operations"], 1, "{left}");
+        assert_eq!(left["run_id"], scratch.json(&["show", "second", "--store", store])["run"]["id"], "{left}");
+        assert_eq!(scratch.run(&["runs", "rm", "second", "--store", store]).code, 0);
+        assert_eq!(traces(&scratch, store), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_run_below_the_span_of_a_pipeline_is_taken_in_with_it() {
+    let scratch = Scratch::new();
+    let step = json!({"resourceSpans": [{"resource": {}, "scopeSpans": [{"scope": {"name": "ci"}, "spans": [{
+        "traceId": TRACE, "spanId": "b7ad6b7169203331", "name": "step", "kind": 1,
+        "startTimeUnixNano": "1700000000000000000", "endTimeUnixNano": "1700000001000000000"}]}]}]});
+    scratch.write("step.json", step.to_string());
+    assert_eq!(scratch.json(&["import", "otlp", "step.json", "--store", "other"])["total"]["spans"], 1);
+    run_below_a_step(&scratch, "first");
+    let of = |store: &str| scratch.json(&["trace", TRACE, "--store", store]);
+    let done = scratch.json(&["import", "store", "other"]);
+    assert_eq!(done["traces_of_no_run"]["spans"], 1, "{done}");
+    assert_eq!(of(".spanscore"), of("other"));
+    assert_eq!(of("other")["spans"].as_array().expect("a list").len(), 2);
+    // Without the pipeline's span.
+    assert_eq!(scratch.run(&["import", "store", "other", "--store", "third"]).code, 0);
+    assert_eq!(scratch.run(&["verify", "first", "--store", "third"]).code, 0);
+}
+
+#[test]
+fn log_records_without_a_trace_are_taken_in_with_a_store() {
+    let scratch = Scratch::new();
+    let logs = json!({"resourceLogs": [{"resource": {}, "scopeLogs": [{"scope": {"name": "app"}, "logRecords": [
+        {"timeUnixNano": "1700000000000000000", "body": {"stringValue": "started"}},
+        {"timeUnixNano": "1700000000000000001", "body": {"stringValue": "ready"}}]}]}]});
+    scratch.write("logs.json", logs.to_string());
+    assert_eq!(scratch.json(&["import", "otlp", "logs.json", "--store", "other"])["total"]["log_records"], 2);
+    let taken = || scratch.json(&["import", "store", "other"])["traces_of_no_run"].clone();
+    assert_eq!(taken()["log_records"], 2);
+    assert_eq!((&taken()["log_records"], &taken()["duplicates"]), (&json!(0), &json!(2)));
+}
+
+#[test]
+fn a_run_whose_traces_are_here_already_leaves_nothing_double() {
+    let (scratch, ids) = two_stores();
+    assert_eq!(scratch.run(&["export", "-o", "x.jsonl", "--store", "other", "--run", &ids[0]]).code, 0);
+    assert_eq!(scratch.run(&["import", "otlp", "x.jsonl", "--store", "third"]).code, 0);
+    let exported = || {
+        assert_eq!(scratch.run(&["export", "-o", "y.jsonl", "--store", "third"]).code, 0);
+        let text = std::fs::read_to_string(scratch.path().join("y.jsonl")).expect("read");
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let before = exported();
+    assert_eq!(scratch.run(&["import", "store", "other", "--store", "third"]).code, 0);
+    assert_eq!(scratch.run(&["runs", "rm", &ids[1], "--store", "third"]).code, 0);
+    assert_eq!(exported(), before);
+    assert_eq!(scratch.run(&["verify", &ids[0], "--store", "third"]).code, 0);
 }
 
 #[test]
