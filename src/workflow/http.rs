@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::line::{Answer, INVALID, failed, question};
 use super::{AnswerParser, Assessment, TrialContext, Workflow};
-use crate::llm::{JsonEndpoint, Limits, LlmError, NOT_STARTED, PostSettings, Price};
+use crate::llm::{JsonEndpoint, Limits, LlmError, NOT_STARTED, PostSettings, Price, Secret};
 use crate::model::{Case, Digest};
 use crate::trace::provider::Ambient;
 use crate::trace::semconv::span;
@@ -52,6 +52,11 @@ impl HttpWorkflow {
         let endpoint = JsonEndpoint::new(settings.post.clone(), Arc::clone(&limits), ambient.clone())?;
         Ok(Self { settings, endpoint, parser, parser_source, price, limits, ambient })
     }
+
+    /// What no message may repeat.
+    fn secrets(&self) -> Vec<&str> {
+        self.settings.post.token.iter().map(Secret::expose).collect()
+    }
 }
 
 #[async_trait]
@@ -77,7 +82,7 @@ impl Workflow for HttpWorkflow {
         let attempts = posted.attempts;
         let price = self.price.as_ref();
         let mut assessment = match posted.result {
-            Ok(body) => match Answer::read(&body) {
+            Ok(body) => match Answer::read(&body, &self.secrets()) {
                 Ok(answer) => {
                     if let Some(tokens) = answer.tokens() {
                         self.limits.settle(estimate, tokens);

@@ -70,9 +70,9 @@ pub(super) struct Answer {
 
 impl Answer {
     /// Reads an answer; an error says why these bytes are none. An object that names a case but does not answer it is an
-    /// answer with a failure, so that its trial need not wait for another.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
-        let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    /// answer with a failure, so that its trial need not wait for another. A failure repeats none of the secrets.
+    pub(super) fn read(bytes: &[u8], secrets: &[impl AsRef<str>]) -> Result<Self, String> {
+        let mut value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if !value.is_object() {
             return Err("it is no JSON object".to_owned());
         }
@@ -82,10 +82,16 @@ impl Answer {
             Some(Value::Number(id)) => (Some(id.to_string()), repeat_of(&value)),
             Some(_) => return Err("its `id` is neither a text nor a number".to_owned()),
         };
+        if let Some(error) = value.get_mut("error") {
+            hide_all(error, secrets);
+        }
         let line = serde_json::from_value::<Line>(value);
         Ok(match line {
             Ok(line) => Self::of(id, repeat, line),
-            Err(error) => Self::of(id, repeat, Line::default()).with_failure(invalid(error.to_string())),
+            Err(error) => {
+                let problem = hide(&error.to_string(), secrets);
+                Self::of(id, repeat, Line::default()).with_failure(invalid(problem))
+            }
         })
     }
 
@@ -171,6 +177,27 @@ fn without_case(mut failure: Failure, case: &Case) -> Failure {
     failure
 }
 
+/// The text without the secrets; before it is cut, so that no part of one stays.
+pub(super) fn hide(text: &str, secrets: &[impl AsRef<str>]) -> String {
+    let known = secrets.iter().map(AsRef::as_ref).filter(|secret| !secret.is_empty());
+    known.fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+}
+
+/// An error, a text or an object of texts, without the secrets.
+fn hide_all(error: &mut Value, secrets: &[impl AsRef<str>]) {
+    match error {
+        Value::String(text) => *text = hide(text, secrets),
+        Value::Object(fields) => {
+            for (_, field) in fields.iter_mut() {
+                if let Value::String(text) = field {
+                    *text = hide(text, secrets);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 /// A failure in the application's own words: a text, or an object with `type` and `message`.
 fn failure(error: &Value) -> Failure {
     let (error_type, message) = match error {
@@ -225,6 +252,8 @@ mod tests {
     use crate::model::{CaseId, Digest, Label, Predicted, SpanId, TraceId};
     use crate::trace::traceparent::TraceParent;
 
+    const NONE: &[&str] = &[];
+
     fn case() -> Case {
         Case {
             seq: 0,
@@ -253,7 +282,7 @@ mod tests {
     #[test]
     fn an_answer_carries_what_it_tells() {
         let line = br#"{"id":"c1","repeat":1,"output":" True. ","usage":{"prompt_tokens":7,"output_tokens":2},"model":"m","finish_reason":"stop","response_id":"r","cost_usd":0.5,"more":[1]}"#;
-        let answer = Answer::read(line).expect("an answer");
+        let answer = Answer::read(line, NONE).expect("an answer");
         assert_eq!((answer.id.as_deref(), answer.repeat, answer.tokens()), (Some("c1"), Some(1), Some(9)));
         let made = answer.into_assessment(&case(), &AnswerParser::default(), None, 1, 5);
         assert_eq!(made.outcome, Outcome::Completed { predicted: Predicted::Label(Label::True) });
@@ -275,19 +304,19 @@ mod tests {
             ),
             (r#"{"id":"c1","error":{"type":"two words"}}"#, "workflow_error", "without a message"),
         ] {
-            let failure = Answer::read(line.as_bytes()).expect(line).result.expect_err(line);
+            let failure = Answer::read(line.as_bytes(), NONE).expect(line).result.expect_err(line);
             assert_eq!(failure.error_type, error_type, "{line}");
             assert!(failure.message.contains(words), "{}", failure.message);
         }
         for rubbish in ["", "True", "[1]", "\"c1\"", "{\"id\":", "{\"id\":[]}"] {
-            assert!(Answer::read(rubbish.as_bytes()).is_err(), "{rubbish}");
+            assert!(Answer::read(rubbish.as_bytes(), NONE).is_err(), "{rubbish}");
         }
     }
 
     #[test]
     fn an_error_repeats_neither_case_nor_key() {
         let line = br#"{"id":"c1","error":"bad request for: and all the others follow it home. with sk-abcdef"}"#;
-        let answer = Answer::read(line).expect("an answer");
+        let answer = Answer::read(line, NONE).expect("an answer");
         let Outcome::Failed(failure) = answer.into_assessment(&case(), &AnswerParser::default(), None, 1, 5).outcome
         else {
             panic!("a failure");
@@ -297,8 +326,27 @@ mod tests {
     }
 
     #[test]
+    fn an_error_repeats_no_secret_that_is_known() {
+        let secret = "canary-7f3e-1b2c-9d4a";
+        // One stands where the message is cut.
+        let long = format!("{}{secret}", "x".repeat(290));
+        for line in [
+            serde_json::json!({"id": "c1", "error": format!("login with {secret} failed")}),
+            serde_json::json!({"id": "c1", "error": long}),
+            serde_json::json!({"id": "c1", "error": {"type": secret, "message": format!("{secret}\nagain {secret}")}}),
+            serde_json::json!({"id": "c1", "output": "x", "usage": secret}),
+        ] {
+            let answer = Answer::read(line.to_string().as_bytes(), &["", secret]).expect("an answer");
+            let failure = answer.result.expect_err("a failure");
+            let said = format!("{} {}", failure.error_type, failure.message);
+            assert!(!said.contains("canary"), "{said}");
+        }
+    }
+
+    #[test]
     fn a_withheld_answer_is_a_failure() {
-        let answer = Answer::read(br#"{"id":"c1","output":"","finish_reason":"content_filter"}"#).expect("an answer");
+        let answer =
+            Answer::read(br#"{"id":"c1","output":"","finish_reason":"content_filter"}"#, NONE).expect("an answer");
         let made = answer.into_assessment(&case(), &AnswerParser::default(), None, 1, 5);
         assert!(matches!(made.outcome, Outcome::Failed(failure) if failure.error_type == "content_filter"));
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::line::{Answer, MAX_ANSWER};
+use super::line::{Answer, MAX_ANSWER, hide};
 use crate::llm::redact;
 
 /// Lines that may wait to be written to one process.
@@ -338,10 +338,11 @@ impl Shared {
         if bytes.trim_ascii().is_empty() {
             return;
         }
-        let answer = match Answer::read(bytes) {
+        let answer = match Answer::read(bytes, &self.program.secrets) {
             Ok(answer) => answer,
             Err(problem) => {
-                let shown = self.clean(&String::from_utf8_lossy(bytes.get(..bytes.len().min(400)).unwrap_or_default()));
+                let shown =
+                    self.clean(&String::from_utf8_lossy(bytes.get(..bytes.len().min(4096)).unwrap_or_default()));
                 return self
                     .fault(format!("a line of its stdout is no answer ({problem}): {shown}; logs belong on stderr"));
             }
@@ -395,8 +396,7 @@ impl Shared {
     }
 
     fn clean(&self, text: &str) -> String {
-        let text = self.program.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "***"));
-        redact::clean(&text, None)
+        redact::clean(&hide(text, &self.program.secrets), None)
     }
 
     fn end(&self, status: std::io::Result<ExitStatus>) {
