@@ -278,7 +278,8 @@ fn commit(applier: &mut Applier<'_>, broken: &mut Option<StoreError>, group: Vec
                 let _ = answer.send(Ok(done));
             }
         }
-        Err(error) if alone || error.is_fatal() || broken.is_some() => {
+        // Each step alone would wait as long again for the other process.
+        Err(error) if alone || error.is_fatal() || broken.is_some() || matches!(error, StoreError::Busy { .. }) => {
             if error.is_fatal() {
                 *broken = Some(error.clone());
             }
