@@ -159,7 +159,13 @@ impl<'c> Applier<'c> {
             }
         }
         if self.statements.is_none() {
-            self.statements = Some(Statements::prepare(self.conn).map_err(self.or())?);
+            match Statements::prepare(self.conn) {
+                Ok(statements) => self.statements = Some(statements),
+                Err(e) => {
+                    let _ = self.conn.execute_batch("ROLLBACK");
+                    return Err(self.attempt.failed(e));
+                }
+            }
         }
         // Read after the lock is taken, so that it holds until the commit.
         let version = self.statements().version.query_row([], |row| row.get(0)).unwrap_or(-1);
@@ -523,6 +529,9 @@ impl<'c> Applier<'c> {
         self.change("DELETE FROM span WHERE id = ?1", [id])?;
         if let Some(run) = run {
             self.gathered.runs.entry(run).or_default().created_spans -= 1;
+            // Who has passed it counted it as dealt with.
+            let sql = "UPDATE outbox SET pruned = pruned + 1 WHERE run = ?1 AND signal = ?2 AND cursor >= ?3";
+            self.change(sql, params![run, Signal::Traces.number(), id])?;
         }
         let sums = self.sums.traces.entry(trace).or_default();
         sums.operations -= 1;
