@@ -59,6 +59,7 @@ impl CasePage {
 impl Reader {
     /// A page of the trials of a run, planned ones without an outcome included.
     pub fn case_page(&self, run: &RunRow, query: &CaseQuery<'_>) -> Result<CasePage, StoreError> {
+        let _moment = self.moment()?;
         let CaseQuery { filter, keep, sort, place, limit } = *query;
         let mut fields = filter.map(Expr::fields).unwrap_or_default();
         fields.extend(sort.map(|sort| &sort.field));

@@ -63,6 +63,7 @@ impl Reader {
         sort: Option<&SortKey>,
         limit: Option<usize>,
     ) -> Result<Vec<CaseRow>, StoreError> {
+        let _moment = self.moment()?;
         if let (None, None, Some(limit)) = (filter, sort, limit)
             && limit as u64 <= run.counts.recorded()
         {
@@ -94,6 +95,7 @@ impl Reader {
 
     /// A case in every run that plans it, oldest run first.
     pub fn case_everywhere(&self, case_id: &CaseId) -> Result<Vec<CaseRow>, StoreError> {
+        let _moment = self.moment()?;
         let planned: Vec<i64> = self
             .conn
             .prepare_cached(

@@ -21,6 +21,7 @@ impl Reader {
             regex::bytes::RegexBuilder::new(&regex::escape(needle)).case_insensitive(true).size_limit(16 << 20).build();
         // A text too long to be a pattern is in no span.
         let (Ok(pattern), false) = (pattern, needle.is_empty()) else { return Ok(found) };
+        let _moment = self.moment()?;
         let trace = self.find_trace_of(trace_id)?.number;
         let or = self.or();
         let mut places: Vec<(i64, i64, i64)> = self
@@ -42,9 +43,7 @@ impl Reader {
                 }
             }
         }
-        let mut find = self.conn.prepare_cached("SELECT DISTINCT payload FROM log WHERE trace = ?1").map_err(&or)?;
-        let payloads: Vec<i64> = find.query_map([trace], |row| row.get(0)).and_then(Iterator::collect).map_err(&or)?;
-        for payload in payloads {
+        for payload in self.payloads_with_logs(trace, None)? {
             let content = self.payload_content(payload)?;
             for bytes in Messages::split(&content)?.logs.iter().filter(|bytes| pattern.is_match(bytes)) {
                 let log = crate::trace::otlp::read_log(bytes).map_err(|e| StoreError::damaged("a log record", e))?;
@@ -61,6 +60,7 @@ impl Reader {
         &self,
         trace_id: TraceId,
     ) -> Result<std::collections::BTreeMap<SpanId, crate::model::CaseId>, StoreError> {
+        let _moment = self.moment()?;
         let trace = self.find_trace_of(trace_id)?.number;
         let or = self.or();
         let mut find = self
