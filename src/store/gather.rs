@@ -120,7 +120,8 @@ impl Applier<'_> {
         if is_new {
             // The row counts all of the parcel's spans; those that the parcel held twice are too much.
             if ingested.duplicates > 0 {
-                self.recount(trace.number)?;
+                let any = parcel.tokens.iter().any(|(slot, ..)| kept[*slot]);
+                self.recount(trace.number, any.then_some((input, output)))?;
             }
         } else if sums.operations > 0 {
             self.add_to_joined(&trace, &sums, (input, output))?;
@@ -230,14 +231,16 @@ impl Applier<'_> {
         )
     }
 
-    /// Counts the spans of a trace anew.
-    fn recount(&mut self, trace: i64) -> Result<(), StoreError> {
+    /// Counts the spans of a trace anew, and sets its tokens.
+    fn recount(&mut self, trace: i64, tokens: Option<(i64, i64)>) -> Result<(), StoreError> {
+        let (input, output) = tokens.unzip();
         self.change(
             "UPDATE trace SET (operations, errors, start, end) =
                  (SELECT count(*), coalesce(sum(status = 2), 0), min(span.start), max(max(span.start, span.end))
-                  FROM span WHERE span.trace = ?1)
+                  FROM span WHERE span.trace = ?1),
+                 input_tokens = ?2, output_tokens = ?3
              WHERE number = ?1",
-            [trace],
+            params![trace, input, output],
         )
     }
 

@@ -152,6 +152,60 @@ async fn what_comes_again_is_counted_and_not_kept_twice() {
 }
 
 #[tokio::test]
+async fn the_tokens_of_a_span_that_came_twice_count_once() {
+    let place = place();
+    let a = origin("a");
+    let call = |trace: u8, n: u8, tokens: i64| {
+        let mut call = span(trace, n, None, 1);
+        call.set(semconv::GEN_AI_USAGE_INPUT_TOKENS, tokens);
+        call
+    };
+    ingest(&place.writer, of(&a, vec![call(1, 1, 7), call(1, 1, 7), call(1, 2, 5), span(1, 3, None, 0)], vec![])).await;
+    ingest(&place.writer, of(&a, vec![span(2, 1, None, 0), call(2, 1, 7)], vec![])).await;
+    let reader = place.store.reader().expect("a reader");
+    assert_eq!(reader.trace("01").expect("the trace").row.tokens, Some((12, 0)));
+    assert_eq!(reader.trace("02").expect("the trace").row.tokens, None, "the span that has tokens was not kept");
+}
+
+#[tokio::test]
+async fn a_delivered_span_that_the_runs_own_displaces_stays_counted() {
+    let scene = Scene::started(1, 1).await;
+    let config = serde_json::json!({});
+    let run = scene.run().number;
+    scene.writer.register_destination(&scene.spec.run_id, "x", Signal::Traces, &config).await.expect("registered");
+    // An application used the id of a trial's span, and that went out.
+    let (claim, _) = super::testing::span_ids(crate::model::TrialKey { seq: 0, repeat: 0 }, 0);
+    let mut early = span(2, 0x71, None, 5);
+    (early.span_id, early.parent_span_id) = (claim, Some(batch_root(2).span_id));
+    ingest(&scene.writer, of(&origin("app"), vec![early], vec![])).await;
+    let batch = scene.reader().outbox_batch(run, "x", Signal::Traces, 100).expect("a batch");
+    let ack = super::Ack {
+        run,
+        destination: "x".to_owned(),
+        signal: Signal::Traces,
+        cursor: batch.cursor,
+        delivered: batch.spans.len() as u64,
+        rejected: 0,
+        not_sampled: 0,
+        duplicates: 0,
+    };
+    assert_eq!(ack.delivered, 1);
+    scene.writer.acknowledge(ack).await.expect("noted");
+    scene.record(trial(0, 0, 0, RIGHT)).await;
+    let counts = scene.reader().span_counts(&scene.run()).expect("counts")["x"].clone();
+    assert_eq!(counts.stored, counts.delivered + counts.pending, "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_search_in_a_trace_finds_the_runs_own_log_records() {
+    let scene = Scene::started(1, 1).await;
+    scene.record(trial(0, 0, 0, RIGHT)).await;
+    let (_, chat) = super::testing::span_ids(crate::model::TrialKey { seq: 0, repeat: 0 }, 0);
+    let found = scene.reader().search_spans(trace_id(2), "gen_ai.evaluation.result").expect("spans");
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), [chat]);
+}
+
+#[tokio::test]
 async fn a_score_is_one_however_it_comes_and_may_come_before_its_span() {
     let place = place();
     let a = origin("a");
