@@ -37,6 +37,8 @@ mod pairs;
 mod parts;
 mod plan;
 mod prune;
+#[cfg(test)]
+mod prune_tests;
 mod reader;
 mod remove;
 mod schema;

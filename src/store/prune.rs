@@ -5,19 +5,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use super::apply::{Applier, Done, Work};
+use super::bundle::Messages;
 use super::error::StoreError;
+use super::opened::time_of;
 use super::outbox::Signal;
 use super::writer::Writer;
 use crate::model::RunId;
+use crate::trace::otlp;
 
 /// How many spans a step removes.
-const STEP: usize = 4096;
+pub(super) const STEP: usize = 4096;
 
 /// How many traces a step looks at.
 const TRACES: usize = 1024;
+
+/// How many payloads of log records without a trace a step looks into for their age.
+const STRAY: usize = 64;
 
 /// How many pruned traces of no run are remembered.
 const REMEMBERED: i64 = 200_000;
@@ -51,6 +57,8 @@ pub(super) struct PruneStep {
     now: i64,
     /// Start and number of the last trace that was looked at.
     after: (i64, i64),
+    /// A trace that an earlier step removed a part of.
+    unfinished: Option<i64>,
 }
 
 /// What came of a step.
@@ -60,6 +68,8 @@ pub(super) struct PrunedStep {
     spans: u64,
     /// Where the next step begins; `None` when all is done.
     next: Option<(i64, i64)>,
+    /// A trace that the next step has to finish, whatever the limits say by then.
+    unfinished: Option<i64>,
 }
 
 /// A trace that may go.
@@ -67,7 +77,7 @@ struct Candidate {
     number: i64,
     start: i64,
     run: Option<i64>,
-    /// It belongs to a run that is pinned or at work.
+    /// It belongs to a run that is pinned, at work, or still being taken in from another store.
     kept: bool,
 }
 
@@ -100,13 +110,19 @@ impl Writer {
         }
         let before = reader.file_bytes()?;
         let mut pruned = Pruned::default();
-        let mut step = PruneStep { limits: limits.clone(), now: now_unix_nano as i64, after: (i64::MIN, i64::MIN) };
+        let mut step = PruneStep {
+            limits: limits.clone(),
+            now: now_unix_nano as i64,
+            after: (i64::MIN, i64::MIN),
+            unfinished: None,
+        };
         loop {
             let Done::Pruned(done) = self.ask(Work::Prune(Box::new(step.clone()))).await? else {
                 return Err(StoreError::Closed);
             };
             pruned.traces += done.traces;
             pruned.spans += done.spans;
+            step.unfinished = done.unfinished;
             match done.next {
                 Some(next) => step.after = next,
                 None => break,
@@ -122,16 +138,21 @@ impl Applier<'_> {
     pub(super) fn prune(&mut self, step: &PruneStep) -> Result<PrunedStep, StoreError> {
         self.flush()?;
         self.forget_removed();
-        let mut done = PrunedStep { traces: 0, spans: 0, next: None };
+        let mut done = PrunedStep { traces: 0, spans: 0, next: None, unfinished: None };
         let too_large = self.is_too_large(&step.limits)?;
         let oldest =
             step.limits.max_age.map(|age| step.now.saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX)));
         let before = if too_large { i64::MAX } else { oldest.unwrap_or(i64::MIN) };
-        let candidates = self.candidates(step, before)?;
+        let mut candidates = self.candidates(step, before)?;
+        if let Some(number) = step.unfinished
+            && candidates.first().is_none_or(|first| first.number != number)
+        {
+            candidates.splice(0..0, self.unfinished(number)?);
+        }
         let mut left = STEP;
         for candidate in &candidates {
             done.next = Some((candidate.start, candidate.number));
-            if candidate.kept {
+            if candidate.kept && step.unfinished != Some(candidate.number) {
                 continue;
             }
             match self.remove_spans(candidate, step.now, left)? {
@@ -140,6 +161,7 @@ impl Applier<'_> {
                     done.spans += spans as u64;
                     // The rest of it goes with the next step.
                     done.next = Some((candidate.start, candidate.number - 1));
+                    done.unfinished = Some(candidate.number);
                     return Ok(done);
                 }
                 Removed::All(spans) => {
@@ -154,7 +176,8 @@ impl Applier<'_> {
         }
         if candidates.len() < TRACES {
             done.next = None;
-            if self.remove_stray_logs(self.is_too_large(&step.limits)?)? > 0 {
+            let any = self.is_too_large(&step.limits)?;
+            if self.remove_stray_logs(any)? > 0 || self.remove_old_stray_logs(oldest)? > 0 {
                 done.next = Some((i64::MAX, i64::MAX));
             }
         }
@@ -177,7 +200,8 @@ impl Applier<'_> {
             .conn
             .prepare_cached(
                 "SELECT trace.number, start, trace.run, run.run_id, run.session_started IS NOT NULL,
-                        EXISTS (SELECT 1 FROM pin WHERE pin.run = trace.run)
+                        EXISTS (SELECT 1 FROM pin WHERE pin.run = trace.run),
+                        run.number IS NOT NULL AND run.spec IS NULL
                  FROM trace LEFT JOIN run ON run.number = trace.run
                  WHERE start >= ?1 AND (start > ?1 OR trace.number > ?2) AND start < ?3
                  ORDER BY start, trace.number LIMIT ?4",
@@ -193,10 +217,23 @@ impl Applier<'_> {
                 number: row.get(0)?,
                 start: row.get(1)?,
                 run: row.get(2)?,
-                kept: is_pinned || row.get::<_, Option<bool>>(4)? == Some(true) || row.get(5)?,
+                kept: is_pinned || row.get::<_, Option<bool>>(4)? == Some(true) || row.get(5)? || row.get(6)?,
             })
         });
         rows.and_then(Iterator::collect).map_err(self.or())
+    }
+
+    /// A trace that is half removed, if it is still there.
+    fn unfinished(&self, number: i64) -> Result<Option<Candidate>, StoreError> {
+        self.conn
+            .prepare_cached("SELECT start, run FROM trace WHERE number = ?1")
+            .and_then(|mut find| {
+                find.query_row([number], |row| {
+                    Ok(Candidate { number, start: row.get(0)?, run: row.get(1)?, kept: false })
+                })
+                .optional()
+            })
+            .map_err(self.or())
     }
 
     /// Removes a trace, or as much of it as fits the step.
@@ -313,8 +350,7 @@ impl Applier<'_> {
         let payloads: Vec<i64> = self
             .conn
             .prepare_cached(
-                "SELECT log.payload FROM log JOIN payload ON payload.id = log.payload
-                 WHERE log.trace IS NULL AND payload.scope IS NOT NULL
+                "SELECT log.payload FROM log WHERE log.trace IS NULL AND log.run IS NULL
                  AND (?1 OR log.payload < (SELECT payload FROM span ORDER BY id LIMIT 1))
                  ORDER BY log.payload LIMIT ?2",
             )
@@ -324,6 +360,30 @@ impl Applier<'_> {
             self.remove_payload(*payload, &mut BTreeMap::new())?;
         }
         Ok(payloads.len())
+    }
+
+    /// Removes those of the first log records of no trace that all happened before this time.
+    fn remove_old_stray_logs(&mut self, oldest: Option<i64>) -> Result<usize, StoreError> {
+        let Some(oldest) = oldest.and_then(|oldest| u64::try_from(oldest).ok()) else { return Ok(0) };
+        let payloads: Vec<(i64, Vec<u8>)> = self
+            .conn
+            .prepare_cached(
+                "SELECT payload.id, body FROM log JOIN payload ON payload.id = log.payload
+                 WHERE log.trace IS NULL AND log.run IS NULL ORDER BY log.payload LIMIT ?1",
+            )
+            .and_then(|mut find| find.query_map([STRAY as i64], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+            .map_err(self.or())?;
+        let mut removed = 0;
+        for (payload, body) in payloads {
+            let content = self.decoder.decode(self.conn, "log records", &body)?;
+            let logs = Messages::split(content)?.logs;
+            let is_old = |bytes: &&[u8]| otlp::read_log(bytes).is_ok_and(|log| time_of(&log) < oldest);
+            if logs.iter().all(is_old) {
+                self.remove_payload(payload, &mut BTreeMap::new())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 
     /// Origins that no payload refers to any more, and the oldest of what is remembered.
@@ -355,169 +415,4 @@ enum Removed {
     Some(usize),
     /// All of it.
     All(usize),
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::model::{Label, Origin, Predicted, RunEvent, Span, SpanId, Telemetry, TraceId};
-    use crate::store::outbox::Ack;
-    use crate::store::testing::{START, Scene, batch_root, completed, ended, session_root, trace_id, trial};
-
-    const DAY: u64 = 86_400_000_000_000;
-
-    fn of_age(days: u64) -> Retention {
-        Retention { max_age: Some(Duration::from_nanos(days * DAY)), ..Retention::default() }
-    }
-
-    /// A trace of so many spans.
-    fn trace(n: u64, start: u64, spans: u64) -> Vec<Telemetry> {
-        let mut id = [7; 16];
-        id[8..].copy_from_slice(&n.to_be_bytes());
-        let span = |k: u64| {
-            let mut span = Span::open(
-                TraceId::from_bytes(id),
-                SpanId::from_bytes((k + 1).to_be_bytes()),
-                (k > 0).then(|| SpanId::from_bytes(1u64.to_be_bytes())),
-                "work",
-                start + k,
-            );
-            span.end_unix_nano = start + k + 1;
-            let noise = k.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            span.set("text", format!("{noise:x}{:x}", noise.rotate_left(17).wrapping_mul(noise | 1)));
-            span
-        };
-        vec![Telemetry { origin: Arc::new(Origin::default()), spans: (0..spans).map(span).collect(), logs: vec![] }]
-    }
-
-    #[tokio::test]
-    async fn old_traces_go_and_what_was_measured_stays() {
-        let scene = Scene::started(2, 1).await;
-        scene.writer.ingest(trace(1, START - 50 * DAY, 3)).await.expect("taken in");
-        scene.writer.ingest(trace(2, START + 40 * DAY, 3)).await.expect("taken in");
-        let config = serde_json::json!({});
-        for signal in Signal::ALL {
-            scene.writer.register_destination(&scene.spec.run_id, "x", signal, &config).await.expect("registered");
-        }
-        for seq in 0..2 {
-            scene.record(trial(seq, 0, 0, completed(Predicted::Label(Label::True)))).await;
-        }
-        let first = scene.writer.prune(&of_age(1), START + 10 * DAY).await.expect("pruned");
-        assert_eq!(first.traces, 3, "the session is closed, and its batch with it");
-        let kept = scene.writer.prune(&of_age(90), START + 10 * DAY).await.expect("pruned");
-        assert_eq!(kept, Pruned { bytes: kept.bytes, ..Pruned::default() });
-
-        let (reader, run) = (scene.reader(), scene.run());
-        assert_eq!(reader.traces(None, None, None).expect("traces").len(), 1);
-        let gone = reader.trace(&trace_id(2).to_string()).expect_err("it is gone");
-        assert!(
-            matches!(gone, StoreError::PrunedTrace { at_unix_nano, .. } if at_unix_nano == START + 10 * DAY),
-            "{gone}"
-        );
-        assert!(gone.to_string().contains("removed by retention at 2026-"), "{gone}");
-        let _ = (reader, run);
-    }
-
-    #[tokio::test]
-    async fn a_run_whose_traces_went_says_so_and_its_deliveries_still_add_up() {
-        let scene = Scene::started(2, 1).await;
-        let config = serde_json::json!({});
-        for signal in Signal::ALL {
-            scene.writer.register_destination(&scene.spec.run_id, "x", signal, &config).await.expect("registered");
-        }
-        for seq in 0..2 {
-            scene.record(trial(seq, 0, 0, completed(Predicted::Label(Label::True)))).await;
-        }
-        scene.finish().await;
-        let reader = scene.reader();
-        let run = scene.run().number;
-        let batch = reader.outbox_batch(run, "x", Signal::Traces, 3).expect("a batch");
-        let ack = Ack {
-            run,
-            destination: "x".to_owned(),
-            signal: Signal::Traces,
-            cursor: batch.cursor,
-            delivered: 3,
-            rejected: 0,
-            not_sampled: 0,
-            duplicates: 0,
-        };
-        scene.writer.acknowledge(ack).await.expect("noted");
-        let pinned = Retention { pinned_runs: [scene.spec.run_id.clone()].into(), ..of_age(1) };
-        assert_eq!(scene.writer.prune(&pinned, START + 10 * DAY).await.expect("pruned").traces, 0);
-        let pruned = scene.writer.prune(&of_age(1), START + 10 * DAY).await.expect("pruned");
-        assert_eq!((pruned.traces, pruned.spans), (2, 6));
-
-        let run = scene.run();
-        assert_eq!((run.spans_created, run.spans_pruned, reader.spans_stored(&run).expect("a count")), (6, 6, 0));
-        let verification = reader.verify(&run).expect("a verification");
-        assert_eq!((verification.scores, verification.linked, verification.pruned), (4, 0, 4));
-        assert!(verification.is_good());
-        let rows = reader.cases(&run, None, None, None).expect("cases");
-        assert!(rows.iter().all(|row| row.trace_id == Some(trace_id(2)) && row.scores.len() == 2));
-        let counts = &reader.span_counts(&run).expect("counts")["x"];
-        assert_eq!((counts.stored, counts.delivered, counts.pending), (3, 3, 0));
-        let gone = reader.trace(&trace_id(2).to_string()).expect_err("it is gone");
-        assert!(
-            matches!(gone, StoreError::PrunedTrace { at_unix_nano, .. } if at_unix_nano == START + 10 * DAY),
-            "{gone}"
-        );
-
-        // A number of a trace is never given out again: trials refer to it.
-        scene.writer.ingest(trace(1, START, 1)).await.expect("taken in");
-        assert_eq!(reader.verify(&run).expect("a verification").pruned, 4);
-        scene.writer.remove_run(&scene.spec.run_id).await.expect("removed");
-        assert_eq!(reader.store_health().expect("counts").pruned_traces, 0);
-    }
-
-    #[tokio::test]
-    async fn a_store_that_is_too_large_shrinks_below_its_limit_while_others_write() {
-        let scene = Scene::planned(0, 1).await;
-        for n in 0..60 {
-            // One of them is larger than a step.
-            let spans = if n == 7 { 2 * STEP as u64 + 17 } else { 200 };
-            scene.writer.ingest(trace(n, START + n, spans)).await.expect("taken in");
-        }
-        let reader = scene.reader();
-        let size = reader.file_bytes().expect("a size");
-        let limit = Retention { max_bytes: Some(size / 3), ..Retention::default() };
-        let later = trace(100, START + 100, 5);
-        let (pruned, taken) = futures::join!(scene.writer.prune(&limit, START), scene.writer.ingest(later));
-        let (pruned, _) = (pruned.expect("pruned"), taken.expect("taken in"));
-        let shrunk = reader.file_bytes().expect("a size");
-        assert!(shrunk <= size / 3 && pruned.bytes > size / 2, "{shrunk} of {size}, {pruned:?}");
-        let left = reader.traces(None, None, None).expect("traces");
-        assert!(left.len() > 5, "no more went than had to");
-        let ids: Vec<u64> = left.iter().map(|row| row.start_unix_nano - START).collect();
-        assert!(ids.is_sorted_by(|a, b| a > b) && ids.first() == Some(&100), "the oldest went: {ids:?}");
-        for row in &left {
-            let spans = reader.trace(&row.trace_id.to_string()).expect("whole").spans.len();
-            assert_eq!(spans as u64, row.operations);
-        }
-        assert!(matches!(
-            reader.trace(&trace(7, START, 1)[0].spans[0].trace_id.to_string()),
-            Err(StoreError::PrunedTrace { .. })
-        ));
-        // What is pruned may come again.
-        let again = scene.writer.ingest(trace(7, START + 200, 1)).await.expect("taken in");
-        assert_eq!(again.spans, 1);
-        assert_eq!(
-            reader.trace(&trace(7, START, 1)[0].spans[0].trace_id.to_string()).expect("it is there").spans.len(),
-            1
-        );
-    }
-
-    #[tokio::test]
-    async fn traces_of_a_run_at_work_stay() {
-        let scene = Scene::started(1, 1).await;
-        let lock = scene.store.lock_run(&scene.spec.run_id).expect("a lock");
-        assert_eq!(scene.writer.prune(&of_age(1), START + 10 * DAY).await.expect("pruned").traces, 0);
-        scene.record(RunEvent::BatchFinished { root: Box::new(ended(batch_root(2), 5)) }).await;
-        assert_eq!(scene.writer.prune(&of_age(1), START + 10 * DAY).await.expect("pruned").traces, 0);
-        drop(lock);
-        assert_eq!(scene.writer.prune(&of_age(1), START + 10 * DAY).await.expect("pruned").traces, 2);
-        let _ = session_root(1);
-    }
 }

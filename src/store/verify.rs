@@ -142,7 +142,8 @@ impl Reader {
     ) -> Result<(), StoreError> {
         result.scores += subject.scores.len() as u64;
         let trace_id = self.trace_id(subject.trace)?;
-        if trace_id.is_none() && self.was_pruned(subject.trace)? {
+        // Of a trace that retention was cut off at some spans may still be there.
+        if self.was_pruned(subject.trace)? {
             result.pruned += subject.scores.len() as u64;
             return Ok(());
         }
@@ -349,6 +350,16 @@ mod tests {
         let payload = "DELETE FROM payload WHERE id = (SELECT payload FROM span WHERE span_id = ";
         check(&format!("{payload}{})", number_of(claim)), &[(claim, "attributes")], &[], 6).await;
         check("DELETE FROM trace WHERE root LIKE 'assess%'", &[(SpanId::from_bytes([0; 8]), "trace")], &[], 0).await;
+    }
+
+    #[tokio::test]
+    async fn a_trace_that_retention_has_begun_to_remove_is_not_missing() {
+        let scene = scene().await;
+        scene.tamper("INSERT INTO pruned SELECT number, trace_id, 1, run FROM trace WHERE root LIKE 'assess%'");
+        scene.tamper("DELETE FROM span WHERE name LIKE 'chat%'");
+        let found = scene.reader().verify(&scene.run()).expect("a verification");
+        assert_eq!((found.scores, found.linked, found.pruned), (8, 0, 8));
+        assert!(found.is_good());
     }
 
     #[tokio::test]
