@@ -165,7 +165,17 @@ pub fn read<E: From<FileError>>(
             let mut whole = text.to_vec();
             whole.push(b'\n');
             rest(path, &mut *bytes, MAX_DOCUMENT, &mut whole)?;
-            document(&whole, number, &mut found, &mut take)?;
+            if is_lines(&whole) {
+                // The first line is torn, not the beginning of a longer document.
+                for line in whole.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
+                    if !line.is_empty() {
+                        document(line, number, &mut found, &mut take)?;
+                    }
+                    number += 1;
+                }
+            } else {
+                document(&whole, number, &mut found, &mut take)?;
+            }
             break;
         }
         document(text, number, &mut found, &mut take)?;
@@ -177,6 +187,13 @@ pub fn read<E: From<FileError>>(
 fn is_open_ended(text: &[u8]) -> bool {
     matches!(text, [b'{' | b'[', ..])
         && serde_json::from_slice::<serde::de::IgnoredAny>(text).is_err_and(|error| error.is_eof())
+}
+
+/// Whether the text is no JSON document though the first line after its own first is one by itself.
+fn is_lines(text: &[u8]) -> bool {
+    let is_json = |text: &[u8]| serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
+    let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    lines.nth(1).is_some_and(|second| second.starts_with(b"{") && is_json(second)) && !is_json(text)
 }
 
 fn document<E>(

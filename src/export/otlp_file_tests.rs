@@ -192,6 +192,17 @@ fn a_bad_line_is_told_with_its_number_and_the_rest_is_taken() {
 }
 
 #[test]
+fn a_torn_first_line_costs_itself_only() {
+    let good = String::from_utf8(encode_trace_request(&traces_request(&one()))).expect("text");
+    let torn = good.get(..good.len() / 2).expect("text");
+    let text = format!("{torn}\n{good}\nnot json\n{good}\n");
+    let (telemetry, found) = Folder::new().read("a.jsonl", text.as_bytes()).expect("read");
+    assert_eq!((telemetry.len(), found.requests), (2, 2));
+    let lines: Vec<_> = found.problems.iter().map(|problem| problem.line).collect();
+    assert_eq!(lines, [1, 3]);
+}
+
+#[test]
 fn a_document_over_several_lines_is_one_request() {
     let request: serde_json::Value =
         serde_json::from_slice(&encode_trace_request(&traces_request(&one()))).expect("JSON");
