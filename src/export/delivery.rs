@@ -215,9 +215,9 @@ impl Courier {
                 return Err(Stop::Time);
             }
             match self.read().await? {
-                Some(OutboxBatch { batch, positions }) => {
+                Some(OutboxBatch { batch, positions, cut }) => {
                     self.settle(batch, &positions).await?;
-                    if until.is_none() && positions.len() < BATCH {
+                    if until.is_none() && !cut && positions.len() < BATCH {
                         self.pause(self.pace.linger).await;
                     }
                 }

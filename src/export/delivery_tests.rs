@@ -51,7 +51,7 @@ impl Outbox for Memory {
         let (positions, spans): (Vec<_>, Vec<_>) =
             all.iter().filter(|(position, _)| *position > cursor).take(limit).cloned().unzip();
         let batch = Batch { origin: Arc::default(), items: Items::Spans(spans) };
-        Ok((!positions.is_empty()).then_some(OutboxBatch { batch, positions }))
+        Ok((!positions.is_empty()).then_some(OutboxBatch { batch, positions, cut: false }))
     }
 
     async fn acknowledge(&self, acknowledgement: Acknowledgement) -> Result<(), OutboxError> {

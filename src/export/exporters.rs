@@ -217,13 +217,15 @@ fn of_one_origin<T>(
     items: fn(Vec<T>) -> Items,
 ) -> Option<OutboxBatch> {
     let origin = outgoing.first()?.origin;
+    let read = outgoing.len();
     let (positions, of_origin): (Vec<i64>, Vec<T>) = outgoing
         .into_iter()
         .take_while(|outgoing| outgoing.origin == origin)
         .map(|outgoing| (outgoing.position, outgoing.item))
         .unzip();
     let batch = Batch { origin: origins.swap_remove(origin), items: items(of_origin) };
-    Some(OutboxBatch { batch, positions })
+    let cut = positions.len() < read;
+    Some(OutboxBatch { batch, positions, cut })
 }
 
 #[cfg(test)]
@@ -236,6 +238,23 @@ mod tests {
 
     use super::*;
     use crate::model::{DatasetRef, Digest, EvaluatorId, RunEvent, RunSpec, RunStatus, Span, SpanId, TraceId, Value};
+
+    #[test]
+    fn a_batch_that_another_origin_cuts_short_says_so() {
+        let span = |position| {
+            let id = SpanId::from_bytes([position as u8; 8]);
+            Span::open(TraceId::from_bytes([1; 16]), id, None, "s", 1)
+        };
+        let outgoing = |places: &[usize]| -> Vec<Outgoing<Span>> {
+            let each = (1..).zip(places);
+            each.map(|(position, origin)| Outgoing { item: span(position), origin: *origin, position }).collect()
+        };
+        let origins = || vec![Arc::default(), Arc::default()];
+        let alternating = of_one_origin(outgoing(&[0, 1, 0]), origins(), Items::Spans).expect("a batch");
+        assert_eq!((alternating.positions, alternating.cut), (vec![1], true));
+        let whole = of_one_origin(outgoing(&[1, 1]), origins(), Items::Spans).expect("a batch");
+        assert_eq!((whole.positions, whole.cut), (vec![1, 2], false));
+    }
 
     fn spec() -> RunSpec {
         RunSpec {

@@ -26,6 +26,8 @@ pub struct OutboxBatch {
     /// The position of each item, never falling; items that were recorded together may share one, and a cursor stands
     /// only behind all of them.
     pub positions: Vec<i64>,
+    /// Whether it ends before what was read does: more can be read at once.
+    pub cut: bool,
 }
 
 /// What became of the items up to a position, since the last acknowledgement.
