@@ -21,8 +21,9 @@ pub struct TraceParts {
 }
 
 /// Some spans or log records of a trace.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct TracePart {
+    trace_id: TraceId,
     /// Payload and slot of spans, in this order.
     spans: Vec<(i64, i64)>,
     /// Payloads with log records.
@@ -50,17 +51,27 @@ impl Reader {
         for of_payload in places.chunk_by(|a, b| a.0 == b.0) {
             match spans.last_mut().filter(|part| part.spans.len() < PART) {
                 Some(part) => part.spans.extend(of_payload),
-                None => spans.push(TracePart { spans: of_payload.to_vec(), logs: Vec::new() }),
+                None => spans.push(TracePart { trace_id, spans: of_payload.to_vec(), logs: Vec::new() }),
             }
         }
         let mut payloads = self.payloads_with_logs(number, None)?;
         payloads.sort_unstable();
-        let logs = payloads.chunks(64).map(|chunk| TracePart { spans: Vec::new(), logs: chunk.to_vec() }).collect();
+        let logs =
+            payloads.chunks(64).map(|chunk| TracePart { trace_id, spans: Vec::new(), logs: chunk.to_vec() }).collect();
         Ok(TraceParts { spans, logs })
     }
 
-    /// What a part holds. It fails if the trace has been pruned since.
+    /// What a part holds. It fails if the trace has been pruned or removed since, and says so.
     pub fn trace_part(&self, part: &TracePart) -> Result<Vec<Telemetry>, StoreError> {
+        let _moment = self.moment()?;
+        self.read_part(part).or_else(|error| {
+            // A payload that is missing is no damage if its trace is gone.
+            self.find_trace_of(part.trace_id)?;
+            Err(error)
+        })
+    }
+
+    fn read_part(&self, part: &TracePart) -> Result<Vec<Telemetry>, StoreError> {
         let mut parts: Vec<(Option<i64>, Option<i64>, Telemetry)> = Vec::new();
         for of_payload in part.spans.chunk_by(|a, b| a.0 == b.0) {
             let Payload { resource, scope, content } = self.payload(of_payload[0].0)?;

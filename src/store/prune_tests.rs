@@ -143,6 +143,20 @@ async fn a_store_that_is_too_large_shrinks_below_its_limit_while_others_write() 
 }
 
 #[tokio::test]
+async fn a_part_of_a_trace_that_went_meanwhile_says_that_it_went() {
+    let scene = Scene::planned(0, 1).await;
+    let spans = trace(1, START, 3);
+    let trace_id = spans[0].spans[0].trace_id;
+    scene.writer.ingest(spans).await.expect("taken in");
+    let reader = scene.reader();
+    let part = reader.trace_parts(trace_id).expect("parts").of(false).remove(0);
+    assert_eq!(reader.trace_part(&part).expect("a part")[0].spans.len(), 3);
+    scene.writer.prune(&of_age(1), START + 10 * DAY).await.expect("pruned");
+    let gone = reader.trace_part(&part).expect_err("it is gone");
+    assert!(matches!(gone, StoreError::PrunedTrace { .. }), "{gone}");
+}
+
+#[tokio::test]
 async fn a_trace_that_half_is_enough_of_goes_as_a_whole() {
     let scene = Scene::planned(0, 1).await;
     scene.writer.ingest(trace(1, START, 2 * STEP as u64 + 17)).await.expect("taken in");
