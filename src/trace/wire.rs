@@ -17,6 +17,9 @@ pub(super) fn parts_of_log(bytes: &[u8], range: Range<usize>, most: usize) -> Re
     count(bytes, range, Shape::LogRecord, most)
 }
 
+/// How deep messages may nest: as deep as their decoder follows.
+const NESTING: usize = 100;
+
 /// The messages that have parts.
 #[derive(Clone, Copy)]
 enum Shape {
@@ -61,6 +64,9 @@ fn count(bytes: &[u8], range: Range<usize>, shape: Shape, most: usize) -> Result
                     found += 1;
                     if found > most {
                         return Ok(found);
+                    }
+                    if pending.len() >= NESTING {
+                        return Err(malformed(format!("messages nest deeper than {NESTING} levels")));
                     }
                     pending.push((Fields::of(bytes, range), part));
                 }
