@@ -1,7 +1,7 @@
 //! Two runs beside each other, a run against its baseline, a score over many nights.
 //!
 //! Reading order: [`operand`], [`comparison`], [`gate`], [`trend`], [`baseline`] (what comes out, as values that documents, pages and
-//! reports show); [`side`] (what goes in: cases, trials and scores as columns), [`load`] (a side from the store), [`file`] and
+//! reports show); [`side`] (what goes in: cases, trials and scores as columns), [`load`] (a side from the store), [`mod@file`] and
 //! [`pin`] (a side from a baseline file); then what is decided, pure: [`pair`], [`differences`], [`metric`], [`cases`],
 //! [`build`] (the comparison), [`judge`] (the gate).
 

@@ -1,8 +1,8 @@
 //! Application Insights as a destination: what Azure Monitor's portal, Foundry's traces and its evaluations read.
 //!
-//! [`connection`] reads connection strings, [`envelope`] turns spans and log records into envelopes with [`properties`],
+//! [`connection`] reads connection strings, `envelope` turns spans and log records into envelopes with `properties`,
 //! [`ingestion`] sends them and says what became of each. Source: Azure Monitor's own exporter for OpenTelemetry, whose
-//! output [`envelope`] is tested against.
+//! output `envelope` is tested against.
 
 pub mod connection;
 mod envelope;
