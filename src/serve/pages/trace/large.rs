@@ -1,7 +1,8 @@
-//! A large trace comes in two pieces: its head at once, for that is one row of the store, and the rest when its outline has
-//! been read. A person sees what the trace is while a hundred thousand spans are put into their tree.
+//! A large trace comes in pieces: its head at once, for that is one row of the store, the rows in sight when its outline has
+//! been read, then the others. A person sees what the trace is while a hundred thousand spans are put into their tree.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::header;
@@ -17,6 +18,12 @@ use crate::serve::App;
 use crate::serve::pages::layout;
 use crate::serve::pages::{Nav, PageContext, PageError};
 use crate::store::Reader;
+
+/// So many bytes of rows fill the window.
+const SIGHT: usize = 24 << 10;
+/// How long a browser is given to paint them: one that gets all rows at once lays all of them out before it paints any,
+/// which takes it more than twice as long.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A page whose first piece is there.
 pub(super) struct Begun {
@@ -52,13 +59,30 @@ impl Begun {
         let Self { first, last } = self;
         let second = async move {
             let read = app.read(move |reader| rest(reader, &id, &context).map(|(_, _, markup)| markup)).await;
-            read.unwrap_or_else(|error| broken(&error)).into_string() + &last
+            at_first_sight(read.unwrap_or_else(|error| broken(&error)).into_string() + &last)
         };
-        let pieces = stream::once(std::future::ready(first)).chain(stream::once(second));
+        let rest = stream::once(second).flat_map(|(seen, below)| {
+            let below = async move {
+                if !below.is_empty() {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                below
+            };
+            stream::once(std::future::ready(seen)).chain(stream::once(below))
+        });
+        let pieces = stream::once(std::future::ready(first)).chain(rest);
         let body = Body::from_stream(pieces.map(|piece| Ok::<_, std::convert::Infallible>(Bytes::from(piece))));
         let head = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
         (head, body).into_response()
     }
+}
+
+/// What is in sight at first, and what is below it, cut between two rows.
+fn at_first_sight(mut rest: String) -> (String, String) {
+    let start = rest.floor_char_boundary(SIGHT);
+    let row = rest.get(start..).and_then(|behind| behind.find("<tr data-row"));
+    let below = rest.split_off(row.map_or(rest.len(), |row| start + row));
+    (rest, below)
 }
 
 /// The head is sent, so the error stands below it: the trace was pruned in between, or the store cannot be read.
