@@ -6,9 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
-use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, HistogramDataPoint};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
@@ -214,37 +212,6 @@ impl Points {
     }
 }
 
-/// The points of a metrics request.
-pub fn points(request: ExportMetricsServiceRequest) -> Points {
-    let mut points = Points::default();
-    for group in request.resource_metrics {
-        let resource = group.resource.map(decode_resource).unwrap_or_default();
-        let service = resource.iter().find(|(key, _)| key == semconv::SERVICE_NAME).map(|(_, value)| plain(value));
-        let service = short(&service.unwrap_or_default());
-        for metric in group.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
-            match (metric.data, known(metric.name.as_bytes())) {
-                (Some(Data::Histogram(histogram)), Some(name)) => {
-                    let is_delta = histogram.aggregation_temporality == AggregationTemporality::Delta as i32;
-                    for point in histogram.data_points {
-                        if points.kept.len() < POINTS && point.encoded_len() <= POINT {
-                            points.keep(name, &metric.unit, &service, point, is_delta);
-                        } else {
-                            points.others += 1;
-                        }
-                    }
-                }
-                (Some(Data::Histogram(histogram)), None) => points.others += histogram.data_points.len() as u64,
-                (Some(Data::Gauge(gauge)), _) => points.others += gauge.data_points.len() as u64,
-                (Some(Data::Sum(sum)), _) => points.others += sum.data_points.len() as u64,
-                (Some(Data::ExponentialHistogram(histogram)), _) => points.others += histogram.data_points.len() as u64,
-                (Some(Data::Summary(summary)), _) => points.others += summary.data_points.len() as u64,
-                (None, _) => {}
-            }
-        }
-    }
-    points
-}
-
 fn total(point: &HistogramDataPoint) -> Total {
     // A sum that is no number says nothing.
     let sum = point.sum.filter(|sum| sum.is_finite()).unwrap_or(0.0);
@@ -270,6 +237,8 @@ fn plain(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+    use opentelemetry_proto::tonic::metrics::v1::metric::Data;
     use opentelemetry_proto::tonic::metrics::v1::{
         Gauge, Histogram, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics,
     };
@@ -297,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn protobuf_read_in_place_gives_what_its_message_gives() {
+    fn the_points_that_are_shown_are_read_and_the_others_counted() {
         let gauge = Data::Gauge(Gauge { data_points: vec![NumberDataPoint::default(); 4] });
         let request = request(
             &"app".repeat(200),
@@ -311,7 +280,17 @@ mod tests {
         let read = read_points(&request.encode_to_vec()).expect("a request");
         assert_eq!((read.kept.len(), read.others), (4, 14));
         assert!(read.kept[0].is_delta && read.kept[0].series.service.len() == 256);
-        assert_eq!(read, points(request));
+        let point = Point {
+            series: Series {
+                name: semconv::metric::OPERATION_DURATION.to_owned(),
+                unit: "s".to_owned(),
+                service: "app".repeat(86)[..256].to_owned(),
+                attributes: vec![("model".to_owned(), "m".to_owned())],
+            },
+            total: Total { count: 3, sum: 1.5, time_unix_nano: 7 },
+            is_delta: true,
+        };
+        assert_eq!(read, Points { kept: vec![point; 4], others: 14 });
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
+use prost::Message as _;
 use tokio::sync::Semaphore;
 
 use super::body::{self, Bounds};
@@ -206,9 +207,7 @@ fn decode(signal: Signal, encoding: Encoding, message: Bytes) -> Result<Content,
     Ok(match (encoding, signal) {
         (Encoding::Protobuf, Signal::Traces) => pieces(message, Items::Spans)?,
         (Encoding::Protobuf, Signal::Logs) => pieces(message, Items::LogRecords)?,
-        (Encoding::Protobuf, Signal::Metrics) => Content::Points(
-            metrics::read_points(&message).map_err(|e| Refusal::Undecodable(format!("decoding OTLP metrics: {e}")))?,
-        ),
+        (Encoding::Protobuf, Signal::Metrics) => points(&message)?,
         (Encoding::Json, Signal::Traces) => {
             let request = otlp_json::decode_trace_request(&message).map_err(json)?;
             Content::Telemetry(Some(receive_traces(request)), None)
@@ -219,9 +218,14 @@ fn decode(signal: Signal, encoding: Encoding, message: Bytes) -> Result<Content,
         }
         (Encoding::Json, Signal::Metrics) => {
             let request = otlp_json::decode_metrics_request(&message).map_err(json)?;
-            Content::Points(metrics::points(request))
+            points(&request.encode_to_vec())?
         }
     })
+}
+
+fn points(message: &[u8]) -> Result<Content, Refusal> {
+    let points = metrics::read_points(message);
+    points.map(Content::Points).map_err(|e| Refusal::Undecodable(format!("decoding OTLP metrics: {e}")))
 }
 
 fn pieces(message: Bytes, items: Items) -> Result<Content, Refusal> {

@@ -81,7 +81,8 @@ fn counted<T: Default>(o: &Object<'_>) -> Result<Vec<T>, JsonError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::metrics::points;
+    use crate::trace::metrics::read_points;
+    use prost::Message as _;
 
     #[test]
     fn histograms_are_read_and_other_kinds_counted() {
@@ -93,7 +94,8 @@ mod tests {
               {"name":"up","gauge":{"dataPoints":[{"asInt":"1"},{"asDouble":2}]}},
               {"name":"n","sum":{"dataPoints":[{"asInt":"1"}],"isMonotonic":true}},
               {"name":"later","unknownKind":{}}]}]}]}"#;
-        let points = points(decode_metrics_request(json).expect("a request"));
+        let request = decode_metrics_request(json).expect("a request");
+        let points = read_points(&request.encode_to_vec()).expect("points");
         assert_eq!((points.kept.len(), points.others), (1, 3));
         let point = &points.kept[0];
         assert_eq!((point.total.count, point.total.sum, point.is_delta), (3, 1.5, false));
