@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode};
 use reqwest::{Client, Url};
@@ -93,7 +94,7 @@ impl Ingestion {
 
     /// Sends envelopes, each as JSON.
     pub(super) async fn send(&self, envelopes: &[&[u8]]) -> Answer {
-        let body = gzip(&array(envelopes));
+        let body = Bytes::from(gzip(&array(envelopes)));
         let mut refused_token = false;
         for _ in 0..=REDIRECTS {
             let place = self.place();
