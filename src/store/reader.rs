@@ -316,7 +316,8 @@ pub(super) fn usage_of(row: &Row<'_>, first: usize) -> rusqlite::Result<Usage> {
     })
 }
 
-fn facts_of(row: &Row<'_>, evaluators: usize) -> rusqlite::Result<(i64, TrialFacts)> {
+/// A trial from the first nine columns of a query over `trial`; its scores follow.
+pub(super) fn facts_of(row: &Row<'_>, evaluators: usize) -> rusqlite::Result<(i64, TrialFacts)> {
     let id = row.get(0)?;
     let facts = TrialFacts {
         key: unpack(id),

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Row, Rows};
 use serde::Deserialize;
 
-use super::bundle::{FAILED, SKIPPED, predicted_of, span_id_of};
+use super::bundle::span_id_of;
 use super::error::StoreError;
 use super::plan::decode_content;
-use super::reader::{Reader, label_of, usage_of};
-use super::rows::{OutcomeKind, RunRow, ScoreFact, TrialFacts};
+use super::reader::{Reader, facts_of, label_of};
+use super::rows::{RunRow, ScoreFact, TrialFacts};
 use super::schema::{case_of, first_key, last_key, pack, unpack};
 use crate::model::{CaseId, Digest, Label, SpanId, TraceId, TrialKey};
 
@@ -205,22 +205,7 @@ impl Reader {
 }
 
 fn side_trial(row: &Row<'_>, traces: &BTreeMap<i64, TraceId>, evaluators: usize) -> rusqlite::Result<(i64, SideTrial)> {
-    let id = row.get(0)?;
-    let facts = TrialFacts {
-        key: unpack(id),
-        expected: None,
-        outcome: match row.get(1)? {
-            FAILED => OutcomeKind::Failed,
-            SKIPPED => OutcomeKind::Skipped,
-            number => OutcomeKind::Completed(predicted_of(number)),
-        },
-        group: None,
-        latency_ns: row.get::<_, i64>(2)? as u64,
-        usage: usage_of(row, 3)?,
-        cost_usd: row.get(7)?,
-        attempts: row.get(8)?,
-        scores: vec![None; evaluators],
-    };
+    let (id, facts) = facts_of(row, evaluators)?;
     let trace_id = traces.get(&row.get(9)?).copied();
     Ok((id, SideTrial { facts, trace_id, span_id: span_id_of(row.get(10)?) }))
 }
