@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::{Endpoint, Ran, Scratch};
+use crate::support::{Ran, Scratch};
 
 /// Cases without groups, enough for a verdict at a wide margin.
-const CASES: usize = 60;
+pub(crate) const CASES: usize = 60;
 
 /// A claim file whose rows the built-in model mostly gets right.
-fn claims(cases: usize, group: impl Fn(usize) -> String, words: &str) -> String {
+pub(crate) fn claims(cases: usize, group: impl Fn(usize) -> String, words: &str) -> String {
     let mut text = String::from("id,claim,context,label,group,part\n");
     for n in 0..cases {
         let (claim, label) = match n % 3 {
@@ -27,7 +27,7 @@ fn claims(cases: usize, group: impl Fn(usize) -> String, words: &str) -> String 
 }
 
 /// Answers of which every `wrong`-th is wrong.
-fn answers(cases: usize, wrong: usize) -> String {
+pub(crate) fn answers(cases: usize, wrong: usize) -> String {
     let mut text = String::new();
     for n in 0..cases {
         let right = ["True", "False", "NEE"];
@@ -38,7 +38,7 @@ fn answers(cases: usize, wrong: usize) -> String {
 }
 
 /// A store with the runs `good` (all right) and `bad` (every second wrong), and a baseline of the first.
-fn scene() -> Scratch {
+pub(crate) fn scene() -> Scratch {
     let scratch = Scratch::new();
     scratch.write("claims.csv", claims(CASES, |_| String::new(), "today"));
     scratch.write("good.jsonl", answers(CASES, 0));
@@ -52,7 +52,7 @@ fn scene() -> Scratch {
 /// At this margin and without a horizon a run without a change passes.
 const WIDE: [&str; 4] = ["--margin", "accuracy=0.3", "--horizon", "1"];
 
-fn gate(scratch: &Scratch, run: &str, baseline: &str, more: &[&str]) -> Ran {
+pub(crate) fn gate(scratch: &Scratch, run: &str, baseline: &str, more: &[&str]) -> Ran {
     let mut args = vec!["gate", run, "--baseline", baseline];
     args.extend(WIDE);
     args.extend(more);
@@ -99,313 +99,6 @@ fn a_case_that_must_pass_fails_the_gate_by_itself() {
     assert!(failed.stdout.contains("case c000 must pass: label_match gave 0 for `False` where True was expected"));
     let missing = run(&["--must-pass", "nobody"]);
     assert_eq!((missing.code, missing.stdout.contains("case nobody must pass: it is not in the run")), (1, true));
-}
-
-/// What is done to the scene, the run that is judged, more flags, the exit code and what is said.
-struct Accident {
-    name: &'static str,
-    spoil: fn(&Scratch),
-    run: &'static str,
-    flags: &'static [&'static str],
-    code: i32,
-    said: &'static str,
-}
-
-fn rewrite(scratch: &Scratch, change: impl Fn(&str) -> String) {
-    let path = scratch.path().join("baseline.json");
-    let text = std::fs::read_to_string(&path).expect("readable");
-    let changed = change(&text);
-    assert_ne!(changed, text, "the accident must happen");
-    std::fs::write(path, changed).expect("written");
-}
-
-fn tamper(scratch: &Scratch, sql: &str) {
-    let conn = rusqlite::Connection::open(scratch.path().join(".spanscore/spanscore.db")).expect("the store");
-    assert!(conn.execute(sql, []).expect(sql) > 0);
-}
-
-const LATEST_SCORES: &str = "trial >> 40 = (SELECT max(number) FROM run) AND evaluator = 0";
-
-fn other(scratch: &Scratch, csv: &str, more: &[&str]) {
-    scratch.write("other.csv", csv);
-    let mut args = vec!["run", "--dataset", "other.csv", "--replay", "good.jsonl", "--name", "other"];
-    args.extend(more);
-    scratch.json(&args);
-}
-
-#[test]
-fn the_gate_never_opens_by_accident() {
-    let table = [
-        Accident {
-            name: "the baseline is missing",
-            spoil: |s| std::fs::remove_file(s.path().join("baseline.json")).expect("gone"),
-            run: "good",
-            flags: &[],
-            code: 3,
-            said: "reading the baseline `baseline.json`: No such file",
-        },
-        Accident {
-            name: "the baseline is a folder",
-            spoil: |s| {
-                std::fs::remove_file(s.path().join("baseline.json")).expect("gone");
-                std::fs::create_dir(s.path().join("baseline.json")).expect("made");
-            },
-            run: "good",
-            flags: &[],
-            code: 3,
-            said: "reading the baseline `baseline.json`",
-        },
-        Accident {
-            name: "the baseline is empty",
-            spoil: |s| rewrite(s, |_| String::new()),
-            run: "good",
-            flags: &[],
-            code: 3,
-            said: "is damaged: it is empty",
-        },
-        Accident {
-            name: "the baseline is another JSON document",
-            spoil: |s| rewrite(s, |_| "{}".to_owned()),
-            run: "good",
-            flags: &[],
-            code: 3,
-            said: "is damaged: missing field `spanscore_baseline`",
-        },
-        Accident {
-            name: "the baseline is truncated",
-            spoil: |s| rewrite(s, |text| text.chars().take(text.len() / 2).collect()),
-            run: "good",
-            flags: &[],
-            code: 3,
-            said: "is damaged: EOF while parsing",
-        },
-        Accident {
-            name: "a line of the baseline is gone",
-            spoil: |s| {
-                rewrite(s, |text| text.lines().filter(|l| !l.contains("\"c003\"")).collect::<Vec<_>>().join("\n"));
-            },
-            run: "good",
-            flags: &[],
-            code: 3,
-            said: "was changed by hand",
-        },
-        Accident {
-            name: "a score of the baseline was lowered",
-            spoil: |s| rewrite(s, |text| text.replacen("\"label_match\":[1]", "\"label_match\":[0]", 1)),
-            run: "good",
-            flags: &[],
-            code: 3,
-            said: "was changed by hand: its digest is",
-        },
-        Accident {
-            name: "a score of the baseline is NaN",
-            spoil: |s| rewrite(s, |text| text.replacen("\"label_match\":[1]", "\"label_match\":[NaN]", 1)),
-            run: "good",
-            flags: &[],
-            code: 3,
-            said: "is damaged",
-        },
-        Accident {
-            name: "the baseline is of a later form",
-            spoil: |s| rewrite(s, |text| text.replacen("\"spanscore_baseline\": 1", "\"spanscore_baseline\": 2", 1)),
-            run: "good",
-            flags: &[],
-            code: 3,
-            said: "is of form 2, and this program knows forms up to 1",
-        },
-        Accident {
-            name: "another dataset",
-            spoil: |s| other(s, &claims(CASES, |_| String::new(), "tomorrow"), &[]),
-            run: "other",
-            flags: &[],
-            code: 3,
-            said: "dataset differs: claims (60 cases,",
-        },
-        Accident {
-            name: "another dataset that is allowed: no case is the same",
-            spoil: |s| other(s, &claims(CASES, |_| String::new(), "tomorrow"), &[]),
-            run: "other",
-            flags: &["--allow", "dataset"],
-            code: 3,
-            said: "no case of the baseline is in the run with the same text and label",
-        },
-        Accident {
-            name: "half the cases are missing",
-            spoil: |s| other(s, &claims(CASES, |_| String::new(), "today"), &["--limit", "30"]),
-            run: "other",
-            flags: &["--allow", "dataset"],
-            code: 3,
-            said: "30 cases are in both, 50 % of the 60 in the baseline and 30 in the run; at least 98 % are needed",
-        },
-        Accident {
-            name: "the run has no answers",
-            spoil: |s| {
-                let down = Endpoint::new(500, &json!({"error": {"message": "down", "type": "server_error"}}));
-                let args = [
-                    "run",
-                    "--base-url",
-                    &down.url(),
-                    "--model",
-                    "m",
-                    "--max-retries",
-                    "0",
-                    "--name",
-                    "down",
-                    "--quiet",
-                ];
-                assert_eq!(s.run(&args).code, 4);
-            },
-            run: "down",
-            flags: &[],
-            code: 3,
-            said: "the run has no answer for 60 of 60 trials, more than 2 %",
-        },
-        Accident {
-            name: "some answers are missing",
-            spoil: |s| {
-                s.write("some.jsonl", answers(CASES - 2, 0));
-                s.json(&["run", "--replay", "some.jsonl", "--name", "some"]);
-            },
-            run: "some",
-            flags: &[],
-            code: 3,
-            said: "the run has no answer for 2 of 60 trials, more than 2 %",
-        },
-        Accident {
-            // SQLite keeps a NaN as NULL.
-            name: "an imported score is NaN",
-            spoil: |s| tamper(s, &format!("UPDATE score SET value = NULL WHERE {LATEST_SCORES}")),
-            run: "bad",
-            flags: &[],
-            code: 3,
-            said: "the run has 60 scores of `label_match` that are no finite numbers",
-        },
-        Accident {
-            name: "an imported score is infinite",
-            spoil: |s| tamper(s, &format!("UPDATE score SET value = 9e999 WHERE {LATEST_SCORES}")),
-            run: "bad",
-            flags: &[],
-            code: 3,
-            said: "the run has 60 scores of `label_match` that are no finite numbers",
-        },
-        Accident {
-            name: "an evaluator broke",
-            spoil: |s| tamper(s, &format!("UPDATE score SET state = 1, value = NULL WHERE {LATEST_SCORES}")),
-            run: "bad",
-            flags: &["--margin", "label_match=0.3"],
-            code: 3,
-            said: "label_match: no case has it on both sides",
-        },
-        Accident {
-            name: "scores are gone",
-            spoil: |s| tamper(s, &format!("DELETE FROM score WHERE {LATEST_SCORES} AND trial % 8192 = 0")),
-            run: "bad",
-            flags: &["--margin", "label_match=0.3"],
-            code: 3,
-            said: "label_match: 30 of 60 cases lack a value on one side, more than 2 %",
-        },
-        Accident {
-            name: "all cases are of one group",
-            spoil: |s| {
-                s.write("claims.csv", claims(CASES, |_| "one".to_owned(), "today"));
-                s.json(&["run", "--replay", "good.jsonl", "--name", "grouped"]);
-            },
-            run: "grouped",
-            flags: &[],
-            code: 3,
-            said: "all cases belong to one group",
-        },
-        Accident {
-            name: "another version of an evaluator",
-            spoil: |s| {
-                let definition =
-                    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/evaluators/label_match.toml"))
-                        .expect("readable");
-                s.write("evaluators/label_match.toml", definition.replace("version = \"1\"", "version = \"2\""));
-                s.json(&["run", "--replay", "good.jsonl", "--name", "newer"]);
-            },
-            run: "newer",
-            flags: &[],
-            code: 3,
-            said: "evaluator label_match differs: version 1 (",
-        },
-        Accident {
-            name: "a metric that nobody has",
-            spoil: |_| (),
-            run: "good",
-            flags: &["--margin", "acuracy=0.02"],
-            code: 2,
-            said: "metric `acuracy`, which the run does not have (did you mean `accuracy`?)",
-        },
-        Accident {
-            name: "a metric that the baseline does not have",
-            spoil: |s| {
-                let more = ["run", "--replay", "good.jsonl", "--name", "more", "--evaluator"];
-                s.json(&[&more[..], &["label_match,valid_label,abstention,latency"]].concat());
-            },
-            run: "more",
-            flags: &["--margin", "latency=1"],
-            code: 3,
-            said: "latency: the baseline has no such scores",
-        },
-        Accident {
-            name: "a negative margin",
-            spoil: |_| (),
-            run: "good",
-            flags: &["--margin", "accuracy=-1"],
-            code: 2,
-            said: "expected METRIC=MARGIN with a margin of 0 or more",
-        },
-        Accident {
-            name: "a margin that is no number",
-            spoil: |_| (),
-            run: "good",
-            flags: &["--margin", "kappa=NaN"],
-            code: 2,
-            said: "expected METRIC=MARGIN with a margin of 0 or more",
-        },
-        Accident {
-            name: "an alpha that lets everything through",
-            spoil: |_| (),
-            run: "good",
-            flags: &["--alpha", "1"],
-            code: 2,
-            said: "the gate's alpha is 1; expected a number above 0 and below 0.5",
-        },
-    ];
-    let before = scene();
-    assert_eq!(gate(&before, "good", "baseline.json", &[]).code, 0, "without an accident it opens");
-    for accident in table {
-        let scratch = copy(&before);
-        (accident.spoil)(&scratch);
-        let ran = gate(&scratch, accident.run, "baseline.json", accident.flags);
-        let said = format!("{}{}", ran.stdout, ran.stderr);
-        assert_eq!(ran.code, accident.code, "{}: {said}", accident.name);
-        assert!(said.contains(accident.said), "{}: {said}", accident.name);
-        if accident.code == 3 {
-            assert!(ran.stdout.starts_with("Gate  INVALID\n"), "{}: {said}", accident.name);
-        }
-    }
-}
-
-/// The scene once more, for making it takes longer than copying it.
-fn copy(scratch: &Scratch) -> Scratch {
-    let copy = Scratch::new();
-    copy_folder(scratch.path(), copy.path());
-    copy
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a folder");
-    for entry in std::fs::read_dir(from).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() {
-            copy_folder(&path, &target);
-        } else {
-            std::fs::copy(&path, &target).expect("copied");
-        }
-    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod applications;
 mod exchange;
 // Comparing runs, judging them against a baseline, following a score.
 mod gate;
+mod gate_accidents;
 // What Application Insights gets.
 mod appinsights;
 // Reports as files.
