@@ -284,7 +284,7 @@ mod tests {
             series: Series {
                 name: semconv::metric::OPERATION_DURATION.to_owned(),
                 unit: "s".to_owned(),
-                service: "app".repeat(86)[..256].to_owned(),
+                service: "app".repeat(86).chars().take(256).collect(),
                 attributes: vec![("model".to_owned(), "m".to_owned())],
             },
             total: Total { count: 3, sum: 1.5, time_unix_nano: 7 },
