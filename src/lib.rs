@@ -9,6 +9,7 @@ pub mod tls;
 pub mod config;
 pub mod dataset;
 pub mod trace;
+pub mod identity;
 pub mod llm;
 pub mod workflow;
 pub mod evaluator;

@@ -6,9 +6,11 @@ pub mod env;
 pub mod flags;
 pub mod suite;
 pub mod gate;
+pub mod azure;
 pub mod plan;
 pub mod workflow;
 
+pub use azure::{AzurePlan, CredentialKind, IngestionAuth};
 pub use env::Environment;
 pub use flags::RunFlags;
 pub use gate::GatePlan;

@@ -196,6 +196,8 @@ pub struct RunPlan {
     pub trace_to: Vec<String>,
     /// Where the connection string of Application Insights is, if in a file.
     pub connection_string_file: Option<PathBuf>,
+    /// The Foundry project, and who asks.
+    pub azure: super::azure::AzurePlan,
     /// The `[trace]` section, for the exporters.
     pub trace: super::suite::TraceSection,
     /// Free labels.
@@ -254,6 +256,7 @@ impl RunPlan {
         Ok(Self {
             name: flags.name.clone().unwrap_or_else(|| name.clone()),
             gate: super::gate::GatePlan::resolve(&suite)?,
+            azure: super::azure::AzurePlan::resolve(&suite.azure, env)?,
             suite: name,
             dataset,
             columns: suite.dataset.columns.clone(),

@@ -50,6 +50,8 @@ pub struct Suite {
     pub run: RunSection,
     /// Where traces go.
     pub trace: TraceSection,
+    /// Azure: the Foundry project, and who asks.
+    pub azure: super::azure::AzureSection,
     /// What a run must hold to be let through.
     pub gate: super::gate::GateSection,
     /// Kept with every run.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::chat::{ChatCall, ChatModel, ChatRequest, Message, Parameters, Role};
 use super::client::HttpModel;
 use super::limits::Limits;
-use super::secret::Secret;
 use super::settings::{ApiKind, HttpSettings};
 use super::testserver::{Act, TestServer};
+use crate::model::Secret;
 use crate::model::{SpanId, TraceId};
 use crate::trace::provider::Ambient;
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::call::TokenField;
 use super::redact;
-use super::secret::Secret;
+use crate::model::Secret;
 
 /// What to do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,6 @@
 //! layers here let no such answer through, and the program's subscriber should filter `async_openai=off` besides.
 
 pub mod chat;
-pub mod secret;
 pub mod settings;
 pub mod error;
 pub mod client;
@@ -36,6 +35,7 @@ mod testserver;
 /// The class of a call that was given up before anything was sent: no failure, for nothing was tried.
 pub const NOT_STARTED: &str = "not_started";
 
+pub use crate::model::Secret;
 pub use builtin::BuiltinServer;
 pub use cache::CachedModel;
 pub use chat::{
@@ -48,5 +48,4 @@ pub use limits::Limits;
 pub use post::{JsonEndpoint, PostError, PostSettings, Posted};
 pub use price::{Price, cost};
 pub use replay::{RecordedAnswer, ReplayModel};
-pub use secret::Secret;
 pub use settings::{ApiKind, HttpSettings, MaxTokensField};

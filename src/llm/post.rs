@@ -14,8 +14,8 @@ use super::failure::{ApiMessage, AttemptFailure, Verdict, retry_after};
 use super::limits::Limits;
 use super::redact;
 use super::retry::RetryPolicy;
-use super::secret::Secret;
 use super::settings::{HttpSettings, parse_base};
+use crate::model::Secret;
 use crate::tls::install_tls_provider;
 use crate::trace::provider::Ambient;
 

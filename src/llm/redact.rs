@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::chat::Message;
-use super::secret::Secret;
+use crate::model::Secret;
 
 /// Endpoints' messages are cut to this many characters.
 const MAX_CHARS: usize = 300;

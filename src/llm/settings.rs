@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use super::error::LlmError;
-use super::secret::Secret;
+use crate::model::Secret;
 
 /// Which dialect the endpoint speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@ pub mod label;
 pub mod origin;
 pub mod run;
 pub mod score;
+pub mod secret;
 pub mod span;
 pub mod trial;
 
@@ -20,5 +21,6 @@ pub use label::{Label, Predicted};
 pub use origin::{Entity, Origin, Telemetry};
 pub use run::{DatasetRef, EvaluatorKind, EvaluatorSpec, GitRevision, RunSpec, RunStatus};
 pub use score::{Direction, Evaluation, Finite, Score};
+pub use secret::Secret;
 pub use span::{Event, Key, Link, LogRecord, Span, SpanKind, Status, Value};
 pub use trial::{Failure, Outcome, Trial, TrialKey, Usage};

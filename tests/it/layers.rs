@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of `src/` and the modules that it may use.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 20] = [
     ("model", &[]),
     ("stats", &["model"]),
     ("query", &["model"]),
@@ -13,12 +13,13 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("config", &["model"]),
     ("dataset", &["config", "query", "model"]),
     ("trace", &["stats", "model"]),
-    ("llm", &["trace", "tls", "model"]),
+    ("identity", &["config", "trace", "tls", "model"]),
+    ("llm", &["identity", "trace", "tls", "model"]),
     ("workflow", &["llm", "trace", "model"]),
     ("evaluator", &["workflow", "llm", "trace", "model"]),
     ("runner", &["evaluator", "workflow", "llm", "dataset", "config", "trace", "model"]),
     ("store", &["trace", "query", "stats", "model"]),
-    ("export", &["store", "config", "trace", "tls", "model"]),
+    ("export", &["store", "identity", "config", "trace", "tls", "model"]),
     ("compare", &["store", "trace", "stats", "query", "config", "model"]),
     ("report", &["compare", "store", "trace", "stats", "query", "model"]),
     ("serve", &["report", "compare", "store", "query", "trace", "stats", "model"]),

@@ -1,0 +1,125 @@
+//! Tokens by scope, kept until shortly before they expire; callers at once share one request.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
+
+use super::credential::{Chain, Token};
+use super::{IdentityError, TokenSource};
+use crate::model::Secret;
+use crate::trace::provider::Clock;
+
+/// A token is asked for anew so many seconds before it expires, or after half its life if that is shorter.
+const EARLY: u64 = 300;
+/// A token that says nothing of its end is taken for good so long, in seconds.
+const UNSAID: u64 = 300;
+/// After a failure, a token that is still valid serves so long before another try, in seconds.
+const REST: u64 = 30;
+
+type Request = Shared<BoxFuture<'static, Result<Kept, IdentityError>>>;
+
+/// Keeps the tokens of a chain of credentials.
+pub(super) struct Cache {
+    chain: Arc<Chain>,
+    clock: Clock,
+    slots: Mutex<BTreeMap<String, Slot>>,
+}
+
+#[derive(Default)]
+struct Slot {
+    kept: Option<Kept>,
+    under_way: Option<Request>,
+}
+
+/// A token and its times, in seconds since the Unix epoch.
+#[derive(Debug, Clone)]
+struct Kept {
+    secret: Secret,
+    /// From when on another is asked for.
+    renew: u64,
+    expires: u64,
+}
+
+impl Cache {
+    pub(super) fn new(chain: Arc<Chain>, clock: Clock) -> Self {
+        Self { chain, clock, slots: Mutex::default() }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<String, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request of its own task: it ends even if whoever began it is gone.
+    fn request(&self, scope: &str) -> Request {
+        let (chain, clock, scope) = (Arc::clone(&self.chain), self.clock.clone(), scope.to_owned());
+        let asked = tokio::spawn(async move {
+            let token = chain.ask(&scope).await?;
+            Ok(Kept::new(token, seconds(&clock)))
+        });
+        async move {
+            asked.await.unwrap_or_else(|_| {
+                let problem = "the request was cut off, for the program ends".to_owned();
+                Err(IdentityError::NotSetUp { credential: "auto", problem })
+            })
+        }
+        .boxed()
+        .shared()
+    }
+}
+
+#[async_trait]
+impl TokenSource for Cache {
+    async fn token(&self, scope: &str, refused: Option<&Secret>) -> Result<Secret, IdentityError> {
+        let now = seconds(&self.clock);
+        let (request, valid) = {
+            let mut slots = self.slots();
+            let slot = slots.entry(scope.to_owned()).or_default();
+            let kept = slot.kept.clone().filter(|kept| refused != Some(&kept.secret));
+            if let Some(kept) = kept.as_ref().filter(|kept| now < kept.renew) {
+                return Ok(kept.secret.clone());
+            }
+            let valid = kept.filter(|kept| now < kept.expires);
+            (slot.under_way.get_or_insert_with(|| self.request(scope)).clone(), valid)
+        };
+        let answer = request.clone().await;
+        let mut slots = self.slots();
+        let slot = slots.entry(scope.to_owned()).or_default();
+        // The first to come back puts things in order for all.
+        if slot.under_way.as_ref().is_some_and(|under_way| under_way.ptr_eq(&request)) {
+            slot.under_way = None;
+            match (&answer, &mut slot.kept) {
+                (Ok(new), kept) => *kept = Some(new.clone()),
+                (Err(_), Some(kept)) => kept.renew = now + REST,
+                (Err(_), None) => {}
+            }
+        }
+        match (answer, valid) {
+            (Ok(new), _) => Ok(new.secret),
+            (Err(_), Some(valid)) => Ok(valid.secret),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    fn who(&self) -> Option<&'static str> {
+        self.chain.who()
+    }
+}
+
+impl Kept {
+    fn new(token: Token, now: u64) -> Self {
+        let expires = token.expires.unwrap_or(now + UNSAID);
+        let life = expires.saturating_sub(now);
+        Self { secret: token.secret, renew: expires.saturating_sub(EARLY.min(life / 2)), expires }
+    }
+}
+
+fn seconds(clock: &Clock) -> u64 {
+    clock.now_unix_nano() / 1_000_000_000
+}
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;
