@@ -307,7 +307,7 @@ impl One<'_> {
             started_unix_nano: now,
             git: session::git_revision(),
             tags,
-            trace_url: self.plan.trace.trace_url.clone(),
+            trace_url: self.plan.trace_url.clone(),
             config: inputs::describe(self.plan, model, &ready.parameters),
             resource: self.export.resource.clone(),
         }

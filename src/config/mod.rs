@@ -8,6 +8,7 @@ pub mod suite;
 pub mod gate;
 pub mod azure;
 pub mod plan;
+pub mod trace_url;
 pub mod workflow;
 
 pub use azure::{AzurePlan, CredentialKind, IngestionAuth};
@@ -16,6 +17,7 @@ pub use flags::RunFlags;
 pub use gate::GatePlan;
 pub use plan::{ConcurrencySetting, ModelPlan, PlanError, Provider, RunPlan};
 pub use suite::{Suite, SuiteError};
+pub use trace_url::TraceUrl;
 pub use workflow::{ApplicationPlan, CommandPlan, HttpPlan, WorkflowPlan};
 
 /// Every configuration key once, with its meaning and default; what `spanscore init` writes.

@@ -198,6 +198,8 @@ pub struct RunPlan {
     pub connection_string_file: Option<PathBuf>,
     /// The Foundry project, and who asks.
     pub azure: super::azure::AzurePlan,
+    /// Template of links to traces, resolved.
+    pub trace_url: Option<String>,
     /// The `[trace]` section, for the exporters.
     pub trace: super::suite::TraceSection,
     /// Free labels.
@@ -220,6 +222,7 @@ impl RunPlan {
         let primary = primary(&suite, &evaluators, flags)?;
         let workflow = WorkflowPlan::resolve(&suite, env, flags)?;
         let name = suite.name().to_owned();
+        let azure = super::azure::AzurePlan::resolve(&suite.azure, env)?;
         let run = &suite.run;
         let mut tags = suite.tags.clone();
         for tag in &flags.tags {
@@ -256,7 +259,13 @@ impl RunPlan {
         Ok(Self {
             name: flags.name.clone().unwrap_or_else(|| name.clone()),
             gate: super::gate::GatePlan::resolve(&suite)?,
-            azure: super::azure::AzurePlan::resolve(&suite.azure, env)?,
+            trace_url: suite
+                .trace
+                .trace_url
+                .as_ref()
+                .map(|link| link.template(azure.resource_id.as_deref()))
+                .transpose()?,
+            azure,
             suite: name,
             dataset,
             columns: suite.dataset.columns.clone(),

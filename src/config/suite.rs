@@ -189,7 +189,7 @@ pub struct TraceSection {
     pub otlp_headers: BTreeMap<String, String>,
     pub otlp_compression: Option<String>,
     pub otlp_timeout: Option<String>,
-    pub trace_url: Option<String>,
+    pub trace_url: Option<super::TraceUrl>,
 }
 
 impl Suite {

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, Serializer};
 
 use crate::model::{Evaluation, EvaluatorKind, Label, Outcome, Predicted, RunStatus, SpanId, TraceId};
@@ -15,6 +14,7 @@ use crate::store::{Reader, StoreError};
 use super::collect::{Collected, Collector};
 use super::details::Details;
 use super::format::rfc3339;
+use super::link;
 
 /// How many of the lowest cases a report names.
 pub const LOWEST: usize = 10;
@@ -457,7 +457,6 @@ fn metrics(analysis: Analysis) -> Metrics {
 }
 
 fn low_case(run: &RunRow, row: &CaseRow) -> LowCase {
-    let template = run.spec.trace_url.as_deref();
     LowCase {
         case_id: row.case_id.to_string(),
         repeat: row.key.repeat,
@@ -471,46 +470,10 @@ fn low_case(run: &RunRow, row: &CaseRow) -> LowCase {
             .collect(),
         trace_id: row.trace_id,
         span_id: row.span_id,
-        trace_url: template.zip(row.trace_id).map(|(template, trace_id)| {
-            trace_url(template, trace_id, row.span_id, row.started_unix_nano, run.spec.run_id.as_str())
-        }),
+        trace_url: link::of_case(&run.spec, row),
         claim: row.claim.clone(),
         error: super::documents::error_type(row.outcome.as_ref()).map(str::to_owned),
     }
-}
-
-/// Everything but the characters that mean nothing in any part of a URL (RFC 3986, unreserved).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// The link of a template such as `https://jaeger.example/trace/{trace_id}`, filled with percent-encoded values.
-/// A place without a value is left empty; unknown places stay as they are.
-pub fn trace_url(
-    template: &str,
-    trace_id: TraceId,
-    span_id: Option<SpanId>,
-    start_unix_nano: u64,
-    run_id: &str,
-) -> String {
-    let places = [
-        ("{trace_id}", trace_id.to_string()),
-        ("{span_id}", span_id.map(|id| id.to_string()).unwrap_or_default()),
-        ("{start_unix_ms}", (start_unix_nano / 1_000_000).to_string()),
-        ("{run_id}", run_id.to_owned()),
-    ];
-    // One pass, so that a value that looks like a place is not filled again.
-    let (mut url, mut rest) = (String::with_capacity(template.len() + 64), template);
-    while let Some((before, from)) = rest.find('{').and_then(|at| rest.split_at_checked(at)) {
-        url.push_str(before);
-        let filled = places.iter().find_map(|(place, value)| Some((from.strip_prefix(place)?, value)));
-        rest = if let Some((after, value)) = filled {
-            url.extend(utf8_percent_encode(value, ESCAPED));
-            after
-        } else {
-            url.push('{');
-            from.strip_prefix('{').unwrap_or_default()
-        };
-    }
-    url + rest
 }
 
 #[cfg(test)]
@@ -557,22 +520,5 @@ mod tests {
         let mut run = fixture::run();
         run.status = RunStatus::Running;
         assert_eq!((status(&run, true), status(&run, false)), ("running", "interrupted"));
-    }
-
-    #[test]
-    fn links_are_filled_once_and_encoded() {
-        let fill =
-            |template| trace_url(template, fixture::trace_id(), None, 1_795_362_301_234_567_890, "a/{trace_id}&b");
-        for (template, expected) in [
-            ("http://x/{trace_id}", "http://x/0af7651916cd43dd8448eb211c80319c"),
-            (
-                "http://x/?t={start_unix_ms}&s={span_id}&r={run_id}",
-                "http://x/?t=1795362301234&s=&r=a%2F%7Btrace_id%7D%26b",
-            ),
-            ("http://x/{other}/{{trace_id}}", "http://x/{other}/{0af7651916cd43dd8448eb211c80319c}"),
-            ("http://x/{", "http://x/{"),
-        ] {
-            assert_eq!(fill(template), expected);
-        }
     }
 }

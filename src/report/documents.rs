@@ -14,6 +14,7 @@ use crate::store::{Mismatch, MissingSpan, Reader, StoreError, Verification};
 use super::collect::{Brief, ScoreSummary};
 use super::document::{self, Tokens};
 use super::format::rfc3339;
+use super::link;
 
 /// A score with its words.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -165,11 +166,7 @@ pub(super) fn score_entries(scores: &BTreeMap<EvaluatorId, Evaluation>) -> BTree
 
 /// Cases of a run in the document of `cases`, with links to the user's trace backend.
 pub fn cases_of(run: &RunSpec, rows: &[CaseRow]) -> Vec<CaseEntry> {
-    let link = |row: &CaseRow| {
-        let (template, trace_id) = (run.trace_url.as_deref()?, row.trace_id?);
-        Some(document::trace_url(template, trace_id, row.span_id, row.started_unix_nano, run.run_id.as_str()))
-    };
-    rows.iter().map(|row| CaseEntry { trace_url: link(row), ..CaseEntry::from(row) }).collect()
+    rows.iter().map(|row| CaseEntry { trace_url: link::of_case(run, row), ..CaseEntry::from(row) }).collect()
 }
 
 /// The document of `cases`.

@@ -7,9 +7,9 @@
 use std::io::{self, Write};
 
 use super::document::Report;
-use super::document::trace_url;
 use super::format::ABSENT;
 use super::html::block;
+use super::link;
 use super::low::Yardstick;
 use super::text::{clean, put};
 use crate::model::{Evaluation, Outcome};
@@ -208,11 +208,8 @@ fn test_case(run: &RunRow, yardstick: &Yardstick, row: &CaseRow) -> String {
         if let Some(span) = row.span_id {
             put!(text, "span_id: {span}\n");
         }
-        match &spec.trace_url {
-            Some(template) => {
-                let url = trace_url(template, trace, row.span_id, row.started_unix_nano, spec.run_id.as_str());
-                put!(text, "trace: {}\n", content(&url));
-            }
+        match link::of_case(spec, row) {
+            Some(url) => put!(text, "trace: {}\n", content(&url)),
             None => put!(text, "trace: spanscore trace {trace}\n"),
         }
         text.push_str("</system-out>\n");

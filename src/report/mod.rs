@@ -20,6 +20,7 @@ pub mod format;
 pub mod frame;
 pub mod html;
 pub mod junit;
+pub mod link;
 pub mod lists;
 mod look_back;
 pub mod low;

@@ -7,8 +7,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::details::CaseChange;
-use super::document::trace_url;
 use super::documents::CaseEntry;
+use super::link;
 use crate::compare::pair::pair;
 use crate::compare::side::{Output, Side, Trial};
 use crate::model::{Direction, EvaluatorKind, Outcome, Predicted, SpanId, TraceId};
@@ -191,9 +191,7 @@ impl<'a> Results<'a> {
         let entry = CaseEntry::from(row);
         let text = |text: Option<&str>| Cell::Text(text.map(str::to_owned));
         let id = |id: Option<String>| Cell::Text(id);
-        let url = spec.trace_url.as_deref().zip(row.trace_id).map(|(template, trace)| {
-            trace_url(template, trace, row.span_id, row.started_unix_nano, spec.run_id.as_str())
-        });
+        let url = link::of_case(spec, row);
         let why = entry.scores.get(spec.primary.as_str()).and_then(|score| score.explanation.as_deref());
         let mut cells = vec![
             text(Some(spec.run_id.as_str())),

@@ -9,7 +9,7 @@ use crate::model::{Link, RunId, Span, SpanId, Status, TraceId, Value};
 use crate::store::rows::{SpanScore, TraceDetail, TraceRow};
 use crate::store::{Reader, StoreError};
 
-use super::document::trace_url;
+use super::link;
 pub use crate::trace::value_json::json;
 use crate::trace::value_json::object as attributes;
 
@@ -148,8 +148,7 @@ pub fn linked(reader: &Reader, detail: &TraceDetail, only: Option<SpanId>) -> Re
         let run = reader.resolve_run(run_id.as_str())?.spec;
         let start = detail.spans.iter().find(|span| only == Some(span.span_id)).map(|span| span.start_unix_nano);
         let start = start.unwrap_or(detail.row.start_unix_nano);
-        document.trace_url =
-            run.trace_url.map(|template| trace_url(&template, detail.row.trace_id, only, start, run.run_id.as_str()));
+        document.trace_url = link::of_span(&run, detail.row.trace_id, only, start);
     }
     Ok(document)
 }

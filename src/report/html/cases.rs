@@ -11,6 +11,7 @@ use crate::model::{Evaluation, EvaluatorKind, RunSpec};
 use crate::report::details::CaseChange;
 use crate::report::evidence::Evidence;
 use crate::report::format::{self, ABSENT, count};
+use crate::report::link;
 use crate::report::results::outcome_in_a_word;
 use crate::report::text::cut;
 use crate::store::rows::CaseRow;
@@ -133,19 +134,10 @@ fn score(row: &CaseRow, kind: EvaluatorKind, id: &crate::model::EvaluatorId) -> 
 pub fn trace(spec: &RunSpec, row: &CaseRow) -> Markup {
     let Some(id) = row.trace_id else { return html! { span.absent { (ABSENT) } } };
     let short: String = id.to_string().chars().take(8).collect();
-    match backend(spec) {
-        Some(template) => {
-            let start = row.started_unix_nano;
-            let url = crate::report::document::trace_url(template, id, row.span_id, start, spec.run_id.as_str());
-            html! { a.mono href=(url) title={ "trace " (id) } rel="noreferrer" { (short) "…" } }
-        }
+    match link::of_case(spec, row) {
+        Some(url) => html! { a.mono href=(url) title={ "trace " (id) } rel="noreferrer" { (short) "…" } },
         None => html! { code title={ "trace " (id) } { (short) "…" } },
     }
-}
-
-/// The template of links to the user's trace backend, if it leads to a page: other schemes could run something.
-pub fn backend(spec: &RunSpec) -> Option<&str> {
-    spec.trace_url.as_deref().filter(|url| url.starts_with("https://") || url.starts_with("http://"))
 }
 
 /// Texts of which many are equal, each once.
@@ -173,6 +165,7 @@ impl Pool {
 fn data(evidence: &Evidence<'_>, rows: &[CaseRow]) -> Json {
     let spec = &evidence.run.spec;
     let claims = claims(rows);
+    let template = link::template(spec);
     let (mut words, mut traces) = (Pool::default(), Pool::default());
     let mut columns: Map<String, Json> = Map::new();
     let mut push = |name: &str, value: Json| match columns.get_mut(name) {
@@ -204,7 +197,7 @@ fn data(evidence: &Evidence<'_>, rows: &[CaseRow]) -> Json {
             };
             push(&format!("score.{}", evaluator.id), value);
         }
-        if backend(spec).is_some_and(|template| template.contains("{start_unix_ms}")) {
+        if template.is_some_and(|template| template.contains("_unix_ms}")) {
             push("start", json!(row.started_unix_nano / 1_000_000));
         }
         if let Some(base) = evidence.base {
@@ -217,12 +210,19 @@ fn data(evidence: &Evidence<'_>, rows: &[CaseRow]) -> Json {
             );
         }
     }
+    let mut queries = Map::new();
+    if template.is_some_and(|template| template.contains(link::KQL_GZIP)) {
+        for trace in traces.texts.iter().filter_map(Json::as_str) {
+            queries.extend(trace.parse().ok().map(|id| (trace.to_owned(), json!(link::kql_gzip(id)))));
+        }
+    }
     json!({
         "words": words.texts,
         "traces": traces.texts,
         "evaluators": spec.evaluators.iter().map(|evaluator| evaluator.id.to_string()).collect::<Vec<_>>(),
         "run": spec.run_id,
-        "template": backend(spec),
+        "template": template,
+        "queries": queries,
         "columns": columns,
     })
 }

@@ -11,9 +11,10 @@ use super::{cases, compare, confusion, text, verdict, waterfall};
 use crate::compare::trend::Trend;
 use crate::model::{Evaluation, Label, RunSpec};
 use crate::report::details::Details;
-use crate::report::document::{Report, trace_url};
+use crate::report::document::Report;
 use crate::report::evidence::{Evidence, Worst};
 use crate::report::format::{self, ABSENT, count};
+use crate::report::link;
 use crate::report::low::Yardstick;
 use crate::report::results::outcome_in_a_word;
 use crate::report::text::cut;
@@ -448,8 +449,8 @@ fn worst_case(evidence: &Evidence<'_>, case: &Worst<'_>, yardstick: &Yardstick) 
                 @if let Some((before, _)) = before { span { "was " (cases::answer(before.output, expected)) } }
                 span { @if before.is_some() { "is " } (cases::answer(output, expected)) }
                 span.trace { "trace " @match row.trace_id {
-                    Some(id) => @match cases::backend(spec) {
-                        Some(template) => a.mono rel="noreferrer" href=(trace_url(template, id, row.span_id, row.started_unix_nano, spec.run_id.as_str())) { (id) },
+                    Some(id) => @match link::of_case(spec, row) {
+                        Some(url) => a.mono rel="noreferrer" href=(url) { (id) },
                         None => code { (id) },
                     },
                     None => (ABSENT),
@@ -511,10 +512,9 @@ impl Links for InFile<'_> {
     }
 
     fn trace(&self, trace: &str, span: Option<&str>, head: bool) -> Option<String> {
-        let template = cases::backend(self.spec).filter(|_| head)?;
         let span = span.and_then(|span| span.parse().ok());
         // When the trial began is not at hand here; the templates that ask for it use it to narrow a search.
-        Some(trace_url(template, trace.parse().ok()?, span, self.spec.started_unix_nano, self.spec.run_id.as_str()))
+        link::of_span(self.spec, trace.parse().ok()?, span, self.spec.started_unix_nano).filter(|_| head)
     }
 
     fn diff(&self, _base: &str, _head: &str) -> Option<String> {

@@ -1,7 +1,7 @@
 // Filters and sorts the table of cases. The rows are data in the document; nothing is fetched.
 "use strict";
 (() => {
-  const { words, traces, evaluators, run, template, columns } = JSON.parse(document.getElementById("data").textContent);
+  const { words, traces, evaluators, run, template, queries, columns } = JSON.parse(document.getElementById("data").textContent);
   const { id, claim, expected, output, change, base, latency, trace, span, start } = columns;
   const n = id ? id.length : 0;
   const word = (place) => (place < 0 ? null : words[place]);
@@ -55,8 +55,13 @@
   }
 
   function address(hex, i, spanId) {
-    const places = { trace_id: hex, span_id: spanId ?? "", start_unix_ms: start ? String(start[i]) : "", run_id: run };
-    return template.replace(/\{(trace_id|span_id|start_unix_ms|run_id)\}/g, (_, name) => encodeURIComponent(places[name]));
+    const at = (shift) => (start ? String(Math.max(0, start[i] + shift)) : "");
+    const places = {
+      trace_id: hex, span_id: spanId ?? "", run_id: run, kql_gzip: queries[hex] ?? "",
+      start_unix_ms: at(0), from_unix_ms: at(-3600000), to_unix_ms: at(3600000),
+    };
+    const fill = (_, name) => (name === "target" ? (spanId ? `spans/${spanId}` : `traces/${hex}`) : encodeURIComponent(places[name]));
+    return template.replace(/\{(trace_id|span_id|start_unix_ms|from_unix_ms|to_unix_ms|run_id|kql_gzip|target)\}/g, fill);
   }
 
   function traceLink(hex, i, spanId, text) {

@@ -13,7 +13,6 @@ use super::layout::{block, text};
 use super::svg::{self, Cell};
 use super::{Nav, PageContext, PageError, PageResult, link, parts};
 use crate::model::{CaseId, RunSpec, SpanId, TraceId};
-use crate::report::document::trace_url;
 use crate::report::documents::{self, CaseEntry, CaseHistory};
 use crate::report::format;
 use crate::serve::App;
@@ -276,8 +275,7 @@ fn answer(raw: &str) -> Markup {
 
 /// The trial's trace in the user's own backend, if the run names one that a browser can open.
 fn elsewhere(spec: &RunSpec, trace: Option<TraceId>, span: Option<SpanId>, started: Option<&str>) -> Option<String> {
-    let template = spec.trace_url.as_deref().filter(|url| url.starts_with("https://") || url.starts_with("http://"))?;
     // The run's start is what is known here; backends take it as a hint of where to look.
     let start = started.map_or(0, |_| spec.started_unix_nano);
-    Some(trace_url(template, trace?, span, start, spec.run_id.as_str()))
+    crate::report::link::of_span(spec, trace?, span, start)
 }

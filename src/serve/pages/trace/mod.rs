@@ -31,8 +31,8 @@ use maud::{Markup, html};
 use super::layout::{self, text};
 use super::{Nav, PageContext, PageError, PageResult, link, parts};
 use crate::model::{RunSpec, SpanId, TraceId};
-use crate::report::document::trace_url;
 use crate::report::format::{self, count};
+use crate::report::link::of_span;
 use crate::report::low::Yardstick;
 use crate::report::text::{cut, named};
 use crate::report::trace_documents;
@@ -245,10 +245,7 @@ impl<'a> Subject<'a> {
 fn head(context: &PageContext, subject: &Subject<'_>, span: Option<SpanId>) -> Markup {
     let Subject { row, spec, yardstick } = *subject;
     let id = row.trace_id.to_string();
-    let backend = spec.and_then(|spec| {
-        let url = spec.trace_url.as_deref().filter(|url| url.starts_with("https://") || url.starts_with("http://"))?;
-        Some(trace_url(url, row.trace_id, span, row.start_unix_nano, spec.run_id.as_str()))
-    });
+    let backend = spec.and_then(|spec| of_span(spec, row.trace_id, span, row.start_unix_nano));
     html! {
         nav.crumbs aria-label="Where this is" {
             @match spec {
