@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::links::Links;
 use super::svg::{self, Mark, Point, Size};
-use super::{cases, compare, confusion, text, verdict, waterfall};
+use super::{agreement, cases, compare, confusion, text, verdict, waterfall};
 use crate::compare::trend::Trend;
 use crate::model::{Evaluation, Label, RunSpec};
 use crate::report::details::Details;
@@ -102,7 +102,7 @@ fn sections(evidence: &Evidence<'_>, rows: &[CaseRow], worst: &[Worst<'_>]) -> M
         }
         (headline(evidence))
         div.grid {
-            (agreement(report))
+            (agreement::agreement(&report.metrics))
             (matrix(report))
             (evaluators(report))
             (resources(report))
@@ -224,43 +224,6 @@ fn known(n: Option<u64>) -> String {
 
 fn leading(n: u64, href: &str, class: &str) -> Markup {
     html! { @if n > 0 { a class=(class) href=(href) { (count(n)) } } @else { "0" } }
-}
-
-fn agreement(report: &Report) -> Markup {
-    let metrics = &report.metrics;
-    let all = [
-        ("Accuracy", &metrics.accuracy, [0.0, 1.0]),
-        ("Macro-F1", &metrics.macro_f1, [0.0, 1.0]),
-        ("MCC", &metrics.mcc, [-1.0, 1.0]),
-        ("Cohen’s κ", &metrics.kappa, [-1.0, 1.0]),
-        ("NEE over-use", &metrics.abstention.over_use, [0.0, 1.0]),
-        ("NEE under-use", &metrics.abstention.under_use, [0.0, 1.0]),
-    ];
-    let bounded = metrics.accuracy.bounds.is_some_and(|[worst, best]| worst < best);
-    html! {
-        section.card.span-6 aria-labelledby="agreement" {
-            header { h2 #agreement { "Agreement with the expected labels" } span.muted { "95 % intervals" } }
-            div.scroll role="region" aria-label="Agreement, table" tabindex="0" {
-                table.plain.wide {
-                    thead { tr {
-                        th scope="col" { "Metric" } th.number scope="col" { "Value" } th scope="col" { "Interval" } th scope="col" { span.visually-hidden { "Drawn" } }
-                        @if bounded { th scope="col" { "If missing were wrong … right" } }
-                    } }
-                    tbody {
-                        @for (name, metric, range) in all {
-                            tr title=(metric.method) {
-                                th scope="row" { (name) }
-                                td.number { (format::statistic(metric.value)) }
-                                td.muted { (format::interval(metric.ci95)) }
-                                td { @if let Some(value) = metric.value { (svg::interval(value, metric.ci95, range)) } }
-                                @if bounded { td.muted { (format::interval(metric.bounds)) } }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
 }
 
 fn matrix(report: &Report) -> Markup {

@@ -1,6 +1,6 @@
 //! What stands in HTML, in the pages of `serve` and in the report that is one file.
 //!
-//! [`svg`] draws; [`verdict`], [`compare`], [`confusion`] and [`waterfall`] are parts of both; [`links`] is where their things lead.
+//! [`svg`] draws; [`agreement`], [`verdict`], [`compare`], [`confusion`] and [`waterfall`] are parts of both; [`links`] is where their things lead.
 //! [`document`] is the file with its table of [`cases`]. `base.css` is the style of both, `report.css` and `report.js` belong to
 //! the file.
 
@@ -11,6 +11,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::text::clean;
 
+pub mod agreement;
 pub mod cases;
 pub mod compare;
 pub mod confusion;

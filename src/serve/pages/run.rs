@@ -19,7 +19,7 @@ use crate::report::details::{Details, Previous};
 use crate::report::distribution::{Histogram, Slices, equals};
 use crate::report::document::Evaluator;
 use crate::report::format::{self, count};
-use crate::report::html::{compare as shown, confusion};
+use crate::report::html::{agreement, compare as shown, confusion};
 use crate::serve::App;
 use crate::stats::Estimate;
 
@@ -69,7 +69,7 @@ fn body(report: &Report, comparison: Option<&Comparison>) -> Markup {
             (what_was_run(report))
             (since_previous(report, details.previous.as_ref(), comparison))
             (confusion(report))
-            (agreement(report))
+            (agreement::agreement(&report.metrics))
             (evaluators(report, details))
             @if !details.slices.is_empty() { (slices(report, &details.slices)) }
             @if !report.errors.is_empty() { (errors(report)) }
@@ -250,51 +250,6 @@ fn estimate(estimate: &Estimate) -> Markup {
     html! {
         (format::statistic(estimate.value))
         @if estimate.ci95.is_some() { " " span.muted { (format::interval(estimate.ci95)) } }
-    }
-}
-
-fn agreement(report: &Report) -> Markup {
-    let metrics = &report.metrics;
-    let all = [
-        ("Accuracy", &metrics.accuracy, [0.0, 1.0]),
-        ("Macro-F1", &metrics.macro_f1, [0.0, 1.0]),
-        ("MCC", &metrics.mcc, [-1.0, 1.0]),
-        ("Cohen's κ", &metrics.kappa, [-1.0, 1.0]),
-        ("NEE over-use", &metrics.abstention.over_use, [0.0, 1.0]),
-        ("NEE under-use", &metrics.abstention.under_use, [0.0, 1.0]),
-    ];
-    let bounded = metrics.accuracy.bounds.is_some_and(|[worst, best]| worst < best);
-    html! {
-        section.card.span-6 aria-labelledby="agreement" {
-            header { h2 #agreement { "Agreement with the expected labels" } span.muted { "95 % intervals" } }
-            div.scroll role="region" aria-label="Agreement, table" tabindex="0" {
-                table.plain.wide {
-                    thead {
-                        tr {
-                            th scope="col" { "Metric" } th.number scope="col" { "Value" } th scope="col" { "Interval" } th scope="col" { span.visually-hidden { "Drawn" } }
-                            th.number scope="col" { "n" }
-                            @if bounded { th scope="col" { "If missing were wrong … right" } }
-                        }
-                    }
-                    tbody {
-                        @for (name, metric, range) in all {
-                            tr title=(metric.method) {
-                                th scope="row" { (name) }
-                                td.number { (format::statistic(metric.value)) }
-                                td.muted { (format::interval(metric.ci95)) }
-                                td { @if let Some(value) = metric.value { (svg::interval(value, metric.ci95, range)) } }
-                                td.number { (count(metric.n)) }
-                                @if bounded { td.muted { (format::interval(metric.bounds)) } }
-                            }
-                        }
-                    }
-                }
-            }
-            details {
-                summary { "How the intervals were made" }
-                dl.facts { @for (name, metric, _) in all { dt { (name) } dd { (metric.method) } } }
-            }
-        }
     }
 }
 
