@@ -9,12 +9,13 @@ use serde_json::json;
 
 use super::context::note;
 use super::{Context, Exit, Format};
-use crate::config::suite::TraceSection;
+use crate::config::suite::{SinkSection, TraceSection};
 use crate::config::{Environment, ModelPlan, RunPlan, WorkflowPlan};
 use crate::dataset::{ColumnMap, LabelVocabulary, ReadOptions, Sample, Selection, Source, Survey};
 use crate::evaluation::checked_survey;
 use crate::evaluator::{Evaluator, Registry};
 use crate::export::SuiteOtlp;
+use crate::export::auth::AuthEnv;
 use crate::llm::chat::Parameters;
 use crate::model::EvaluatorId;
 use crate::query;
@@ -86,7 +87,7 @@ pub(super) fn selection(plan: &RunPlan) -> anyhow::Result<Selection> {
 }
 
 /// The suite's OTLP keys in the exporters' form.
-pub(super) fn suite_otlp(trace: &TraceSection) -> anyhow::Result<SuiteOtlp> {
+pub(super) fn suite_otlp(trace: &TraceSection, sinks: &[SinkSection]) -> anyhow::Result<SuiteOtlp> {
     let timeout: Option<Duration> = trace
         .otlp_timeout
         .as_deref()
@@ -99,6 +100,10 @@ pub(super) fn suite_otlp(trace: &TraceSection) -> anyhow::Result<SuiteOtlp> {
         headers: trace.otlp_headers.clone(),
         compression: trace.otlp_compression.clone(),
         timeout,
+        auth: AuthEnv { bearer: trace.otlp_bearer_env.clone(), basic: trace.otlp_basic_env.clone() },
+        signals: trace.otlp_signals.clone(),
+        resource: trace.resource.clone(),
+        sinks: sinks.to_vec(),
     })
 }
 

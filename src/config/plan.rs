@@ -202,6 +202,8 @@ pub struct RunPlan {
     pub trace_url: Option<String>,
     /// The `[trace]` section, for the exporters.
     pub trace: super::suite::TraceSection,
+    /// The `[[sinks]]`, likewise.
+    pub sinks: Vec<super::suite::SinkSection>,
     /// Free labels.
     pub tags: BTreeMap<String, String>,
 }
@@ -304,6 +306,7 @@ impl RunPlan {
             trace_to: trace_to(flags, env, &suite),
             connection_string_file: flags.connection_string_file.clone(),
             trace: suite.trace,
+            sinks: suite.sinks,
             tags,
         })
     }

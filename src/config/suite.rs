@@ -52,6 +52,8 @@ pub struct Suite {
     pub trace: TraceSection,
     /// Azure: the Foundry project, and who asks.
     pub azure: super::azure::AzureSection,
+    /// Backends that keep scores as scores.
+    pub sinks: Vec<SinkSection>,
     /// What a run must hold to be let through.
     pub gate: super::gate::GateSection,
     /// Kept with every run.
@@ -189,7 +191,25 @@ pub struct TraceSection {
     pub otlp_headers: BTreeMap<String, String>,
     pub otlp_compression: Option<String>,
     pub otlp_timeout: Option<String>,
+    pub otlp_bearer_env: Option<String>,
+    pub otlp_basic_env: Option<[String; 2]>,
+    pub otlp_signals: Option<Vec<String>>,
+    pub resource: BTreeMap<String, String>,
     pub trace_url: Option<super::TraceUrl>,
+}
+
+/// One of `[[sinks]]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "reference.toml says what each key means")]
+pub struct SinkSection {
+    pub kind: Option<String>,
+    pub name: Option<String>,
+    pub url: Option<String>,
+    pub project: Option<String>,
+    pub bearer_env: Option<String>,
+    pub basic_env: Option<[String; 2]>,
+    pub timeout: Option<String>,
 }
 
 impl Suite {
@@ -293,7 +313,7 @@ mod tests {
         let uncommented: String = crate::config::REFERENCE
             .lines()
             .map(|line| match line.strip_prefix("# ") {
-                Some(key) if key.contains(" = ") => format!("{key}\n"),
+                Some(key) if key.contains(" = ") || key.starts_with("[[") => format!("{key}\n"),
                 _ => format!("{line}\n"),
             })
             .collect();

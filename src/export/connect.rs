@@ -9,6 +9,7 @@ use super::console::Console;
 use super::destination::Destination;
 use super::otlp::{Otlp, OtlpSetupError};
 use super::settings::DestinationConfig;
+use super::sinks::{Sink, SinkSetupError};
 
 /// Longest wait for a connection: a host that does not answer by then is treated as absent.
 const MAX_CONNECT: Duration = Duration::from_secs(5);
@@ -22,6 +23,9 @@ pub enum ConnectError {
     /// Application Insights.
     #[error(transparent)]
     AppInsights(#[from] AppInsightsSetupError),
+    /// A backend for scores.
+    #[error(transparent)]
+    Sink(#[from] SinkSetupError),
 }
 
 /// The destination of a configuration; `console` opens the writer that the console prints to. Nothing is sent yet. Must
@@ -34,6 +38,7 @@ pub fn connect(
         DestinationConfig::Otlp { traces, logs } => Arc::new(Otlp::new(traces, logs)?),
         DestinationConfig::Console { traces, logs } => Arc::new(Console::new(console(), traces, logs)),
         DestinationConfig::AppInsights { connection } => Arc::new(AppInsights::new(&connection, None)?),
+        DestinationConfig::Sink(config) => Arc::new(Sink::new(&config)?),
     })
 }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::destination::{Batch, Delivery, Destination, Retry, Signal};
 use super::ledger::{Ledger, Settled};
-use super::outbox::{Acknowledgement, Outbox, OutboxBatch, OutboxError};
+use super::outbox::{Acknowledgement, Outbox, OutboxBatch, OutboxError, Reading};
 use super::sampler::Sampler;
 use crate::trace::provider::Ids;
 
@@ -108,6 +108,15 @@ struct State {
     until: Option<Instant>,
 }
 
+/// A destination, and which traces it gets.
+#[derive(Clone)]
+pub struct Route {
+    /// Where to.
+    pub destination: Arc<dyn Destination>,
+    /// Which traces.
+    pub sampler: Sampler,
+}
+
 /// The deliveries of one run. Dropping it stops them.
 pub struct Deliveries {
     tasks: JoinSet<()>,
@@ -117,16 +126,17 @@ pub struct Deliveries {
 
 impl Deliveries {
     /// Starts delivering, from where each cursor stands. Must be called inside a tokio runtime.
-    pub fn start(
-        outbox: &Arc<dyn Outbox>,
-        destinations: &[Arc<dyn Destination>],
-        sampler: &Sampler,
-        ids: &Ids,
-        pace: Pace,
-    ) -> Self {
+    pub fn start(outbox: &Arc<dyn Outbox>, routes: &[Route], ids: &Ids, pace: Pace) -> Self {
         let (state, _) = watch::channel(State::default());
         let mut this = Self { tasks: JoinSet::new(), reports: Vec::new(), state };
-        for destination in destinations {
+        // Who carries spans, and whether it has come to its end: others may follow it.
+        let leaders: Vec<(String, watch::Sender<bool>)> = routes
+            .iter()
+            .filter(|route| route.destination.takes(Signal::Traces))
+            .map(|route| (route.destination.name().to_owned(), watch::channel(false).0))
+            .collect();
+        let leader = |name: &str| leaders.iter().find(|(known, _)| known == name).map(|(_, ended)| ended);
+        for Route { destination, sampler } in routes {
             for signal in [Signal::Traces, Signal::Logs].into_iter().filter(|signal| destination.takes(*signal)) {
                 let report = Arc::new(Mutex::new(DeliveryReport {
                     destination: destination.name().to_owned(),
@@ -149,8 +159,15 @@ impl Deliveries {
                     pace,
                     state: this.state.subscribe(),
                     report,
+                    followed: destination.follows().and_then(leader).map(watch::Sender::subscribe),
                 };
-                this.tasks.spawn(courier.run());
+                let ended = leader(destination.name()).filter(|_| signal == Signal::Traces).cloned();
+                this.tasks.spawn(async move {
+                    courier.run().await;
+                    if let Some(ended) = ended {
+                        ended.send_replace(true);
+                    }
+                });
             }
         }
         this
@@ -186,6 +203,8 @@ struct Courier {
     pace: Pace,
     state: watch::Receiver<State>,
     report: Arc<Mutex<DeliveryReport>>,
+    /// Whether the courier of the spans that this one waits for has come to its end, if there is such a courier.
+    followed: Option<watch::Receiver<bool>>,
 }
 
 /// Why a courier stops before everything is settled.
@@ -214,23 +233,30 @@ impl Courier {
             if until.is_some_and(|until| until <= Instant::now()) {
                 return Err(Stop::Time);
             }
+            // Seen before the read, too: what the other delivered before its end is then in it.
+            let alone = self.followed.as_ref().is_none_or(|ended| *ended.borrow());
             match self.read().await? {
-                Some(OutboxBatch { batch, positions, cut }) => {
+                Reading::Batch(OutboxBatch { batch, positions, cut }) => {
                     self.settle(batch, &positions).await?;
                     if until.is_none() && !cut && positions.len() < BATCH {
                         self.pause(self.pace.linger).await;
                     }
                 }
-                None if until.is_some() => return Ok(()),
-                None => self.state.changed().await.map_err(|_| Stop::Time)?,
+                Reading::Held if until.is_some() && alone => {
+                    let leader = self.destination.follows().unwrap_or_default();
+                    return Err(Stop::Problem(format!("{leader} has not taken their spans yet")));
+                }
+                Reading::Held => self.pause(self.pace.linger).await,
+                Reading::Nothing if until.is_some() => return Ok(()),
+                Reading::Nothing => self.state.changed().await.map_err(|_| Stop::Time)?,
             }
         }
     }
 
-    async fn read(&self) -> Result<Option<OutboxBatch>, Stop> {
-        let (outbox, signal) = (Arc::clone(&self.outbox), self.signal);
-        let destination = self.destination.name().to_owned();
-        let read = tokio::task::spawn_blocking(move || outbox.read(&destination, signal, BATCH)).await;
+    async fn read(&self) -> Result<Reading, Stop> {
+        let (outbox, signal, destination) = (Arc::clone(&self.outbox), self.signal, Arc::clone(&self.destination));
+        let read = move || outbox.read(destination.name(), destination.follows(), signal, BATCH);
+        let read = tokio::task::spawn_blocking(read).await;
         let problem = |error: OutboxError| Stop::Problem(format!("reading the outbox: {error}"));
         read.map_err(|error| problem(Box::new(error)))?.map_err(problem)
     }
@@ -299,13 +325,18 @@ impl Courier {
         }
     }
 
-    /// Removes what is not sampled from the batch and opens its ledger.
+    /// Removes what is not sampled or not wanted from the batch and opens its ledger.
     fn sample(&self, batch: &mut Batch, positions: &[i64]) -> Ledger {
-        let keep: Vec<bool> = if self.sampler.keeps_all() {
+        let mut keep: Vec<bool> = if self.sampler.keeps_all() {
             vec![true; positions.len()]
         } else {
             batch.items.trace_ids().into_iter().map(|id| self.sampler.keeps(id)).collect()
         };
+        if let Some(wanted) = self.destination.wants(&batch.items) {
+            for (keep, wanted) in keep.iter_mut().zip(wanted) {
+                *keep &= wanted;
+            }
+        }
         batch.items.retain(&keep);
         Ledger::open(positions, &keep)
     }

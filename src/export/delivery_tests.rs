@@ -45,13 +45,16 @@ impl Memory {
 
 #[async_trait]
 impl Outbox for Memory {
-    fn read(&self, _: &str, _: Signal, limit: usize) -> Result<Option<OutboxBatch>, OutboxError> {
+    fn read(&self, _: &str, _: Option<&str>, _: Signal, limit: usize) -> Result<Reading, OutboxError> {
         let cursor = self.total().0;
         let all = self.spans.lock().unwrap();
         let (positions, spans): (Vec<_>, Vec<_>) =
             all.iter().filter(|(position, _)| *position > cursor).take(limit).cloned().unzip();
         let batch = Batch { origin: Arc::default(), items: Items::Spans(spans) };
-        Ok((!positions.is_empty()).then_some(OutboxBatch { batch, positions, cut: false }))
+        Ok(match positions.is_empty() {
+            true => Reading::Nothing,
+            false => Reading::Batch(OutboxBatch { batch, positions, cut: false }),
+        })
     }
 
     async fn acknowledge(&self, acknowledgement: Acknowledgement) -> Result<(), OutboxError> {
@@ -96,7 +99,8 @@ const FAST: Pace = Pace {
 
 fn start(outbox: &Arc<Memory>, destination: &Arc<Scripted>, sampler: &Sampler) -> Deliveries {
     let outbox: Arc<dyn Outbox> = Arc::clone(outbox) as _;
-    Deliveries::start(&outbox, &[Arc::clone(destination) as _], sampler, &Ids::seeded(1), FAST)
+    let route = Route { destination: Arc::clone(destination) as _, sampler: sampler.clone() };
+    Deliveries::start(&outbox, &[route], &Ids::seeded(1), FAST)
 }
 
 async fn deliver(outbox: &Arc<Memory>, destination: &Arc<Scripted>) -> DeliveryReport {
@@ -217,7 +221,12 @@ impl Destination for Hanging {
 async fn a_request_cut_off_at_the_end_counts_as_possible_duplicates() {
     let outbox: Arc<Memory> = Memory::with(4);
     let kept: Arc<dyn Outbox> = Arc::clone(&outbox) as _;
-    let deliveries = Deliveries::start(&kept, &[Arc::new(Hanging) as _], &Sampler::default(), &Ids::seeded(1), FAST);
+    let deliveries = Deliveries::start(
+        &kept,
+        &[Route { destination: Arc::new(Hanging) as _, sampler: Sampler::default() }],
+        &Ids::seeded(1),
+        FAST,
+    );
     // Until the request is on its way.
     tokio::time::sleep(Duration::from_millis(30)).await;
     let report = deliveries.finish(Duration::from_millis(20)).await.remove(0);

@@ -160,6 +160,16 @@ pub trait Destination: Send + Sync {
     /// Whether it takes this signal at all.
     fn takes(&self, signal: Signal) -> bool;
 
+    /// The destination that must have got the spans of a run's trial before this one takes what is said of them.
+    fn follows(&self) -> Option<&str> {
+        None
+    }
+
+    /// Which of the items it has a use for; `None` for all. The others are passed over, and counted as not sampled.
+    fn wants(&self, _items: &Items) -> Option<Vec<bool>> {
+        None
+    }
+
     /// Hands over a batch. Never fails: what went wrong is part of the answer.
     async fn deliver(&self, batch: &Batch) -> Delivery;
 }

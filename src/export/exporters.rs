@@ -9,9 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::connect::connect;
-use super::delivery::{Deliveries, DeliveryReport, GRACE, Pace, Wake};
-use super::destination::{Batch, Destination, Items, Signal};
-use super::outbox::{Acknowledgement, Outbox, OutboxBatch, OutboxError};
+use super::delivery::{Deliveries, DeliveryReport, GRACE, Pace, Route, Wake};
+use super::destination::{Batch, Items, Signal};
+use super::outbox::{Acknowledgement, Outbox, OutboxBatch, OutboxError, Reading};
 use super::settings::{ExportPlan, SuiteOtlp};
 use super::snapshot::Snapshot;
 use crate::config::env::Environment;
@@ -31,20 +31,20 @@ impl Exporters {
     /// and [`Self::finish`] says so.
     pub async fn start(plan: &ExportPlan, store: &Store, writer: &Writer, run_id: &RunId) -> Result<Self, StoreError> {
         let mut said = Vec::new();
-        let mut destinations = Vec::new();
+        let mut routes = Vec::new();
         for config in &plan.destinations {
             let snapshot = Snapshot::new(config, plan).to_json();
             for signal in [Signal::Traces, Signal::Logs].into_iter().filter(|signal| config.takes(*signal)) {
                 writer.register_destination(run_id, config.name(), signal, &snapshot).await?;
             }
             match connect(config.clone(), || Box::new(stdout())) {
-                Ok(destination) => destinations.push(destination),
+                Ok(destination) => routes.push(Route { destination, sampler: plan.sampler.clone() }),
                 Err(error) => said.push(format!("{error}; `spanscore export --pending` delivers later")),
             }
         }
         let run = store.reader()?.resolve_run(run_id.as_str())?.number;
         let outbox: Arc<dyn Outbox> = Arc::new(StoreOutbox::new(store, writer, run));
-        let deliveries = Deliveries::start(&outbox, &destinations, &plan.sampler, &Ids::default(), Pace::default());
+        let deliveries = Deliveries::start(&outbox, &routes, &Ids::default(), Pace::default());
         Ok(Self { deliveries, said })
     }
 
@@ -145,7 +145,7 @@ async fn deliver_run(
     };
     let outbox: Arc<dyn Outbox> = Arc::new(StoreOutbox::new(store, writer, first.run));
     let by_name: BTreeMap<&str, &Pending> = entries.iter().map(|entry| (entry.destination.as_str(), entry)).collect();
-    let mut deliveries = Vec::new();
+    let mut routes = Vec::new();
     for (name, entry) in by_name {
         let restored = Snapshot::from_json(&entry.config)
             .and_then(|snapshot| snapshot.restore(env, &SuiteOtlp::default()))
@@ -154,20 +154,16 @@ async fn deliver_run(
                 messages
                     .extend(restored.warnings.iter().filter(|w| !messages.contains(w)).cloned().collect::<Vec<_>>());
                 let destination = connect(restored.config, || Box::new(stderr())).map_err(|error| error.to_string())?;
-                Ok((destination, restored.sampler))
+                Ok(Route { destination, sampler: restored.sampler })
             });
         match restored {
-            Ok((destination, sampler)) => {
-                let destinations: [Arc<dyn Destination>; 1] = [destination];
-                let pace = Pace::default();
-                deliveries.push(Deliveries::start(&outbox, &destinations, &sampler, &Ids::default(), pace));
-            }
+            Ok(route) => routes.push(route),
             Err(error) => messages.push(format!("run {}, {name}: {error}", entry.run_id)),
         }
     }
-    let finished = deliveries.into_iter().map(|deliveries| deliveries.finish(PATIENCE));
-    for report in futures::future::join_all(finished).await.iter().flatten() {
-        messages.extend(lines(report).map(|line| format!("run {}: {line}", first.run_id)));
+    let deliveries = Deliveries::start(&outbox, &routes, &Ids::default(), Pace::default());
+    for report in deliveries.finish(PATIENCE).await {
+        messages.extend(lines(&report).map(|line| format!("run {}: {line}", first.run_id)));
     }
     Ok(())
 }
@@ -189,15 +185,26 @@ impl StoreOutbox {
 
 #[async_trait]
 impl Outbox for StoreOutbox {
-    fn read(&self, destination: &str, signal: Signal, limit: usize) -> Result<Option<OutboxBatch>, OutboxError> {
+    fn read(
+        &self,
+        destination: &str,
+        follows: Option<&str>,
+        signal: Signal,
+        limit: usize,
+    ) -> Result<Reading, OutboxError> {
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let reader = idle.map_or_else(|| self.store.reader(), Ok)?;
-        let batch = reader.outbox_batch(self.run, destination, signal, limit)?;
+        let batch = reader.outbox_batch_behind(self.run, destination, signal, limit, follows)?;
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
-        let crate::store::OutboxBatch { spans, logs, origins, .. } = batch;
-        Ok(match signal {
+        let crate::store::OutboxBatch { spans, logs, origins, held, .. } = batch;
+        let batch = match signal {
             Signal::Traces => of_one_origin(spans, origins, Items::Spans),
             Signal::Logs => of_one_origin(logs, origins, Items::Logs),
+        };
+        Ok(match batch {
+            Some(batch) => Reading::Batch(batch),
+            None if held => Reading::Held,
+            None => Reading::Nothing,
         })
     }
 

@@ -1,13 +1,14 @@
 //! Delivery of what the store recorded to where the user wants it: OTLP endpoints, Application Insights, the console.
 //!
 //! [`settings`] says where to, [`delivery`] moves the outbox, a [`destination`] takes batches: [`otlp`],
-//! [`appinsights`] or [`console`].
+//! [`appinsights`], [`console`] or, of scores alone, [`sinks`].
 //! [`exporters`] puts these together for a run and for what earlier runs left. [`metrics`] are best effort and go their
 //! own way. What was recorded stays in the store whatever happens here.
 //!
 //! Traces in and out by file: [`otlp_file`] and [`jaeger`] read, [`otlp_file`] and [`parquet`] write, [`files`] is what they share.
 
 pub mod settings;
+pub mod auth;
 mod otel_env;
 pub mod endpoint;
 pub mod sampler;
@@ -16,6 +17,7 @@ pub mod destination;
 mod python_json;
 pub mod console;
 pub mod appinsights;
+pub mod sinks;
 pub mod otlp;
 mod http;
 mod otlp_http;

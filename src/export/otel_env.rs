@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use http::header::HeaderMap;
+use http::header::{AUTHORIZATION, HeaderMap};
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
@@ -37,6 +37,8 @@ pub(super) enum OtlpSignal {
 }
 
 impl OtlpSignal {
+    const ALL: [Self; 3] = [Self::Traces, Self::Logs, Self::Metrics];
+
     /// As it stands in the names of variables.
     const fn upper(self) -> &'static str {
         match self {
@@ -71,10 +73,15 @@ struct Suite {
     headers: HeaderMap,
     compression: Option<Compression>,
     timeout: Option<Duration>,
+    /// Which signals go to the suite's endpoint; all of them where nothing is said.
+    signals: Option<Vec<OtlpSignal>>,
+    resource: Vec<(String, String)>,
+    /// What is wrong with the key.
+    warning: Option<String>,
 }
 
 impl Suite {
-    fn read(suite: &SuiteOtlp) -> Result<Self, SettingsError> {
+    fn read(env: &Environment, suite: &SuiteOtlp) -> Result<Self, SettingsError> {
         let bad = |key, problem| SettingsError::Suite { key, problem };
         let endpoint = suite.endpoint.as_deref().map(|text| parse_endpoint(text, false)).transpose();
         let protocol = |name: &str| {
@@ -92,19 +99,40 @@ impl Suite {
                 .ok_or_else(|| bad("otlp_headers", format!("`{name}` or its value cannot stand in an HTTP header")))?;
             headers.insert(name, value);
         }
+        let key = if suite.auth.bearer.is_some() { "otlp_bearer_env" } else { "otlp_basic_env" };
+        let warning = match suite.auth.header(env) {
+            Ok(value) => {
+                headers.extend(value.map(|value| (AUTHORIZATION, value)));
+                None
+            }
+            Err(error) => Some(format!("[trace] {key}: {error}; requests are sent without a key")),
+        };
+        let signal = |name: &String| {
+            let known = OtlpSignal::ALL.into_iter().find(|signal| signal.lower() == name);
+            let known_names = OtlpSignal::ALL.map(OtlpSignal::lower).join(", ");
+            known.ok_or_else(|| bad("otlp_signals", format!("`{name}` is no signal; known are {known_names}")))
+        };
+        let signals = suite.signals.as_ref().map(|names| names.iter().map(signal).collect()).transpose()?;
         Ok(Self {
             endpoint: endpoint.map_err(|problem| bad("otlp_endpoint", problem))?,
             protocol: suite.protocol.as_deref().map(protocol).transpose()?,
             headers,
             compression: suite.compression.as_deref().map(compression).transpose()?,
             timeout: suite.timeout,
+            signals,
+            resource: suite.resource.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            warning,
         })
     }
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(env: &'a Environment, suite: &SuiteOtlp) -> Result<Self, SettingsError> {
-        Ok(Self { env, suite: Suite::read(suite)?, warnings: Vec::new() })
+        let suite = Suite::read(env, suite)?;
+        // Headers of the environment replace the suite's, and its key with them.
+        let replaced = env.get("OTEL_EXPORTER_OTLP_HEADERS").is_some();
+        let warnings = suite.warning.iter().filter(|_| !replaced).cloned().collect();
+        Ok(Self { env, suite, warnings })
     }
 
     fn warn(&mut self, variable: &str, problem: &str) {
@@ -120,6 +148,7 @@ impl<'a> Reader<'a> {
         if flag == Some(Exporters::default()) || flag.is_none() && disabled {
             return ExportersBySignal::default();
         }
+        let logs_are_sent = self.suite_sends(OtlpSignal::Logs);
         let mut choose = |signal| {
             let named = self.named_exporters(signal).filter(|_| !disabled);
             // Who chooses destinations by flag and leaves OTLP out does not want it for the other signals either.
@@ -130,7 +159,8 @@ impl<'a> Reader<'a> {
         let traces = flag.or(named).unwrap_or(by_endpoint);
         // Log records repeat the scores for who reads no spans: whoever asks for OTLP by flag gets both.
         let (named, by_endpoint) = choose(OtlpSignal::Logs);
-        let by_flag = Exporters { otlp: flag.is_some_and(|flag| flag.otlp) || by_endpoint.otlp, console: false };
+        let asked = flag.is_some_and(|flag| flag.otlp) && logs_are_sent;
+        let by_flag = Exporters { otlp: asked || by_endpoint.otlp, console: false };
         let logs = named.unwrap_or(by_flag);
         let (named, by_endpoint) = choose(OtlpSignal::Metrics);
         let metrics = named.unwrap_or(by_endpoint);
@@ -174,7 +204,15 @@ impl<'a> Reader<'a> {
     }
 
     fn has_endpoint(&mut self, signal: OtlpSignal) -> bool {
-        self.env_endpoint(signal, Protocol::default()).is_some() || self.suite.endpoint.is_some()
+        let own = format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.upper());
+        let shared = self.env_endpoint(signal, Protocol::default()).is_some() || self.suite.endpoint.is_some();
+        shared && (self.suite_sends(signal) || self.env.get(&own).is_some())
+    }
+
+    /// Whether the suite leaves a signal its way. Spans always go where an endpoint is named; backends of traces have no
+    /// route for the others.
+    fn suite_sends(&self, signal: OtlpSignal) -> bool {
+        self.suite.signals.as_ref().is_none_or(|signals| signals.contains(&signal))
     }
 
     /// The address that the environment gives for a signal.
@@ -305,6 +343,9 @@ impl<'a> Reader<'a> {
             Some((_, known)) => *known = Value::from(value),
             None => resource.push((key.into(), Value::from(value))),
         };
+        for (key, value) in std::mem::take(&mut self.suite.resource) {
+            put(key, value);
+        }
         let text = self.env.get("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
         for (i, entry) in text.split(',').enumerate().filter(|(_, entry)| !entry.trim().is_empty()) {
             let decode =

@@ -23,7 +23,7 @@ use crate::trace::otlp_json;
 const MAX_BODY: usize = 10 << 20;
 
 /// Servers close idle connections after as little as five seconds, and a request on a closed one counts as sent.
-const IDLE: Duration = Duration::from_secs(4);
+pub(super) const IDLE: Duration = Duration::from_secs(4);
 
 /// A client for one endpoint.
 pub(super) struct HttpTransport {

@@ -11,11 +11,29 @@ pub type OutboxError = Box<dyn std::error::Error + Send + Sync>;
 /// what lies behind it is settled.
 #[async_trait]
 pub trait Outbox: Send + Sync + 'static {
-    /// Up to about `limit` items after the cursor, in order; `None` where there are none (yet). May block.
-    fn read(&self, destination: &str, signal: Signal, limit: usize) -> Result<Option<OutboxBatch>, OutboxError>;
+    /// Up to about `limit` items after the cursor, in order. Where it `follows` another destination that the run has, only
+    /// those whose spans that one has settled. May block.
+    fn read(
+        &self,
+        destination: &str,
+        follows: Option<&str>,
+        signal: Signal,
+        limit: usize,
+    ) -> Result<Reading, OutboxError>;
 
     /// Moves a cursor and adds to its counts, in one transaction.
     async fn acknowledge(&self, acknowledgement: Acknowledgement) -> Result<(), OutboxError>;
+}
+
+/// What there is to read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading {
+    /// Something to deliver.
+    Batch(OutboxBatch),
+    /// There are items, and each waits for its spans to be delivered to the destination that is followed.
+    Held,
+    /// Nothing (yet).
+    Nothing,
 }
 
 /// Items with their positions.

@@ -10,11 +10,14 @@ use std::time::Duration;
 
 use super::appinsights::AppInsights;
 use super::appinsights::connection::{ConnectionString, ConnectionStringError};
+use super::auth::AuthEnv;
 use super::destination::Signal;
 use super::endpoint::OtlpSettings;
 use super::otel_env::{Exporters, OtlpSignal, Reader};
 use super::sampler::Sampler;
+use super::sinks::{SinkConfig, SinkError};
 use crate::config::env::Environment;
+use crate::config::suite::SinkSection;
 use crate::model::{Key, Value};
 
 /// The names that `--trace-to` knows.
@@ -52,6 +55,9 @@ pub enum SettingsError {
         /// What is wrong and what was expected.
         problem: String,
     },
+    /// One of the suite's `[[sinks]]`.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
 }
 
 /// The keys of the suite's `[trace]` table that are about OTLP.
@@ -67,6 +73,14 @@ pub struct SuiteOtlp {
     pub compression: Option<String>,
     /// How long a request may take.
     pub timeout: Option<Duration>,
+    /// The variables with the key for the endpoint.
+    pub auth: AuthEnv,
+    /// Which of traces, logs and metrics go there; `None` for all.
+    pub signals: Option<Vec<String>>,
+    /// What telemetry says of its origin besides what it says by itself.
+    pub resource: BTreeMap<String, String>,
+    /// The backends that take scores.
+    pub sinks: Vec<SinkSection>,
 }
 
 /// One place to deliver to, with everything needed for it.
@@ -92,15 +106,18 @@ pub enum DestinationConfig {
         /// Which one.
         connection: ConnectionString,
     },
+    /// A backend for scores.
+    Sink(SinkConfig),
 }
 
 impl DestinationConfig {
     /// The name under which the outbox keeps its cursor.
-    pub const fn name(&self) -> &'static str {
+    pub const fn name(&self) -> &str {
         match self {
             Self::Otlp { .. } => "otlp",
             Self::Console { .. } => "console",
             Self::AppInsights { .. } => AppInsights::NAME,
+            Self::Sink(sink) => sink.name.as_str(),
         }
     }
 
@@ -111,7 +128,8 @@ impl DestinationConfig {
             (Self::Otlp { logs, .. }, Signal::Logs) => logs.is_some(),
             (Self::Console { traces, .. }, Signal::Traces) => *traces,
             (Self::Console { logs, .. }, Signal::Logs) => *logs,
-            (Self::AppInsights { .. }, _) => true,
+            (Self::AppInsights { .. }, _) | (Self::Sink(_), Signal::Logs) => true,
+            (Self::Sink(_), Signal::Traces) => false,
         }
     }
 }
@@ -125,6 +143,8 @@ pub struct ExportPlan {
     pub sampler: Sampler,
     /// What all telemetry of this process says of its origin.
     pub resource: Vec<(Key, Value)>,
+    /// The variables that the key for the OTLP endpoint comes from, where the suite names them.
+    pub otlp_auth: AuthEnv,
     /// Where metrics go, if anywhere.
     pub metrics: Option<OtlpSettings>,
     /// What stands in the environment and was ignored.
@@ -143,6 +163,16 @@ impl ExportPlan {
         let logs = otlp(&mut reader, exporters.logs.otlp, OtlpSignal::Logs);
         let metrics = otlp(&mut reader, exporters.metrics.otlp, OtlpSignal::Metrics);
         let mut destinations = Vec::new();
+        let sinks = SinkConfig::resolve_all(&suite.sinks, env)?;
+        let sinks = if traces.is_some() {
+            sinks
+        } else {
+            // A choice that leaves OTLP out leaves the sinks out, too; that nobody chose may be an oversight.
+            if trace_to.is_none() && reader.is_open_to_others() {
+                reader.warnings.extend(sinks.iter().map(without_spans));
+            }
+            Vec::new()
+        };
         if traces.is_some() || logs.is_some() {
             destinations.push(DestinationConfig::Otlp { traces, logs });
         }
@@ -158,13 +188,24 @@ impl ExportPlan {
             let text = env.get(CONNECTION_STRING).ok_or(SettingsError::NoConnectionString)?;
             destinations.push(DestinationConfig::AppInsights { connection: ConnectionString::parse(text)? });
         }
-        Ok(Self { destinations, sampler, resource, metrics, warnings: reader.warnings })
+        destinations.extend(sinks.into_iter().map(DestinationConfig::Sink));
+        let otlp_auth = suite.auth.clone();
+        Ok(Self { destinations, sampler, resource, otlp_auth, metrics, warnings: reader.warnings })
     }
 
     /// Whether spans or log records go to standard output, so that the report has to go elsewhere.
     pub fn uses_console(&self) -> bool {
         self.destinations.iter().any(|config| matches!(config, DestinationConfig::Console { .. }))
     }
+}
+
+fn without_spans(sink: &SinkConfig) -> String {
+    format!(
+        "[[sinks]] {}: no spans are sent over OTLP, and {} takes scores only of spans that it has; ignored (set [trace] \
+         otlp_endpoint or OTEL_EXPORTER_OTLP_ENDPOINT)",
+        sink.name,
+        sink.kind.title()
+    )
 }
 
 fn listed(names: &[String]) -> impl Iterator<Item = &str> {
@@ -307,7 +348,7 @@ mod tests {
     #[test]
     fn application_insights_wants_a_connection_string() {
         let set = (CONNECTION_STRING, "InstrumentationKey=00000000-0000-0000-0000-000000000001");
-        let names = |plan: &ExportPlan| plan.destinations.iter().map(DestinationConfig::name).collect::<Vec<_>>();
+        let names = |plan: &ExportPlan| plan.destinations.iter().map(|d| d.name().to_owned()).collect::<Vec<_>>();
         assert_eq!(names(&plan(&[set])), ["appinsights"]);
         assert_eq!(names(&flagged(&[set], "appinsights,console").unwrap()), ["console", "appinsights"]);
         for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
@@ -336,6 +377,7 @@ mod tests {
             headers: [("x-key".to_owned(), "v".to_owned())].into(),
             compression: Some("gzip".into()),
             timeout: Some(Duration::from_secs(3)),
+            ..SuiteOtlp::default()
         };
         let resolve = |pairs: &[_], suite: &SuiteOtlp| ExportPlan::resolve(&env(pairs), suite, None);
         let plan = resolve(&[("OTEL_EXPORTER_OTLP_TIMEOUT", "1000")], &suite).unwrap();

@@ -1,18 +1,24 @@
 //! What the store keeps of a destination's configuration, so that a later process can finish the delivery: everything
 //! but secrets. Those come from the environment or the suite again.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
 use super::appinsights::connection::ConnectionString;
+use super::auth::AuthEnv;
 use super::destination::Signal;
-use super::endpoint::{Compression, OtlpSettings, Protocol};
+use super::endpoint::{Compression, OtlpSettings, Protocol, header};
 use super::otel_env::{OtlpSignal, Reader};
 use super::sampler::Sampler;
 use super::settings::{CONNECTION_STRING, DestinationConfig, ExportPlan, SettingsError, SuiteOtlp};
+use super::sinks::{SinkError, SinkSnapshot};
 use crate::config::env::Environment;
+
+/// Headers that say where telemetry belongs and are no secrets: their values are kept.
+const PLACES: [&str; 2] = ["x-mlflow-experiment-id", "x-langfuse-ingestion-version"];
 
 /// A destination as the outbox remembers it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +39,9 @@ pub enum DestinationSnapshot {
         traces: Option<OtlpSnapshot>,
         /// For log records.
         logs: Option<OtlpSnapshot>,
+        /// The variables that the key comes from, where the suite names them.
+        #[serde(default)]
+        auth: AuthEnv,
     },
     /// Standard output.
     Console {
@@ -46,6 +55,8 @@ pub enum DestinationSnapshot {
         /// Where telemetry was sent.
         ingestion: String,
     },
+    /// A backend for scores.
+    Sink(SinkSnapshot),
 }
 
 /// The settings of one signal without the values of its headers and without the query of its address.
@@ -57,6 +68,9 @@ pub struct OtlpSnapshot {
     pub protocol: Protocol,
     /// Names of the headers that were sent along.
     pub headers: Vec<String>,
+    /// Those of them that are no secrets, with their values.
+    #[serde(default)]
+    pub places: BTreeMap<String, String>,
     /// How bodies are compressed.
     pub compression: Compression,
     /// How long a request may take, in milliseconds.
@@ -83,6 +97,9 @@ pub enum SnapshotError {
     /// The suite, which stands behind the environment, makes no sense.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// A backend for scores.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
 }
 
 /// A destination rebuilt from what a run recorded.
@@ -103,6 +120,7 @@ impl Snapshot {
             DestinationConfig::Otlp { traces, logs } => DestinationSnapshot::Otlp {
                 traces: traces.as_ref().map(OtlpSnapshot::new),
                 logs: logs.as_ref().map(OtlpSnapshot::new),
+                auth: plan.otlp_auth.clone(),
             },
             DestinationConfig::Console { traces, logs } => {
                 DestinationSnapshot::Console { traces: *traces, logs: *logs }
@@ -110,6 +128,7 @@ impl Snapshot {
             DestinationConfig::AppInsights { connection } => {
                 DestinationSnapshot::AppInsights { ingestion: connection.ingestion.to_string() }
             }
+            DestinationConfig::Sink(config) => DestinationSnapshot::Sink(SinkSnapshot::new(config)),
         };
         Self { destination, sampler: plan.sampler.clone() }
     }
@@ -128,7 +147,13 @@ impl Snapshot {
     /// given anew; what it does not say is as it was when the run started. Headers come from the environment, else from
     /// the suite.
     pub fn restore(&self, env: &Environment, suite: &SuiteOtlp) -> Result<Restored, SnapshotError> {
-        let mut reader = Reader::new(env, suite)?;
+        let mut suite = suite.clone();
+        if let DestinationSnapshot::Otlp { auth, .. } = &self.destination
+            && suite.auth.is_empty()
+        {
+            suite.auth = auth.clone();
+        }
+        let mut reader = Reader::new(env, &suite)?;
         let config = match &self.destination {
             DestinationSnapshot::Console { traces, logs } => {
                 DestinationConfig::Console { traces: *traces, logs: *logs }
@@ -139,7 +164,8 @@ impl Snapshot {
                     connection: ConnectionString::parse(text).map_err(SettingsError::from)?,
                 }
             }
-            DestinationSnapshot::Otlp { traces, logs } => {
+            DestinationSnapshot::Sink(sink) => DestinationConfig::Sink(sink.restore(env)?),
+            DestinationSnapshot::Otlp { traces, logs, .. } => {
                 let mut restore = |snapshot: &Option<OtlpSnapshot>, signal| {
                     snapshot.as_ref().map(|snapshot| snapshot.restore(&mut reader, signal)).transpose()
                 };
@@ -156,6 +182,10 @@ impl OtlpSnapshot {
             endpoint: settings.address(),
             protocol: settings.protocol,
             headers: settings.headers.keys().map(|name| name.as_str().to_owned()).collect(),
+            places: PLACES
+                .into_iter()
+                .filter_map(|name| Some((name.to_owned(), settings.headers.get(name)?.to_str().ok()?.to_owned())))
+                .collect(),
             compression: settings.compression,
             timeout_ms: settings.timeout.as_millis() as u64,
         }
@@ -172,7 +202,13 @@ impl OtlpSnapshot {
             None => Url::parse(&self.endpoint)
                 .map_err(|_| SnapshotError::Endpoint { signal, endpoint: self.endpoint.clone() })?,
         };
-        let mut settings = OtlpSettings::new(endpoint, protocol, reader.headers(own));
+        let mut headers = reader.headers(own);
+        for (name, value) in &self.places {
+            if let Some((name, value)) = header(name, value.as_bytes()) {
+                headers.entry(name).or_insert(value);
+            }
+        }
+        let mut settings = OtlpSettings::new(endpoint, protocol, headers);
         settings.compression = reader.env_compression(own).unwrap_or(self.compression);
         settings.timeout = reader.env_timeout(own).unwrap_or(Duration::from_millis(self.timeout_ms));
         let missing: Vec<&str> =

@@ -82,6 +82,8 @@ pub struct OutboxBatch {
     pub origins: Vec<Arc<Origin>>,
     /// What to acknowledge when all of it is dealt with.
     pub cursor: i64,
+    /// Whether items beyond it wait for their spans to be delivered to the destination that is followed.
+    pub held: bool,
 }
 
 impl OutboxBatch {
@@ -169,9 +171,26 @@ impl Reader {
         signal: Signal,
         max: usize,
     ) -> Result<OutboxBatch, StoreError> {
+        self.outbox_batch_behind(run, destination, signal, max, None)
+    }
+
+    /// As [`Self::outbox_batch`], but of log records only those whose trial's spans the destination `follows` has settled; all
+    /// of them where the run has no such destination.
+    pub fn outbox_batch_behind(
+        &self,
+        run: i64,
+        destination: &str,
+        signal: Signal,
+        max: usize,
+        follows: Option<&str>,
+    ) -> Result<OutboxBatch, StoreError> {
         let _moment = self.moment()?;
         let or = self.or();
-        let row = self.outbox_rows(run)?.into_iter().find(|row| row.destination == destination && row.signal == signal);
+        let rows = self.outbox_rows(run)?;
+        let followed =
+            rows.iter().find(|row| row.signal == Signal::Traces && Some(row.destination.as_str()) == follows);
+        let bound = followed.map(|row| self.first_payload_beyond(run, row.cursor)).transpose()?.flatten();
+        let row = rows.into_iter().find(|row| row.destination == destination && row.signal == signal);
         let Some(row) = row else {
             return Err(StoreError::OutOfOrder {
                 what: format!("a delivery to `{destination}`"),
@@ -179,8 +198,10 @@ impl Reader {
             });
         };
         let mut batch = OutboxBatch { cursor: row.cursor, ..OutboxBatch::default() };
-        let (first, last) = self.range(run, signal)?;
+        let (first, end) = self.range(run, signal)?;
         let from = first.max(row.cursor.saturating_add(1));
+        let last = bound.map_or(end, |bound| end.min(bound - 1));
+        batch.held = last < end && self.stored(run, signal, last.max(row.cursor))? > 0;
         let sql = match signal {
             Signal::Traces => {
                 "SELECT span.id, slot, payload, resource, scope, body FROM span JOIN payload ON payload.id = span.payload
@@ -340,6 +361,17 @@ impl Reader {
             counts.pending += open as u64;
         }
         Ok(counts)
+    }
+
+    /// The first payload with an ended span of the run beyond a cursor over spans.
+    fn first_payload_beyond(&self, run: i64, cursor: i64) -> Result<Option<i64>, StoreError> {
+        let (first, last) = self.range(run, Signal::Traces)?;
+        self.conn
+            .prepare_cached("SELECT min(payload) FROM span WHERE run = ?1 AND id BETWEEN ?2 AND ?3 AND end IS NOT NULL")
+            .and_then(|mut find| {
+                find.query_row(params![run, first.max(cursor.saturating_add(1)), last], |row| row.get(0))
+            })
+            .map_err(self.or())
     }
 
     /// Items of a run beyond a cursor.

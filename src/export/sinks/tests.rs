@@ -1,0 +1,1 @@
+//! Sinks against servers that answer by a script.
