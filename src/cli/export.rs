@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use serde_json::json;
 
-use super::{Context, Exit, FileFormat, Format};
-use crate::export::deliver_pending;
+use super::context::in_words;
+use super::run::load_suite;
+use super::{Context, Exit, FileFormat, Format, inputs};
+use crate::config::AzurePlan;
 use crate::export::files::Target;
 use crate::export::otlp_file::write_lines;
 use crate::export::parquet::SpanTable;
+use crate::export::{SuiteOtlp, deliver_pending};
 use crate::model::RunId;
 use crate::query::{self, Expr, Schema};
 use crate::store::rows::{TraceDetail, TraceRow};
@@ -33,6 +36,9 @@ pub(super) struct Args {
     /// is stdout
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// The suite whose [trace] and [azure] say how to reach destinations; without one, ./spanscore.toml if there is one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "trace", "filter"])]
+    suite: Option<PathBuf>,
     /// Only what belongs to this run
     #[arg(long, value_name = "RUN")]
     run: Option<String>,
@@ -58,7 +64,8 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     );
     let store = context.store()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(deliver_pending(&store, &context.env, args.run.as_deref()))?;
+    let suite = destinations(args.suite.as_deref(), context)?;
+    let outcome = runtime.block_on(deliver_pending(&store, &context.env, &suite, args.run.as_deref()))?;
     for line in &outcome.messages {
         context.hint(line);
     }
@@ -76,6 +83,21 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     }
     let pending = outcome.destinations.values().any(|c| c.pending > 0);
     Ok(if pending { Exit::Incomplete } else { Exit::Success })
+}
+
+/// What the suite says of destinations. One that was not asked for must not stand in the way.
+fn destinations(path: Option<&Path>, context: &Context) -> anyhow::Result<SuiteOtlp> {
+    let read = || -> anyhow::Result<SuiteOtlp> {
+        let suite = load_suite(path, true)?;
+        inputs::suite_otlp(&suite.trace, &suite.sinks, &AzurePlan::resolve(&suite.azure, &context.env)?)
+    };
+    match read() {
+        Err(error) if path.is_none() => {
+            context.hint(&format!("warning: {}; destinations are as each run recorded them", in_words(&error)));
+            Ok(SuiteOtlp::default())
+        }
+        read => read,
+    }
 }
 
 fn to_file(args: &Args, path: &Path, context: &Context) -> anyhow::Result<Exit> {

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::context::note;
 use super::{Context, Exit, Format};
 use crate::config::suite::{SinkSection, TraceSection};
-use crate::config::{Environment, ModelPlan, RunPlan, WorkflowPlan};
+use crate::config::{AzurePlan, Environment, ModelPlan, RunPlan, WorkflowPlan};
 use crate::dataset::{ColumnMap, LabelVocabulary, ReadOptions, Sample, Selection, Source, Survey};
 use crate::evaluation::checked_survey;
 use crate::evaluator::{Evaluator, Registry};
@@ -86,8 +86,8 @@ pub(super) fn selection(plan: &RunPlan) -> anyhow::Result<Selection> {
     })
 }
 
-/// The suite's OTLP keys in the exporters' form.
-pub(super) fn suite_otlp(trace: &TraceSection, sinks: &[SinkSection]) -> anyhow::Result<SuiteOtlp> {
+/// What the suite says of destinations, in the exporters' form.
+pub(super) fn suite_otlp(trace: &TraceSection, sinks: &[SinkSection], azure: &AzurePlan) -> anyhow::Result<SuiteOtlp> {
     let timeout: Option<Duration> = trace
         .otlp_timeout
         .as_deref()
@@ -104,6 +104,7 @@ pub(super) fn suite_otlp(trace: &TraceSection, sinks: &[SinkSection]) -> anyhow:
         signals: trace.otlp_signals.clone(),
         resource: trace.resource.clone(),
         sinks: sinks.to_vec(),
+        azure: azure.clone(),
     })
 }
 

@@ -106,7 +106,7 @@ pub(super) fn load_suite(path: Option<&Path>, has_dataset: bool) -> anyhow::Resu
 }
 
 pub(super) fn export_plan(plan: &RunPlan, context: &Context) -> anyhow::Result<ExportPlan> {
-    let suite = inputs::suite_otlp(&plan.trace, &plan.sinks)?;
+    let suite = inputs::suite_otlp(&plan.trace, &plan.sinks, &plan.azure)?;
     let to = (!plan.trace_to.is_empty()).then_some(plan.trace_to.as_slice());
     let mut env = context.env.clone();
     if let Some(path) = &plan.connection_string_file {

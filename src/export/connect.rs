@@ -37,7 +37,7 @@ pub fn connect(
     Ok(match config {
         DestinationConfig::Otlp { traces, logs } => Arc::new(Otlp::new(traces, logs)?),
         DestinationConfig::Console { traces, logs } => Arc::new(Console::new(console(), traces, logs)),
-        DestinationConfig::AppInsights { connection } => Arc::new(AppInsights::new(&connection, None)?),
+        DestinationConfig::AppInsights(settings) => Arc::new(AppInsights::new(settings)?),
         DestinationConfig::Sink(config) => Arc::new(Sink::new(&config)?),
     })
 }

@@ -83,13 +83,14 @@ pub struct PendingOutcome {
 }
 
 /// Delivers what is still pending, of all runs or of one, to the destinations that each run was given. The environment
-/// can name a new address, and must name the headers again, for they are not recorded. A run that is going on delivers
-/// by itself and is left alone.
+/// can name a new address; headers and keys are not recorded, and come from the environment and the suite again. A run
+/// that is going on delivers by itself and is left alone.
 ///
 /// What was left for the console is printed to standard error, because standard output belongs to the command.
 pub async fn deliver_pending(
     store: &Store,
     env: &Environment,
+    suite: &SuiteOtlp,
     run: Option<&str>,
 ) -> Result<PendingOutcome, StoreError> {
     let reader = store.reader()?;
@@ -107,7 +108,7 @@ pub async fn deliver_pending(
     if !pending.is_empty() {
         let writer = store.writer()?;
         for entries in pending.into_values() {
-            deliver_run(store, &writer, env, &entries, &mut outcome.messages).await?;
+            deliver_run(store, &writer, (env, suite), &entries, &mut outcome.messages).await?;
         }
         writer.close().await?;
     }
@@ -123,7 +124,7 @@ pub async fn deliver_pending(
 async fn deliver_run(
     store: &Store,
     writer: &Writer,
-    env: &Environment,
+    (env, suite): (&Environment, &SuiteOtlp),
     entries: &[Pending],
     messages: &mut Vec<String>,
 ) -> Result<(), StoreError> {
@@ -148,7 +149,7 @@ async fn deliver_run(
     let mut routes = Vec::new();
     for (name, entry) in by_name {
         let restored = Snapshot::from_json(&entry.config)
-            .and_then(|snapshot| snapshot.restore(env, &SuiteOtlp::default()))
+            .and_then(|snapshot| snapshot.restore(env, suite))
             .map_err(|error| error.to_string())
             .and_then(|restored| {
                 messages
@@ -355,7 +356,7 @@ mod tests {
         let (dir, server) = (tempfile::tempdir().unwrap(), server().await);
         let (store, env) = (store(dir.path()), env(&server, "right"));
         assert_eq!(run(&store, &env, false).await, Vec::<String>::new());
-        let outcome = deliver_pending(&store, &env, None).await.unwrap();
+        let outcome = deliver_pending(&store, &env, &SuiteOtlp::default(), None).await.unwrap();
         assert_eq!((balance(&outcome), outcome.messages), ([2, 2, 0, 0], vec![]));
     }
 
@@ -365,10 +366,11 @@ mod tests {
         let store = store(dir.path());
         let said = run(&store, &env(&server, "wrong"), true).await;
         assert!(said[0].contains("401") && said[0].contains("export --pending"), "{said:?}");
-        let outcome = deliver_pending(&store, &Environment::default(), None).await.unwrap();
+        let outcome = deliver_pending(&store, &Environment::default(), &SuiteOtlp::default(), None).await.unwrap();
         assert_eq!(balance(&outcome), [2, 0, 2, 0]);
         assert!(outcome.messages[0].contains("x-key"), "{:?}", outcome.messages);
-        let outcome = deliver_pending(&store, &env(&server, "right"), Some("latest")).await.unwrap();
+        let outcome =
+            deliver_pending(&store, &env(&server, "right"), &SuiteOtlp::default(), Some("latest")).await.unwrap();
         assert_eq!(
             (balance(&outcome), outcome.messages),
             ([2, 2, 0, 0], vec![]),

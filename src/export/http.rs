@@ -33,6 +33,29 @@ pub(super) async fn read_capped(mut response: Response) -> Vec<u8> {
     answer
 }
 
+/// An answer that is of use only as a whole.
+pub(super) enum Capped {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// It goes on beyond the bound; the rest was not read.
+    TooLarge,
+    /// The connection broke, or time ran out.
+    Broken,
+}
+
+/// The whole answer, if it has no more than `most` bytes.
+pub(super) async fn read_whole(mut response: Response, most: usize) -> Capped {
+    let mut answer = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if answer.len() + chunk.len() <= most => answer.extend_from_slice(&chunk),
+            Ok(Some(_)) => return Capped::TooLarge,
+            Ok(None) => return Capped::Whole(answer),
+            Err(_) => return Capped::Broken,
+        }
+    }
+}
+
 /// The wait asked for, as seconds or as a date.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::appinsights::AppInsights;
+use super::appinsights::access::{InsightsSettings, InsightsSource};
 use super::appinsights::connection::{ConnectionString, ConnectionStringError};
 use super::auth::AuthEnv;
 use super::destination::Signal;
@@ -16,8 +17,10 @@ use super::endpoint::OtlpSettings;
 use super::otel_env::{Exporters, OtlpSignal, Reader};
 use super::sampler::Sampler;
 use super::sinks::{SinkConfig, SinkError};
+use crate::config::AzurePlan;
 use crate::config::env::Environment;
 use crate::config::suite::SinkSection;
+use crate::identity::IdentityError;
 use crate::model::{Key, Value};
 
 /// The names that `--trace-to` knows.
@@ -38,15 +41,19 @@ pub enum SettingsError {
     /// `none` beside something else.
     #[error("--trace-to: `none` stands alone, and other destinations are named beside it")]
     NoneBesideOthers,
-    /// Application Insights without a connection string.
+    /// Application Insights without anything that leads there.
     #[error(
         "--trace-to appinsights: no connection string; set {CONNECTION_STRING} or give --connection-string-file FILE \
-         (it stands on the Overview page of the Application Insights resource)"
+         (it stands on the Overview page of the Application Insights resource), or name the Foundry project: `project` in \
+         [azure], or AZURE_AI_PROJECT_ENDPOINT"
     )]
     NoConnectionString,
     /// A connection string that is none.
     #[error("{CONNECTION_STRING}: {0}")]
     ConnectionString(#[from] ConnectionStringError),
+    /// Tokens are needed and cannot be had.
+    #[error("--trace-to appinsights: {0}")]
+    Identity(#[from] IdentityError),
     /// A value of the suite's `[trace]` table that cannot be used.
     #[error("[trace] {key}: {problem}")]
     Suite {
@@ -60,7 +67,7 @@ pub enum SettingsError {
     Sink(#[from] SinkError),
 }
 
-/// The keys of the suite's `[trace]` table that are about OTLP.
+/// What the suite says of destinations: the keys of its `[trace]` table that are about OTLP, and `[azure]`.
 #[derive(Debug, Clone, Default)]
 pub struct SuiteOtlp {
     /// Base address; the path of the signal is appended.
@@ -81,6 +88,8 @@ pub struct SuiteOtlp {
     pub resource: BTreeMap<String, String>,
     /// The backends that take scores.
     pub sinks: Vec<SinkSection>,
+    /// The Foundry project, and who asks: of the suite and the environment.
+    pub azure: AzurePlan,
 }
 
 /// One place to deliver to, with everything needed for it.
@@ -102,10 +111,7 @@ pub enum DestinationConfig {
         logs: bool,
     },
     /// A resource of Application Insights.
-    AppInsights {
-        /// Which one.
-        connection: ConnectionString,
-    },
+    AppInsights(InsightsSettings),
     /// A backend for scores.
     Sink(SinkConfig),
 }
@@ -116,7 +122,7 @@ impl DestinationConfig {
         match self {
             Self::Otlp { .. } => "otlp",
             Self::Console { .. } => "console",
-            Self::AppInsights { .. } => AppInsights::NAME,
+            Self::AppInsights(_) => AppInsights::NAME,
             Self::Sink(sink) => sink.name.as_str(),
         }
     }
@@ -128,7 +134,7 @@ impl DestinationConfig {
             (Self::Otlp { logs, .. }, Signal::Logs) => logs.is_some(),
             (Self::Console { traces, .. }, Signal::Traces) => *traces,
             (Self::Console { logs, .. }, Signal::Logs) => *logs,
-            (Self::AppInsights { .. }, _) | (Self::Sink(_), Signal::Logs) => true,
+            (Self::AppInsights(_), _) | (Self::Sink(_), Signal::Logs) => true,
             (Self::Sink(_), Signal::Traces) => false,
         }
     }
@@ -185,8 +191,16 @@ impl ExportPlan {
             None => env.get(CONNECTION_STRING).is_some() && reader.is_open_to_others(),
         };
         if insights {
-            let text = env.get(CONNECTION_STRING).ok_or(SettingsError::NoConnectionString)?;
-            destinations.push(DestinationConfig::AppInsights { connection: ConnectionString::parse(text)? });
+            let source = match (env.get(CONNECTION_STRING), &suite.azure.project) {
+                (Some(text), _) => InsightsSource::Connection(ConnectionString::parse(text)?),
+                (None, Some(project)) => InsightsSource::Project(project.clone()),
+                (None, None) => return Err(SettingsError::NoConnectionString),
+            };
+            let settings = InsightsSettings::new(source, suite.azure.clone(), env);
+            if let Some(flaw) = settings.flaw() {
+                return Err(flaw.clone().into());
+            }
+            destinations.push(DestinationConfig::AppInsights(settings));
         }
         destinations.extend(sinks.into_iter().map(DestinationConfig::Sink));
         let otlp_auth = suite.auth.clone();

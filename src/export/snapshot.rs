@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
+use super::appinsights::access::{InsightsSettings, InsightsSource};
 use super::appinsights::connection::ConnectionString;
 use super::auth::AuthEnv;
 use super::destination::Signal;
@@ -15,7 +16,9 @@ use super::otel_env::{OtlpSignal, Reader};
 use super::sampler::Sampler;
 use super::settings::{CONNECTION_STRING, DestinationConfig, ExportPlan, SettingsError, SuiteOtlp};
 use super::sinks::{SinkError, SinkSnapshot};
+use crate::config::azure::AzureSection;
 use crate::config::env::Environment;
+use crate::config::{AzurePlan, CredentialKind, IngestionAuth};
 
 /// Headers that say where telemetry belongs and are no secrets: their values are kept.
 const PLACES: [&str; 2] = ["x-mlflow-experiment-id", "x-langfuse-ingestion-version"];
@@ -50,10 +53,23 @@ pub enum DestinationSnapshot {
         /// Whether log records are printed.
         logs: bool,
     },
-    /// A resource of Application Insights; its key comes from the environment.
+    /// A resource of Application Insights; its key comes from the environment or the project.
     AppInsights {
-        /// Where telemetry was sent.
+        /// Where telemetry was sent, where the run was told.
+        #[serde(default)]
         ingestion: String,
+        /// The Foundry project that led there.
+        #[serde(default)]
+        project: Option<String>,
+        /// Who asked for tokens.
+        #[serde(default)]
+        credential: Option<String>,
+        /// Whether telemetry was sent with tokens.
+        #[serde(default)]
+        auth: Option<String>,
+        /// How long a request may take, in milliseconds.
+        #[serde(default)]
+        timeout_ms: Option<u64>,
     },
     /// A backend for scores.
     Sink(SinkSnapshot),
@@ -92,7 +108,10 @@ pub enum SnapshotError {
         endpoint: String,
     },
     /// The key is not there.
-    #[error("{CONNECTION_STRING} is not set; what waits for Application Insights stays pending until it is")]
+    #[error(
+        "{CONNECTION_STRING} is not set, and no Foundry project is known; what waits for Application Insights stays \
+         pending until one of them is"
+    )]
     NoConnectionString,
     /// The suite, which stands behind the environment, makes no sense.
     #[error(transparent)]
@@ -125,8 +144,18 @@ impl Snapshot {
             DestinationConfig::Console { traces, logs } => {
                 DestinationSnapshot::Console { traces: *traces, logs: *logs }
             }
-            DestinationConfig::AppInsights { connection } => {
-                DestinationSnapshot::AppInsights { ingestion: connection.ingestion.to_string() }
+            DestinationConfig::AppInsights(settings) => {
+                let (ingestion, project) = match &settings.source {
+                    InsightsSource::Connection(connection) => (connection.ingestion.to_string(), None),
+                    InsightsSource::Project(project) => (String::new(), Some(project.clone())),
+                };
+                DestinationSnapshot::AppInsights {
+                    ingestion,
+                    project,
+                    credential: Some(settings.azure.credential.as_str().to_owned()),
+                    auth: Some(settings.azure.auth.as_str().to_owned()),
+                    timeout_ms: Some(settings.azure.timeout.as_millis() as u64),
+                }
             }
             DestinationConfig::Sink(config) => DestinationSnapshot::Sink(SinkSnapshot::new(config)),
         };
@@ -158,11 +187,43 @@ impl Snapshot {
             DestinationSnapshot::Console { traces, logs } => {
                 DestinationConfig::Console { traces: *traces, logs: *logs }
             }
-            DestinationSnapshot::AppInsights { .. } => {
-                let text = env.get(CONNECTION_STRING).ok_or(SnapshotError::NoConnectionString)?;
-                DestinationConfig::AppInsights {
-                    connection: ConnectionString::parse(text).map_err(SettingsError::from)?,
+            DestinationSnapshot::AppInsights { project, credential, auth, timeout_ms, .. } => {
+                let now = &suite.azure;
+                // A run that was given a connection string is not sent to a project that a suite names by now.
+                let moved = AzurePlan::resolve(&AzureSection::default(), env).ok().and_then(|plan| plan.project);
+                let project = project.as_ref().map(|recorded| moved.as_ref().unwrap_or(recorded));
+                let source = match (env.get(CONNECTION_STRING), project) {
+                    (Some(text), _) => {
+                        InsightsSource::Connection(ConnectionString::parse(text).map_err(SettingsError::from)?)
+                    }
+                    (None, Some(project)) => InsightsSource::Project(project.clone()),
+                    (None, None) => return Err(SnapshotError::NoConnectionString),
+                };
+                // What the suite says now wins; what it leaves out is as it was.
+                let (credential, auth) = (credential.as_deref(), auth.as_deref());
+                let azure = AzurePlan {
+                    credential: match (now.credential, &now.token_command) {
+                        (CredentialKind::Auto, None) => {
+                            credential.and_then(CredentialKind::from_name).unwrap_or_default()
+                        }
+                        (said, _) => said,
+                    },
+                    auth: match now.auth {
+                        IngestionAuth::Auto => auth.and_then(IngestionAuth::from_name).unwrap_or_default(),
+                        said => said,
+                    },
+                    timeout: if now.timeout == AzurePlan::default().timeout {
+                        timeout_ms.map_or(now.timeout, Duration::from_millis)
+                    } else {
+                        now.timeout
+                    },
+                    ..now.clone()
+                };
+                let settings = InsightsSettings::new(source, azure, env);
+                if let Some(flaw) = settings.flaw() {
+                    return Err(SettingsError::from(flaw.clone()).into());
                 }
+                DestinationConfig::AppInsights(settings)
             }
             DestinationSnapshot::Sink(sink) => DestinationConfig::Sink(sink.restore(env)?),
             DestinationSnapshot::Otlp { traces, logs, .. } => {

@@ -53,13 +53,13 @@ pub(super) async fn ask(make: impl Fn() -> RequestBuilder, patience: Patience) -
                 let again = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
                 let early = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
                 let colon = if words.is_empty() { "" } else { ": " };
-                let problem = Problem::Refused(format!("it answers {status}{colon}{words}"));
+                let words = format!("it answers {status}{colon}{words}");
                 if !(again || (early && patience == Patience::Instance)) {
-                    return Err(problem);
+                    return Err(Problem::Refused(words));
                 }
-                (problem, wait)
+                (if again { Problem::Passing(words) } else { Problem::Refused(words) }, wait)
             }
-            Err(Failed::Cut(words)) => (Problem::Refused(words), None),
+            Err(Failed::Cut(words)) => (Problem::Passing(words), None),
         };
         let Some(wait) = WAITS.get(tries) else { return Err(problem) };
         tries += 1;

@@ -25,12 +25,25 @@ pub(super) enum Problem {
     Absent(String),
     /// It exists and was refused: another identity in its place would surprise.
     Refused(String),
+    /// It exists and did not answer, or asks to come again.
+    Passing(String),
 }
 
 impl Problem {
+    /// What to tell people.
     pub(super) fn into_words(self) -> String {
         match self {
-            Self::Absent(words) | Self::Refused(words) => words,
+            Self::Absent(words) | Self::Refused(words) | Self::Passing(words) => words,
+        }
+    }
+}
+
+impl Problem {
+    /// The same of a credential that is known to exist: what cannot be reached now may be later.
+    pub(super) fn not_absent(self) -> Self {
+        match self {
+            Self::Absent(words) => Self::Passing(words),
+            other => other,
         }
     }
 }
@@ -99,6 +112,7 @@ impl Chain {
         let refused = |credential: &dyn Credential, problem: Problem| IdentityError::Refused {
             scope: scope.to_owned(),
             credential: credential.name(),
+            passing: matches!(problem, Problem::Passing(_)),
             problem: problem.into_words(),
         };
         if let Some(chosen) = self.chosen.get().and_then(|place| self.links.get(*place)) {

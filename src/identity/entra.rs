@@ -93,6 +93,6 @@ impl Credential for Registration {
             call.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body.clone())
         };
         // A name that does not resolve is no sign that the registration does not exist.
-        ask(make, Patience::Usual).await.map_err(|problem| Problem::Refused(problem.into_words()))
+        ask(make, Patience::Usual).await.map_err(Problem::not_absent)
     }
 }

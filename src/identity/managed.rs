@@ -119,13 +119,12 @@ impl Credential for Managed {
     async fn ask(&self, scope: &str) -> Result<Token, Problem> {
         if !matches!(self.kind, Kind::Instance) {
             // The environment says that it is there.
-            let asked = ask(|| self.request(scope), self.patience).await;
-            return asked.map_err(|problem| Problem::Refused(problem.into_words()));
+            return ask(|| self.request(scope), self.patience).await.map_err(Problem::not_absent);
         }
         // Where nothing is known of metadata, whatever answers is not Azure, or this machine has no identity.
         ask(|| self.request(scope), self.patience).await.map_err(|problem| match problem {
             Problem::Refused(words) => Problem::Absent(words),
-            absent @ Problem::Absent(_) => absent,
+            other => other,
         })
     }
 }

@@ -59,6 +59,8 @@ pub enum IdentityError {
         credential: &'static str,
         /// What it said.
         problem: String,
+        /// Whether another try may help.
+        passing: bool,
     },
     /// Nothing that could give one is set up here.
     #[error(
@@ -72,6 +74,13 @@ pub enum IdentityError {
         /// Each that was tried, and why it gave none.
         tried: Vec<String>,
     },
+}
+
+impl IdentityError {
+    /// Whether another try may help, later and without anybody's doing.
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Refused { passing: true, .. })
+    }
 }
 
 /// Gives Entra tokens; one serves all callers at once.

@@ -3,10 +3,9 @@
 //! Source: Azure Monitor's ingestion API `v2.1/track`, and its status codes: 200 all taken, 206 some; 402 and 439 the quota is
 //! used up; 401 and 403 the token, or that there is none; 307 and 308 another place of the same service.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode};
@@ -15,12 +14,15 @@ use serde::Deserialize;
 
 use super::super::connect::{connect_timeout, user_agent};
 use super::super::destination::Retry;
-use super::super::http::{gzip, read_capped, retry_after, root_cause};
+use super::super::http::{Capped, gzip, read_whole, retry_after, root_cause};
 use super::super::otlp::quote;
+use super::access::Access;
+use crate::config::azure::{is_loopback, is_safe};
+use crate::model::Secret;
 use crate::tls::install_tls_provider;
 
-/// How long a request may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// An answer names each envelope that was refused, and a request has hundreds of them.
+const MAX_ANSWER: usize = 1 << 20;
 /// Servers close idle connections after some seconds, and a request on a closed one counts as sent.
 const IDLE: Duration = Duration::from_secs(4);
 /// How many redirects are followed one after another.
@@ -33,14 +35,6 @@ const DOMAINS: [&str; 5] = [
     ".services.visualstudio.com",
     ".monitor.azure.com",
 ];
-
-/// Gives tokens for the ingestion endpoint, where the resource wants them.
-#[async_trait]
-pub trait Tokens: Send + Sync {
-    /// A token that is valid now; `fresh` asks for another than the last one, which was refused. The error says what was
-    /// tried and holds no secret.
-    async fn token(&self, fresh: bool) -> Result<String, String>;
-}
 
 /// What became of the envelopes of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,24 +62,26 @@ pub(super) enum Fate {
 /// The endpoint.
 pub(super) struct Ingestion {
     client: Client,
-    tokens: Option<Arc<dyn Tokens>>,
+    access: Access,
     /// Where it said that it is.
     place: Mutex<Url>,
 }
 
 impl Ingestion {
-    pub(super) fn new(base: &Url, tokens: Option<Arc<dyn Tokens>>) -> Result<Self, String> {
+    pub(super) fn new(base: &Url, access: Access) -> Result<Self, String> {
         install_tls_provider();
-        let client = Client::builder()
+        let mut builder = Client::builder()
             .user_agent(user_agent())
-            .timeout(TIMEOUT)
-            .connect_timeout(connect_timeout(TIMEOUT))
+            .timeout(access.timeout)
+            .connect_timeout(connect_timeout(access.timeout))
             .pool_idle_timeout(IDLE)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| error.to_string())?;
+            .redirect(reqwest::redirect::Policy::none());
+        if is_loopback(base) {
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|error| error.to_string())?;
         let place = base.join("v2.1/track").map_err(|error| error.to_string())?;
-        Ok(Self { client, tokens, place: Mutex::new(place) })
+        Ok(Self { client, access, place: Mutex::new(place) })
     }
 
     fn place(&self) -> Url {
@@ -95,39 +91,72 @@ impl Ingestion {
     /// Sends envelopes, each as JSON.
     pub(super) async fn send(&self, envelopes: &[&[u8]]) -> Answer {
         let body = Bytes::from(gzip(&array(envelopes)));
-        let mut refused_token = false;
-        for _ in 0..=REDIRECTS {
+        let mut refused: Option<Secret> = None;
+        let mut redirects = 0;
+        while redirects <= REDIRECTS {
             let place = self.place();
+            let with_token = self.access.wanted();
+            let mut token = None;
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-            if let Some(tokens) = &self.tokens {
-                match tokens.token(refused_token).await.map(|token| bearer(&token)) {
-                    Ok(Some(value)) => _ = headers.insert(AUTHORIZATION, value),
-                    Ok(None) => return Answer::Halt("the Entra token is no text that a header can hold".to_owned()),
-                    Err(why) => return Answer::Halt(why),
+            if with_token {
+                if !is_safe(&place) {
+                    let place = shown(&place);
+                    return Answer::Halt(format!("{place} wants an Entra token, which is sent by https only"));
                 }
+                let given = match self.access.token(refused.as_ref()).await {
+                    Ok(given) => given,
+                    Err(error) => {
+                        let reason = format!("{} takes telemetry with an Entra token: {error}", shown(&place));
+                        return match error.is_passing() {
+                            true => Answer::Later {
+                                retry: Retry { after: None, reason, unreachable: false },
+                                ambiguous: false,
+                            },
+                            false => Answer::Halt(reason),
+                        };
+                    }
+                };
+                let Some(value) = bearer(&given) else {
+                    return Answer::Halt("the Entra token is no text that a header can hold".to_owned());
+                };
+                headers.insert(AUTHORIZATION, value);
+                token = Some(given);
             }
             let call = self.client.post(place.clone()).headers(headers).body(body.clone());
             let response = match call.send().await {
                 Ok(response) => response,
-                Err(error) => return failed(&place, &error),
+                Err(error) => return failed(&place, &error, self.access.timeout),
             };
             let (status, headers) = (response.status(), response.headers().clone());
             match status {
                 StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => match self.moved(&place, &headers) {
-                    Ok(()) => continue,
+                    Ok(()) => {
+                        redirects += 1;
+                        continue;
+                    }
                     Err(why) => return Answer::Halt(why),
                 },
-                StatusCode::UNAUTHORIZED if self.tokens.is_some() && !refused_token => {
-                    refused_token = true;
+                StatusCode::UNAUTHORIZED if with_token && refused.is_none() => {
+                    refused = token;
                     continue;
                 }
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if !with_token && self.access.ask() => continue,
                 _ => {}
             }
-            let text = read_capped(response).await;
-            return judge(&place, status, &headers, &text, envelopes.len(), self.tokens.is_some());
+            let text = match read_whole(response, MAX_ANSWER).await {
+                Capped::Whole(text) => text,
+                // Which envelopes were taken stands in the part that is missing.
+                Capped::TooLarge | Capped::Broken if status == StatusCode::PARTIAL_CONTENT => {
+                    let reason = format!("the answer of {} to a request that it took in part broke off", shown(&place));
+                    return Answer::Later { retry: Retry { after: None, reason, unreachable: false }, ambiguous: true };
+                }
+                // The status says it all.
+                Capped::TooLarge | Capped::Broken => Vec::new(),
+            };
+            return judge(&place, status, &headers, &text, envelopes.len(), with_token);
         }
         Answer::Halt(format!("{} redirects again and again", shown(&self.place())))
     }
@@ -155,8 +184,9 @@ fn is_same_service(from: &Url, to: &Url) -> bool {
     safe && (a == b || DOMAINS.iter().any(|domain| a.ends_with(domain) && b.ends_with(domain)))
 }
 
-fn bearer(token: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+/// The header of a token; debug output hides it.
+pub(super) fn bearer(token: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
@@ -232,7 +262,7 @@ fn judge(place: &Url, status: StatusCode, headers: &HeaderMap, text: &[u8], coun
             words()
         )),
         401 | 403 => Answer::Halt(format!(
-            "{}; the resource takes telemetry with Entra tokens only, and none is configured",
+            "{}; the resource takes telemetry with Entra tokens only, and `auth` in [azure] is none",
             words()
         )),
         402 | 439 => {
@@ -278,7 +308,7 @@ fn fates(said: &Said, status: StatusCode, count: usize) -> Vec<Fate> {
     fates
 }
 
-fn failed(place: &Url, error: &reqwest::Error) -> Answer {
+fn failed(place: &Url, error: &reqwest::Error, timeout: Duration) -> Answer {
     let address = shown(place);
     if error.is_builder() {
         return Answer::Halt(format!("{address}: {}", root_cause(error)));
@@ -287,7 +317,7 @@ fn failed(place: &Url, error: &reqwest::Error) -> Answer {
     let reason = if unreachable {
         format!("cannot connect to {address}: {}", root_cause(error))
     } else if error.is_timeout() {
-        format!("no answer from {address} within {TIMEOUT:?}")
+        format!("no answer from {address} within {timeout:?}")
     } else {
         format!("the connection to {address} broke: {}", root_cause(error))
     };

@@ -1,24 +1,30 @@
 //! Application Insights as a destination: what Azure Monitor's portal, Foundry's traces and its evaluations read.
 //!
-//! [`connection`] reads connection strings, `envelope` turns spans and log records into envelopes with `properties`,
+//! [`connection`] reads connection strings, [`project`] asks a Foundry project for one, [`access`] says who asks and whether
+//! with Entra tokens. `envelope` turns spans and log records into envelopes with `properties`,
 //! [`ingestion`] sends them and says what became of each. Source: Azure Monitor's own exporter for OpenTelemetry, whose
 //! output `envelope` is tested against.
 
+pub mod access;
 pub mod connection;
 mod envelope;
-pub mod ingestion;
+mod ingestion;
+pub mod project;
 mod properties;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use tokio::sync::OnceCell;
 
 use super::destination::{Batch, Delivery, Destination, Items, Retry, Signal};
+use access::{Access, InsightsSettings, InsightsSource};
 use connection::ConnectionString;
 use envelope::{Envelope, Maker};
-use ingestion::{Answer, Fate, Ingestion, Tokens};
+use ingestion::{Answer, Fate, Ingestion};
+use project::{Connected, ProjectError, connected};
 
 /// The most bytes of envelopes in a request, before it is packed.
 const BYTES: usize = 2 << 20;
@@ -32,10 +38,34 @@ pub struct AppInsightsSetupError(String);
 
 /// One resource of Application Insights.
 pub struct AppInsights {
-    key: String,
-    ingestion: Ingestion,
+    settings: InsightsSettings,
+    /// Set once the resource is known.
+    resource: OnceCell<Resource>,
     /// What became of envelopes whose span or log record is not settled yet, by their content: they are not sent again.
     known: [Mutex<Known>; 2],
+}
+
+/// The resource that telemetry goes to.
+struct Resource {
+    key: String,
+    ingestion: Ingestion,
+    /// What people should know of it.
+    found: Found,
+}
+
+/// What leads to a resource, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The name of the project's connection, if a project led there.
+    pub connection: Option<String>,
+    /// Where telemetry is sent.
+    pub ingestion: String,
+}
+
+/// Why the resource is not known.
+enum NoResource {
+    Project(ProjectError),
+    Client(String),
 }
 
 #[derive(Default)]
@@ -48,10 +78,45 @@ impl AppInsights {
     /// The name of this destination.
     pub const NAME: &'static str = "appinsights";
 
-    /// A client for the resource of a connection string; with tokens where the resource wants them. Nothing is sent yet.
-    pub fn new(connection: &ConnectionString, tokens: Option<Arc<dyn Tokens>>) -> Result<Self, AppInsightsSetupError> {
-        let ingestion = Ingestion::new(&connection.ingestion, tokens).map_err(AppInsightsSetupError)?;
-        Ok(Self { key: connection.instrumentation_key.clone(), ingestion, known: Default::default() })
+    /// A client for a resource. Nothing is sent yet, and a project is not asked yet.
+    pub fn new(settings: InsightsSettings) -> Result<Self, AppInsightsSetupError> {
+        let resource = match &settings.source {
+            InsightsSource::Connection(connection) => {
+                OnceCell::new_with(Some(resource(&settings, connection, None).map_err(AppInsightsSetupError)?))
+            }
+            InsightsSource::Project(_) => OnceCell::new(),
+        };
+        Ok(Self { settings, resource, known: Default::default() })
+    }
+
+    /// The resource; whoever needs it first asks the project, and the others wait for that.
+    async fn resource(&self) -> Result<&Resource, NoResource> {
+        let find = async || {
+            let InsightsSource::Project(project) = &self.settings.source else {
+                unreachable!("a connection string is read when the client is made")
+            };
+            let refused = |source| NoResource::Project(ProjectError::Identity { project: project.clone(), source });
+            let tokens = self.settings.tokens.as_ref().map_err(|error| refused(error.clone()))?;
+            let found = connected(project, tokens.as_ref(), self.settings.azure.timeout).await;
+            let Connected { name, connection } = found.map_err(NoResource::Project)?;
+            resource(&self.settings, &connection, Some(name)).map_err(NoResource::Client)
+        };
+        self.resource.get_or_try_init(find).await
+    }
+
+    /// Asks for the resource and sends it nothing, in a request of its own: whether it is there and lets this identity
+    /// in. Whether it knows the key shows only with telemetry.
+    pub async fn probe(&self) -> Result<Found, String> {
+        let resource = match self.resource().await {
+            Ok(resource) => resource,
+            Err(NoResource::Project(error)) => return Err(error.to_string()),
+            Err(NoResource::Client(why)) => return Err(why),
+        };
+        match resource.ingestion.send(&[]).await {
+            Answer::Each { .. } | Answer::TooLarge(_) => Ok(resource.found.clone()),
+            Answer::Later { retry, .. } => Err(retry.reason),
+            Answer::Halt(why) => Err(why),
+        }
     }
 }
 
@@ -66,7 +131,17 @@ impl Destination for AppInsights {
     }
 
     async fn deliver(&self, batch: &Batch) -> Delivery {
-        let maker = Maker::new(&self.key, &batch.origin);
+        let resource = match self.resource().await {
+            Ok(resource) => resource,
+            Err(NoResource::Client(why)) => return Delivery::halted(why),
+            Err(NoResource::Project(error)) => {
+                return match error.retry() {
+                    Some(retry) => Delivery::later(retry, false),
+                    None => Delivery::halted(error.to_string()),
+                };
+            }
+        };
+        let maker = Maker::new(&resource.key, &batch.origin);
         let items: Vec<Vec<Envelope>> = match &batch.items {
             Items::Spans(spans) => spans.iter().map(|span| maker.span(span)).collect(),
             Items::Logs(records) => records.iter().map(|record| vec![maker.log(record)]).collect(),
@@ -74,7 +149,7 @@ impl Destination for AppInsights {
         let known = &self.known[usize::from(batch.items.signal() == Signal::Logs)];
         let mut known = std::mem::take(&mut *known.lock().unwrap_or_else(PoisonError::into_inner));
         let mut sheet = Sheet::new(&items, &known);
-        let (retry, halt, ambiguous) = self.send_all(&mut sheet).await;
+        let (retry, halt, ambiguous) = resource.send_all(&mut sheet).await;
         let delivery = sheet.settle(&mut known);
         let place = &self.known[usize::from(batch.items.signal() == Signal::Logs)];
         *place.lock().unwrap_or_else(PoisonError::into_inner) = known;
@@ -82,7 +157,17 @@ impl Destination for AppInsights {
     }
 }
 
-impl AppInsights {
+fn resource(
+    settings: &InsightsSettings,
+    connection: &ConnectionString,
+    name: Option<String>,
+) -> Result<Resource, String> {
+    let ingestion = Ingestion::new(&connection.ingestion, Access::new(settings, connection))?;
+    let found = Found { connection: name, ingestion: connection.ingestion.to_string() };
+    Ok(Resource { key: connection.instrumentation_key.clone(), ingestion, found })
+}
+
+impl Resource {
     /// Sends what is open, request by request, until something goes wrong.
     async fn send_all(&self, sheet: &mut Sheet) -> (Option<Retry>, Option<String>, bool) {
         let mut parts = sheet.parts();

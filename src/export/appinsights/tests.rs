@@ -1,6 +1,7 @@
 //! Deliveries to an endpoint that answers in every way.
 
 use std::io::Read as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use flate2::read::GzDecoder;
@@ -8,7 +9,9 @@ use wiremock::matchers::{header, method, path};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 use super::*;
-use crate::model::{Origin, Span, SpanId, TraceId};
+use crate::config::{AzurePlan, IngestionAuth};
+use crate::identity::{IdentityError, TokenSource};
+use crate::model::{Origin, Secret, Span, SpanId, TraceId};
 
 fn batch(count: u64) -> Batch {
     let span = |i: u64| {
@@ -22,9 +25,18 @@ fn batch(count: u64) -> Batch {
     Batch { origin: Arc::new(Origin::default()), items: Items::Spans((1..=count).map(span).collect()) }
 }
 
-fn destination(server: &MockServer, tokens: Option<Arc<dyn Tokens>>) -> AppInsights {
+fn destination(server: &MockServer, tokens: Option<Arc<dyn TokenSource>>) -> AppInsights {
     let text = format!("InstrumentationKey=00000000-0000-0000-0000-000000000001;IngestionEndpoint={}", server.uri());
-    AppInsights::new(&ConnectionString::parse(&text).expect("a connection string"), tokens).expect("a client")
+    to(&text, tokens)
+}
+
+/// The resource of a connection string, with the tokens of a source or without any.
+fn to(text: &str, tokens: Option<Arc<dyn TokenSource>>) -> AppInsights {
+    let source = InsightsSource::Connection(ConnectionString::parse(text).expect("a connection string"));
+    let auth = if tokens.is_some() { IngestionAuth::Auto } else { IngestionAuth::None };
+    let azure = AzurePlan { auth, ..AzurePlan::default() };
+    let none = IdentityError::NotSetUp { credential: "auto", problem: String::new() };
+    AppInsights::new(InsightsSettings { source, azure, tokens: tokens.ok_or(none) }).expect("a client")
 }
 
 /// The names of the envelopes of a request.
@@ -131,34 +143,63 @@ async fn a_redirect_is_followed_to_the_same_host_only_and_remembered() {
 struct Counted(AtomicU32);
 
 #[async_trait]
-impl Tokens for Counted {
-    async fn token(&self, fresh: bool) -> Result<String, String> {
-        Ok(format!("canary-{}", self.0.fetch_add(u32::from(fresh), Ordering::SeqCst) + u32::from(fresh)))
+impl TokenSource for Counted {
+    async fn token(&self, scope: &str, refused: Option<&Secret>) -> Result<Secret, IdentityError> {
+        assert_eq!(scope, "https://monitor.azure.com//.default");
+        let fresh = u32::from(refused.is_some());
+        Ok(Secret::new(format!("canary-{}", self.0.fetch_add(fresh, Ordering::SeqCst) + fresh)))
+    }
+
+    fn who(&self) -> Option<&'static str> {
+        None
     }
 }
 
 #[tokio::test]
-async fn a_refused_token_is_replaced_once() {
-    let server = answering(vec![ResponseTemplate::new(401)]).await;
+async fn a_token_is_sent_once_it_is_asked_for_and_replaced_once_if_it_is_refused() {
+    let server = answering(vec![ResponseTemplate::new(401); 2]).await;
     let tokens = Arc::new(Counted(AtomicU32::new(0)));
-    assert_eq!(destination(&server, Some(tokens)).deliver(&batch(1)).await, Delivery::complete(1));
+    let to = destination(&server, Some(tokens));
+    assert_eq!(to.deliver(&batch(1)).await, Delivery::complete(1));
+    assert_eq!(to.deliver(&batch(2)).await, Delivery::complete(2));
     let requests = server.received_requests().await.expect("requests");
-    let sent: Vec<&str> =
-        requests.iter().map(|request| request.headers["authorization"].to_str().expect("text")).collect();
-    assert_eq!(sent, ["Bearer canary-0", "Bearer canary-1"]);
+    let sent: Vec<Option<&str>> = requests
+        .iter()
+        .map(|request| request.headers.get("authorization").map(|value| value.to_str().expect("text")))
+        .collect();
+    assert_eq!(sent, [None, Some("Bearer canary-0"), Some("Bearer canary-1"), Some("Bearer canary-1")]);
     let server = answering(vec![ResponseTemplate::new(401); 9]).await;
     let tokens = Arc::new(Counted(AtomicU32::new(0)));
     let halt = destination(&server, Some(tokens)).deliver(&batch(1)).await.halt.expect("a halt");
     assert!(halt.contains("Monitoring Metrics Publisher") && !halt.contains("canary"), "{halt}");
-    assert_eq!(server.received_requests().await.expect("requests").len(), 2);
+    assert_eq!(server.received_requests().await.expect("requests").len(), 3);
+}
+
+#[tokio::test]
+async fn a_token_goes_by_https_or_to_this_machine_only() {
+    let tokens = Arc::new(Counted(AtomicU32::new(0)));
+    let text = "InstrumentationKey=00000000-0000-0000-0000-000000000001;IngestionEndpoint=http://in.example";
+    let mut to = to(text, Some(tokens));
+    to.settings.azure.auth = IngestionAuth::Entra;
+    let halt = AppInsights::new(to.settings).expect("a client").deliver(&batch(1)).await.halt.expect("a halt");
+    assert!(halt.contains("by https only"), "{halt}");
+}
+
+#[tokio::test]
+async fn an_answer_that_names_hundreds_of_envelopes_is_read_to_its_end() {
+    let errors: Vec<serde_json::Value> = (0..500)
+        .map(|index| serde_json::json!({"index": index, "statusCode": 400, "message": "x".repeat(300)}))
+        .collect();
+    let server = answering(vec![partly(serde_json::Value::Array(errors))]).await;
+    let delivery = destination(&server, None).deliver(&batch(250)).await;
+    assert_eq!((delivery.delivered, delivery.rejected, delivery.halt), (0, 250, None));
 }
 
 #[tokio::test]
 async fn a_server_that_is_gone_is_tried_later() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("an address");
     let text = format!("InstrumentationKey=00000000-0000-0000-0000-000000000001;IngestionEndpoint=http://{free}");
-    let to = AppInsights::new(&ConnectionString::parse(&text).expect("a connection string"), None).expect("a client");
-    let delivery = to.deliver(&batch(2)).await;
+    let delivery = to(&text, None).deliver(&batch(2)).await;
     assert_eq!(delivery.settled(), 0);
     assert!(delivery.retry.is_some_and(|retry| retry.unreachable) && !delivery.ambiguous);
 }
