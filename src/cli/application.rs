@@ -79,7 +79,8 @@ impl Making<'_> {
     }
 
     async fn own(&self) -> anyhow::Result<Ready> {
-        let open = model::open(self.plan, self.model, &self.context.store_dir, self.ambient).await?;
+        let open =
+            model::open(self.plan, self.model, (&self.context.store_dir, &self.context.env), self.ambient).await?;
         let inputs = self.inputs;
         let workflow = AssessClaims {
             prompt: inputs.prompt.clone(),

@@ -8,10 +8,12 @@ use anyhow::Context as _;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{ModelPlan, Provider, RunPlan};
+use crate::config::azure::is_safe;
+use crate::config::{Environment, ModelPlan, Provider, RunPlan};
+use crate::identity::{self, scope};
 use crate::llm::builtin::{BuiltinServer, MODEL};
 use crate::llm::{
-    ApiKind, CachedModel, ChatModel, HttpModel, HttpSettings, Limits, MaxTokensField, Parameters, Price,
+    ApiKind, CachedModel, ChatModel, Entra, HttpModel, HttpSettings, Limits, MaxTokensField, Parameters, Price,
     RecordedAnswer, ReplayModel, Secret,
 };
 use crate::model::Digest;
@@ -39,7 +41,7 @@ pub(super) struct OpenModel {
 pub(super) async fn open(
     plan: &RunPlan,
     model: &ModelPlan,
-    store: &Path,
+    (store, env): (&Path, &Environment),
     ambient: &Ambient,
 ) -> anyhow::Result<OpenModel> {
     let parameters = parameters(model);
@@ -73,6 +75,9 @@ pub(super) async fn open(
                 api_version: model.api_version.clone().unwrap_or_else(|| AZURE_API_VERSION.to_owned()),
                 deployment: model.deployment.clone(),
             };
+            if model.entra {
+                settings.entra = Some(entra(plan, model, &url, env)?);
+            }
             (http(plan, with_key(settings, model)?, &limits, ambient)?, url)
         }
         Provider::Command | Provider::Http => anyhow::bail!("the application asks its own model"),
@@ -107,6 +112,20 @@ fn http(
     Ok(Box::new(HttpModel::new(settings, Arc::clone(limits), ambient.clone())?))
 }
 
+/// Entra tokens for an endpoint of Azure OpenAI or of a Foundry project.
+fn entra(plan: &RunPlan, model: &ModelPlan, url: &str, env: &Environment) -> anyhow::Result<Entra> {
+    let no_key = || format!("no API key in {}, and no Entra token in its place", model.api_key_env);
+    let tokens = identity::source(&plan.azure, env).with_context(no_key)?;
+    let url = reqwest::Url::parse(url.trim()).ok();
+    anyhow::ensure!(
+        url.as_ref().is_none_or(is_safe),
+        "the Azure endpoint is no https address, and Entra tokens go nowhere else; give it as https://…"
+    );
+    let of_project = url.is_some_and(|url| url.path().contains("/api/projects/"));
+    let scope = if of_project { scope::FOUNDRY } else { scope::OPENAI };
+    Ok(Entra { tokens, scope: scope.to_owned() })
+}
+
 /// Adds the key; an endpoint that is not on this machine needs one.
 fn with_key(mut settings: HttpSettings, model: &ModelPlan) -> anyhow::Result<HttpSettings> {
     settings.api_key_variable.clone_from(&model.api_key_env);
@@ -121,7 +140,7 @@ fn with_key(mut settings: HttpSettings, model: &ModelPlan) -> anyhow::Result<Htt
     };
     let official = settings.base_url == OPENAI_URL || matches!(settings.kind, ApiKind::Azure { .. });
     anyhow::ensure!(
-        settings.api_key.is_some() || !official,
+        settings.api_key.is_some() || settings.entra.is_some() || !official,
         "no API key: set {} in the environment, or point --base-url at an endpoint that needs none",
         model.api_key_env
     );

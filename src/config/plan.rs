@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::suite::{Columns, ModelSection, PriceSection, SuiteError};
-use super::{Environment, RunFlags, Suite, WorkflowPlan};
+use super::{AzurePlan, Environment, RunFlags, Suite, WorkflowPlan};
 use crate::model::Label;
 
 /// Why suite, environment and flags do not make a plan.
@@ -104,8 +104,10 @@ pub struct ModelPlan {
     pub name: Option<String>,
     /// The endpoint.
     pub base_url: Option<String>,
-    /// The key, if the environment has one.
+    /// The key, if the environment has one and it is to be sent.
     pub api_key: Option<String>,
+    /// Whether Entra tokens are sent, as [`AzurePlan`] says.
+    pub entra: bool,
     /// Which variable holds the key, for messages.
     pub api_key_env: String,
     /// Azure's API version.
@@ -197,7 +199,7 @@ pub struct RunPlan {
     /// Where the connection string of Application Insights is, if in a file.
     pub connection_string_file: Option<PathBuf>,
     /// The Foundry project, and who asks.
-    pub azure: super::azure::AzurePlan,
+    pub azure: AzurePlan,
     /// Template of links to traces, resolved.
     pub trace_url: Option<String>,
     /// The `[trace]` section, for the exporters.
@@ -224,7 +226,7 @@ impl RunPlan {
         let primary = primary(&suite, &evaluators, flags)?;
         let workflow = WorkflowPlan::resolve(&suite, env, flags)?;
         let name = suite.name().to_owned();
-        let azure = super::azure::AzurePlan::resolve(&suite.azure, env)?;
+        let azure = AzurePlan::resolve(&suite.azure, env)?;
         let run = &suite.run;
         let mut tags = suite.tags.clone();
         for tag in &flags.tags {
@@ -267,7 +269,7 @@ impl RunPlan {
                 .as_ref()
                 .map(|link| link.template(azure.resource_id.as_deref()))
                 .transpose()?,
-            azure,
+            azure: azure.clone(),
             suite: name,
             dataset,
             columns: suite.dataset.columns.clone(),
@@ -276,7 +278,7 @@ impl RunPlan {
             limit: flags.limit.or(suite.dataset.limit),
             sample: flags.sample.or(suite.dataset.sample),
             models: match &workflow {
-                WorkflowPlan::AssessClaims => models(&suite, env, flags)?,
+                WorkflowPlan::AssessClaims => models(&suite, (env, &azure), flags)?,
                 WorkflowPlan::Command(_) => vec![application_model(&suite, Provider::Command)?],
                 WorkflowPlan::Http(_) => vec![application_model(&suite, Provider::Http)?],
             },
@@ -336,7 +338,7 @@ fn primary(suite: &Suite, evaluators: &[String], flags: &RunFlags) -> Result<Str
     }
 }
 
-fn models(suite: &Suite, env: &Environment, flags: &RunFlags) -> Result<Vec<ModelPlan>, PlanError> {
+fn models(suite: &Suite, from: (&Environment, &AzurePlan), flags: &RunFlags) -> Result<Vec<ModelPlan>, PlanError> {
     let sections = if suite.model.0.is_empty() { vec![ModelSection::default()] } else { suite.model.0.clone() };
     // A flag that changes where answers come from stands for all of the suite's models together.
     let overridden = flags.provider.is_some() || flags.base_url.is_some() || flags.replay.is_some();
@@ -349,7 +351,7 @@ fn models(suite: &Suite, env: &Environment, flags: &RunFlags) -> Result<Vec<Mode
     for section in sections {
         let names = if flags.models.is_empty() { vec![None] } else { flags.models.iter().cloned().map(Some).collect() };
         for name in names {
-            plans.push(model(section.clone(), name, env, flags)?);
+            plans.push(model(section.clone(), name, from, flags)?);
         }
     }
     Ok(plans)
@@ -358,7 +360,7 @@ fn models(suite: &Suite, env: &Environment, flags: &RunFlags) -> Result<Vec<Mode
 fn model(
     mut section: ModelSection,
     name: Option<String>,
-    env: &Environment,
+    (env, azure): (&Environment, &AzurePlan),
     flags: &RunFlags,
 ) -> Result<ModelPlan, PlanError> {
     let suites = section.provider.as_deref().map(|p| Provider::parse("[model] provider", p)).transpose()?;
@@ -383,6 +385,8 @@ fn model(
     };
     let api_key_env = section.api_key_env.clone().unwrap_or_else(|| key_env.to_owned());
     let base_url = flags.base_url.clone().or(env.get(url_env).map(str::to_owned)).or(section.base_url.clone());
+    let project = azure.project.as_ref().filter(|_| provider == Provider::Azure);
+    let base_url = base_url.or_else(|| Some(format!("{}/openai/v1", project?)));
     let default_name = (provider == Provider::Builtin).then(|| "lexical-baseline".to_owned());
     let name = name.or(section.name.clone()).or(default_name);
     let replay = flags.replay.clone().or(section.replay.clone());
@@ -393,7 +397,8 @@ fn model(
         Provider::Azure if base_url.is_none() => {
             return Err(missing(
                 "the Azure endpoint",
-                "set AZURE_OPENAI_ENDPOINT, pass --base-url URL, or set `base_url` in [model]",
+                "set AZURE_OPENAI_ENDPOINT, pass --base-url URL, set `base_url` in [model], or name the Foundry project: \
+                 `project` in [azure]",
             ));
         }
         Provider::Replay if replay.is_none() => {
@@ -402,11 +407,20 @@ fn model(
         _ => {}
     }
     check_price(&section)?;
+    let api_key = env.get(&api_key_env).map(str::to_owned);
+    let (api_key, entra) = match section.auth.as_deref() {
+        _ if provider != Provider::Azure => (api_key, false),
+        None => (api_key.clone(), api_key.is_none()),
+        Some("key") => (api_key, false),
+        Some("entra") => (None, true),
+        Some(other) => return Err(value("[model] auth", other, "key or entra")),
+    };
     Ok(ModelPlan {
         provider,
         name,
         base_url,
-        api_key: env.get(&api_key_env).map(str::to_owned),
+        api_key,
+        entra,
         api_key_env,
         api_version: env
             .get("AZURE_OPENAI_API_VERSION")
@@ -428,6 +442,7 @@ fn application_model(suite: &Suite, provider: Provider) -> Result<ModelPlan, Pla
         name: Some(section.name.clone().unwrap_or_else(|| provider.as_str().to_owned())),
         base_url: None,
         api_key: None,
+        entra: false,
         api_key_env: String::new(),
         api_version: None,
         deployment: None,

@@ -114,6 +114,7 @@ pub struct ModelSection {
     pub api_key_env: Option<String>,
     pub api_version: Option<String>,
     pub deployment: Option<String>,
+    pub auth: Option<String>,
     pub replay: Option<String>,
     pub temperature: Option<f64>,
     pub top_p: Option<f64>,
@@ -313,7 +314,9 @@ mod tests {
         let uncommented: String = crate::config::REFERENCE
             .lines()
             .map(|line| match line.strip_prefix("# ") {
-                Some(key) if key.contains(" = ") || key.starts_with("[[") => format!("{key}\n"),
+                Some(key) if key.starts_with("[[") || (key.contains(" = ") && !key.starts_with(' ')) => {
+                    format!("{key}\n")
+                }
                 _ => format!("{line}\n"),
             })
             .collect();

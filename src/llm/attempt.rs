@@ -13,13 +13,16 @@ use std::time::Duration;
 use async_openai::middleware::HttpRequestFactory;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
+use http::header::{AUTHORIZATION, HeaderValue};
 use tower::Service;
 
 use super::call::notes;
 use super::failure::{self, ApiMessage, AttemptFailure, Hints, Verdict};
 use super::limits::Limits;
 use super::redact;
+use super::settings::Entra;
 use super::wire::{self, Reply};
+use crate::model::Secret;
 use crate::trace::provider::Clock;
 
 /// Of an error's body this much is read: enough for any message.
@@ -34,6 +37,7 @@ struct Shared {
     timeout: Duration,
     max_body: usize,
     hints: Hints,
+    entra: Option<Entra>,
     limits: Arc<Limits>,
     clock: Clock,
 }
@@ -45,10 +49,11 @@ impl Attempt {
         timeout: Duration,
         max_body: usize,
         hints: Hints,
+        entra: Option<Entra>,
         limits: Arc<Limits>,
         clock: Clock,
     ) -> Self {
-        Self(Arc::new(Shared { client, timeout, max_body, hints, limits, clock }))
+        Self(Arc::new(Shared { client, timeout, max_body, hints, entra, limits, clock }))
     }
 }
 
@@ -74,10 +79,22 @@ impl Service<HttpRequestFactory> for Attempt {
 
 impl Shared {
     async fn send(&self, factory: HttpRequestFactory) -> Result<http::Response<Bytes>, AttemptFailure> {
-        let request =
-            factory.build().await.map_err(|_| AttemptFailure::unsendable("the HTTP request cannot be built"))?;
-        let mut response =
-            self.client.execute(request).await.map_err(|error| AttemptFailure::connection(error, None))?;
+        let mut refused: Option<Secret> = None;
+        let mut response = loop {
+            let mut request =
+                factory.build().await.map_err(|_| AttemptFailure::unsendable("the HTTP request cannot be built"))?;
+            let token = match &self.entra {
+                Some(entra) => Some(self.authorize(&mut request, entra, refused.as_ref()).await?),
+                None => None,
+            };
+            let sent = self.client.execute(request).await;
+            let response = sent.map_err(|error| AttemptFailure::connection(error, None))?;
+            // A token may have been taken back before its end; another may do, and costs no attempt.
+            if response.status() != StatusCode::UNAUTHORIZED || token.is_none() || refused.is_some() {
+                break response;
+            }
+            refused = token;
+        };
         let status = response.status();
         self.limits.heed(response.headers());
         if !status.is_success() {
@@ -102,6 +119,23 @@ impl Shared {
         *checked.status_mut() = status;
         *checked.headers_mut() = std::mem::take(response.headers_mut());
         Ok(checked)
+    }
+
+    /// Puts a token into the request; gives it.
+    async fn authorize(
+        &self,
+        request: &mut reqwest::Request,
+        entra: &Entra,
+        refused: Option<&Secret>,
+    ) -> Result<Secret, AttemptFailure> {
+        let token = entra.tokens.token(&entra.scope, refused).await;
+        let token = token.map_err(|error| AttemptFailure::no_token(&error))?;
+        let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
+        let unfit = |_| AttemptFailure::unsendable("the Entra token is no text that a header can hold");
+        let mut value = value.map_err(unfit)?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, value);
+        Ok(token)
     }
 
     fn refusal(&self, status: StatusCode, wait: Option<Duration>, api: &ApiMessage) -> AttemptFailure {

@@ -30,6 +30,8 @@ use crate::trace::provider::Ambient;
 pub struct HttpModel {
     client: Client<ChatConfig>,
     endpoint: Endpoint,
+    /// What requests call the model.
+    model: String,
     limits: Arc<Limits>,
     max_attempts: u32,
     /// Whether the name of the limit of output tokens may change.
@@ -58,6 +60,7 @@ impl HttpModel {
             settings.timeout_per_attempt,
             settings.max_body,
             hints(&settings, &url),
+            settings.entra.clone().filter(|_| settings.api_key.is_none()),
             Arc::clone(&limits),
             ambient.clock.clone(),
         );
@@ -73,6 +76,7 @@ impl HttpModel {
                 ambient,
             )),
             endpoint,
+            model: settings.model_sent().to_owned(),
             limits,
             max_attempts: settings.max_retries.saturating_add(1),
             auto_field: settings.max_tokens_field == MaxTokensField::Auto,
@@ -89,7 +93,7 @@ impl HttpModel {
     }
 
     async fn ask(&self, request: ChatRequest<'_>) -> Result<ChatReply, ChatError> {
-        let mut body = Body { model: &self.endpoint.model, request, token_field: self.token_field() };
+        let mut body = Body { model: &self.model, request, token_field: self.token_field() };
         loop {
             let error = match self.client.chat().create_byot::<_, Reply>(&body).await {
                 Ok(reply) => return Ok(reply.into_chat_reply()),
@@ -187,6 +191,7 @@ fn hints(settings: &HttpSettings, url: &Url) -> Hints {
     Hints {
         key_variable: settings.api_key_variable.clone(),
         key: settings.api_key.clone(),
+        entra: settings.entra.is_some() && settings.api_key.is_none(),
         model: settings.model.clone(),
         deployment,
         url: shown.to_string(),

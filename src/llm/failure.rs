@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::call::TokenField;
 use super::redact;
+use crate::identity::IdentityError;
 use crate::model::Secret;
 
 /// What to do after a failed attempt.
@@ -68,6 +69,12 @@ impl AttemptFailure {
         }
     }
 
+    /// There is no Entra token to send.
+    pub(super) fn no_token(error: &IdentityError) -> Self {
+        let verdict = if error.is_passing() { Verdict::Retry(None) } else { Verdict::Fatal };
+        Self { error_type: "401".to_owned(), status: None, message: redact::clean(&error.to_string(), None), verdict }
+    }
+
     /// Nothing was sent, for the run was stopped before.
     pub(super) fn not_started() -> Self {
         Self {
@@ -101,6 +108,8 @@ pub(super) struct Hints {
     pub(super) key_variable: String,
     /// The key, to take it out of messages.
     pub(super) key: Option<Secret>,
+    /// Whether Entra tokens are sent in the key's place.
+    pub(super) entra: bool,
     /// The model asked for.
     pub(super) model: String,
     /// The deployment, for Azure.
@@ -236,6 +245,10 @@ pub(super) fn from_status(
 
 fn refused_key(hints: &Hints) -> String {
     match hints.key {
+        None if hints.entra => format!(
+            "the identity that gave the Entra token needs a role for {}, such as Cognitive Services OpenAI User",
+            hints.url
+        ),
         Some(_) => format!("check the key in {} and that it may use {}", hints.key_variable, hints.url),
         None => format!("no key was sent to {}: set {}", hints.url, hints.key_variable),
     }
@@ -266,6 +279,7 @@ mod tests {
         Hints {
             key_variable: "OPENAI_API_KEY".to_owned(),
             key: Some(Secret::new("sk-test-secret")),
+            entra: false,
             model: "gpt-4.1".to_owned(),
             deployment: None,
             url: "http://host/v1/chat/completions".to_owned(),

@@ -48,4 +48,4 @@ pub use limits::Limits;
 pub use post::{JsonEndpoint, PostError, PostSettings, Posted};
 pub use price::{Price, cost};
 pub use replay::{RecordedAnswer, ReplayModel};
-pub use settings::{ApiKind, HttpSettings, MaxTokensField};
+pub use settings::{ApiKind, Entra, HttpSettings, MaxTokensField};

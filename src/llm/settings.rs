@@ -1,10 +1,13 @@
 //! Where the model is and how patiently to ask it.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
 
 use super::error::LlmError;
+use crate::identity::TokenSource;
 use crate::model::Secret;
 
 /// Which dialect the endpoint speaks.
@@ -12,14 +15,30 @@ use crate::model::Secret;
 pub enum ApiKind {
     /// OpenAI or a compatible server: `{base}/chat/completions`, key as bearer token.
     OpenAi,
-    /// Azure OpenAI: the key goes into the header `api-key`. An endpoint that ends in `/openai/v1` is asked like
-    /// OpenAI; any other at `/openai/deployments/{deployment}/chat/completions?api-version=…`.
+    /// Azure OpenAI: the key goes into the header `api-key`. An endpoint that ends in `/openai/v1`, that of a Foundry
+    /// project among them, is asked like OpenAI, with the deployment as the model; any other at
+    /// `/openai/deployments/{deployment}/chat/completions?api-version=…`.
     Azure {
-        /// The `api-version` of the request; not sent to `/openai/v1` endpoints.
+        /// The `api-version` of the request; to `/openai/v1` endpoints only `v1` and `preview` are sent.
         api_version: String,
         /// The deployment; the model's name where it is `None`.
         deployment: Option<String>,
     },
+}
+
+/// Entra tokens in the place of a key.
+#[derive(Clone)]
+pub struct Entra {
+    /// Who gives them.
+    pub tokens: Arc<dyn TokenSource>,
+    /// For what.
+    pub scope: String,
+}
+
+impl fmt::Debug for Entra {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entra").field("scope", &self.scope).finish_non_exhaustive()
+    }
 }
 
 /// Which field carries the limit of output tokens.
@@ -41,6 +60,8 @@ pub struct HttpSettings {
     pub base_url: String,
     /// The key; endpoints on loopback often need none.
     pub api_key: Option<Secret>,
+    /// Entra tokens, which are sent if there is no key.
+    pub entra: Option<Entra>,
     /// The environment variable to name when the key is refused.
     pub api_key_variable: String,
     /// Which dialect.
@@ -71,6 +92,7 @@ impl HttpSettings {
         Self {
             base_url: base_url.into(),
             api_key: None,
+            entra: None,
             api_key_variable: "OPENAI_API_KEY".to_owned(),
             kind: ApiKind::OpenAi,
             model: model.into(),
@@ -103,9 +125,24 @@ impl HttpSettings {
                 ]);
                 url.query_pairs_mut().clear().append_pair("api-version", api_version);
             }
-            _ => url.set_path(&format!("{base}/chat/completions")),
+            ApiKind::Azure { api_version, .. } => {
+                url.set_path(&format!("{base}/chat/completions"));
+                url.set_query(None);
+                if ["v1", "preview"].contains(&api_version.as_str()) {
+                    url.query_pairs_mut().append_pair("api-version", api_version);
+                }
+            }
+            ApiKind::OpenAi => url.set_path(&format!("{base}/chat/completions")),
         }
         Ok(url)
+    }
+
+    /// What the request calls the model: where the path names no deployment, that is the deployment.
+    pub(super) fn model_sent(&self) -> &str {
+        match &self.kind {
+            ApiKind::Azure { deployment: Some(deployment), .. } => deployment,
+            _ => &self.model,
+        }
     }
 
     /// Whether the endpoint is on this machine: then no proxy lies between.
@@ -187,6 +224,11 @@ mod tests {
             azure("https://x.openai.azure.com/openai/v1/", Some("d")),
             "https://x.openai.azure.com/openai/v1/chat/completions"
         );
+        let kind = ApiKind::Azure { api_version: "preview".to_owned(), deployment: None };
+        let project = "https://x.services.ai.azure.com/api/projects/p/openai/v1";
+        let preview = HttpSettings { kind, ..HttpSettings::new(project, "m") };
+        let expected = format!("{project}/chat/completions?api-version=preview");
+        assert_eq!(preview.chat_url().expect("a URL").as_str(), expected);
     }
 
     #[test]

@@ -161,7 +161,7 @@ async fn models(args: &Args, context: &Context, plan: &RunPlan, checks: &mut Che
         let mut plan = plan.clone();
         (plan.max_retries, plan.cache) = (0, None);
         plan.timeout = plan.timeout.min(std::time::Duration::from_secs(20));
-        let opened = model::open(&plan, planned, &context.store_dir, &ambient).await;
+        let opened = model::open(&plan, planned, (&context.store_dir, &context.env), &ambient).await;
         let Some(open) = checks.keep(&name, opened) else { continue };
         if args.offline || planned.provider == crate::config::Provider::Replay {
             checks.ok(&name, format!("{}: set up; not asked", planned.provider.as_str()));
