@@ -10,6 +10,7 @@ pub mod azure;
 pub mod plan;
 pub mod trace_url;
 pub mod workflow;
+pub mod backends;
 
 pub use azure::{AzurePlan, CredentialKind, IngestionAuth};
 pub use env::Environment;

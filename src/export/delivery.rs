@@ -20,6 +20,9 @@ use crate::trace::provider::Ids;
 /// How many items are read and sent at a time.
 pub const BATCH: usize = 512;
 
+/// How long the end of a run waits at most, while a destination takes items one by one and gets on.
+const PATIENCE: Duration = Duration::from_mins(2);
+
 /// How long the end of a run waits for destinations.
 pub const GRACE: Duration = Duration::from_secs(10);
 
@@ -74,6 +77,8 @@ pub struct DeliveryReport {
     pub problem: Option<String>,
     /// Whether everything that was recorded is settled.
     pub complete: bool,
+    /// Whether it takes its items in small portions: as long as it gets on, the end of a run waits longer for it.
+    pub is_slow: bool,
 }
 
 impl DeliveryReport {
@@ -148,6 +153,7 @@ impl Deliveries {
                     rejection: None,
                     problem: None,
                     complete: false,
+                    is_slow: destination.portion() < BATCH,
                 }));
                 this.reports.push(Arc::clone(&report));
                 let courier = Courier {
@@ -182,10 +188,40 @@ impl Deliveries {
     /// recorded before.
     pub async fn finish(mut self, grace: Duration) -> Vec<DeliveryReport> {
         const FAR: Duration = Duration::from_hours(24 * 365);
-        let until = Instant::now() + grace.min(FAR);
+        let over = Instant::now();
+        let mut until = over + grace.min(FAR);
         self.state.send_replace(State { until: Some(until) });
-        while self.tasks.join_next().await.is_some() {}
+        let mut seen = self.progress();
+        loop {
+            // A little before the end, who gets on slowly is told from who does not get on.
+            let look = until - grace.min(FAR) / 8;
+            tokio::select! {
+                ended = self.tasks.join_next() => if ended.is_none() { break },
+                () = sleep_until(look), if look < over + PATIENCE => {
+                    let now = self.progress();
+                    if now == seen {
+                        // Nothing to wait for but the tasks, which see to their end.
+                        while self.tasks.join_next().await.is_some() {}
+                        break;
+                    }
+                    seen = now;
+                    until = (until + grace.min(FAR)).min(over + PATIENCE.max(grace.min(FAR)));
+                    self.state.send_replace(State { until: Some(until) });
+                }
+            }
+        }
         self.reports.iter().map(|report| lock(report).clone()).collect()
+    }
+}
+
+impl Deliveries {
+    /// How much the destinations that take their time have settled so far: those for which each item is work.
+    fn progress(&self) -> u64 {
+        let settled = |report: &Arc<Mutex<DeliveryReport>>| {
+            let report = lock(report);
+            if report.is_slow { report.delivered + report.rejected } else { 0 }
+        };
+        self.reports.iter().map(settled).sum()
     }
 }
 
@@ -238,7 +274,7 @@ impl Courier {
             match self.read().await? {
                 Reading::Batch(OutboxBatch { batch, positions, cut }) => {
                     self.settle(batch, &positions).await?;
-                    if until.is_none() && !cut && positions.len() < BATCH {
+                    if until.is_none() && !cut && positions.len() < BATCH.min(self.destination.portion()) {
                         self.pause(self.pace.linger).await;
                     }
                 }
@@ -255,7 +291,8 @@ impl Courier {
 
     async fn read(&self) -> Result<Reading, Stop> {
         let (outbox, signal, destination) = (Arc::clone(&self.outbox), self.signal, Arc::clone(&self.destination));
-        let read = move || outbox.read(destination.name(), destination.follows(), signal, BATCH);
+        let limit = destination.portion().min(BATCH);
+        let read = move || outbox.read(destination.name(), destination.follows(), signal, limit);
         let read = tokio::task::spawn_blocking(read).await;
         let problem = |error: OutboxError| Stop::Problem(format!("reading the outbox: {error}"));
         read.map_err(|error| problem(Box::new(error)))?.map_err(problem)
@@ -266,7 +303,8 @@ impl Courier {
     async fn settle(&mut self, mut batch: Batch, positions: &[i64]) -> Result<(), Stop> {
         let mut ledger = self.sample(&mut batch, positions);
         let ended = self.hand_over(&mut batch, &mut ledger).await;
-        let duplicates = if ended.is_err() { ledger.take_doubts() } else { 0 };
+        let in_doubt = ended.is_err() && !self.destination.is_idempotent();
+        let duplicates = if in_doubt { ledger.take_doubts() } else { 0 };
         if duplicates > 0 {
             self.write_down(Settled { duplicates, ..Settled::default() }).await?;
         }
@@ -399,11 +437,15 @@ impl Courier {
 
 /// Returns when the run is over and the time given for the rest has passed.
 async fn time_is_up(mut state: watch::Receiver<State>) {
-    let until = state.wait_for(|state| state.until.is_some()).await.ok().and_then(|state| state.until);
-    match until {
-        Some(until) => sleep_until(until).await,
+    loop {
+        let until = state.wait_for(|state| state.until.is_some()).await.ok().and_then(|state| state.until);
         // Nobody can end the run any more; the task ends with its set.
-        None => std::future::pending().await,
+        let Some(until) = until else { return std::future::pending().await };
+        sleep_until(until).await;
+        // It may have been put off meanwhile.
+        if state.borrow().until.is_none_or(|now| now <= until) {
+            return;
+        }
     }
 }
 

@@ -170,6 +170,16 @@ pub trait Destination: Send + Sync {
         None
     }
 
+    /// How many items at most are handed over, and acknowledged, at a time.
+    fn portion(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Whether it makes no difference when it gets an item again: such an item is no duplicate.
+    fn is_idempotent(&self) -> bool {
+        false
+    }
+
     /// Hands over a batch. Never fails: what went wrong is part of the answer.
     async fn deliver(&self, batch: &Batch) -> Delivery;
 }

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::model::{Evaluation, EvaluatorKind, Label, Outcome, Predicted, RunStatus, SpanId, TraceId};
 use crate::stats::{Analysis, Estimate};
 use crate::store::rows::{CaseRow, RunRow};
-use crate::store::{Reader, StoreError};
+use crate::store::{OutboxCounts, Reader, StoreError};
 
 use super::collect::{Collected, Collector};
 use super::details::Details;
@@ -54,6 +54,8 @@ pub struct Report {
     pub errors: Vec<ErrorCount>,
     /// What became of the spans.
     pub spans: Spans,
+    /// What became of the scores at backends that keep them as scores.
+    pub scores: Scores,
     /// The verdict against a baseline; `None` where none was asked for.
     pub gate: Option<serde_json::Value>,
     /// Free labels.
@@ -261,7 +263,14 @@ pub struct Spans {
     pub exported: BTreeMap<String, Exported>,
 }
 
-/// What a destination got of a run's spans.
+/// A run's scores apart from its spans.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Scores {
+    /// What each sink got.
+    pub exported: BTreeMap<String, Exported>,
+}
+
+/// What a destination got of a run's spans, or a sink of its scores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Exported {
     /// Acknowledged.
@@ -314,6 +323,15 @@ pub struct Rest {
     pub spans_stored: u64,
     /// What each destination got.
     pub exported: BTreeMap<String, Exported>,
+    /// What each sink got.
+    pub scores: BTreeMap<String, Exported>,
+}
+
+impl From<OutboxCounts> for Exported {
+    fn from(counts: OutboxCounts) -> Self {
+        let OutboxCounts { delivered, pending, rejected, not_sampled, duplicates, .. } = counts;
+        Self { delivered, pending, rejected, not_sampled, duplicates }
+    }
 }
 
 /// The report of a run from the store. `live` tells whether the run is under way in some process.
@@ -333,22 +351,14 @@ pub fn build(reader: &Reader, run: &RunRow, live: bool) -> Result<Report, StoreE
 }
 
 fn rest(reader: &Reader, run: &RunRow, live: bool) -> Result<Rest, StoreError> {
-    let exported = reader.span_counts(run)?.into_iter().map(|(destination, counts)| {
-        let exported = Exported {
-            delivered: counts.delivered,
-            pending: counts.pending,
-            rejected: counts.rejected,
-            not_sampled: counts.not_sampled,
-            duplicates: counts.duplicates,
-        };
-        (destination, exported)
-    });
+    let exported = |counts: BTreeMap<String, OutboxCounts>| counts.into_iter().map(|(k, v)| (k, v.into())).collect();
     Ok(Rest {
         live,
         lowest: reader.lowest(run, LOWEST)?,
         errors: reader.error_counts(run)?,
         spans_stored: reader.spans_stored(run)?,
-        exported: exported.collect(),
+        exported: exported(reader.span_counts(run)?),
+        scores: exported(reader.score_counts(run)?),
     })
 }
 
@@ -419,6 +429,7 @@ pub fn assemble(run: &RunRow, collected: Collected, rest: Rest) -> Report {
             pruned: run.spans_pruned,
             exported: rest.exported,
         },
+        scores: Scores { exported: rest.scores },
         gate: None,
         tags: spec.tags.clone(),
         lowest: rest.lowest.iter().map(|row| low_case(run, row)).collect(),
@@ -501,7 +512,7 @@ mod tests {
             report["lowest"][1]["scores"].to_string(),
         ]
         .join("\n"), @r#"
-        run trials evaluators metrics latency_ms tokens cost_usd unpriced attempts errors spans gate tags lowest
+        run trials evaluators metrics latency_ms tokens cost_usd unpriced attempts errors spans scores gate tags lowest
         id name status suite workflow model provider started_at duration_s dataset git repeat primary prompt_digest
         kind version scored failed skipped absent mean ci95 bounds method n labels
         accuracy macro_f1 mcc kappa per_class confusion abstention

@@ -172,6 +172,7 @@ pub(super) fn report() -> Report {
         errors: BTreeMap::from([("429".to_owned(), 1)]),
         spans_stored: 62,
         exported: BTreeMap::from([("otlp".to_owned(), exported)]),
+        scores: BTreeMap::new(),
     };
     assemble(&run(), collector.finish(), rest)
 }

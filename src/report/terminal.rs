@@ -1,6 +1,8 @@
 //! The report of a run on the terminal: what was run, how good it was and how sure that is, and where to look next.
 
-use super::document::{Evaluator, LowCase, Report, Spans};
+use std::collections::BTreeMap;
+
+use super::document::{Evaluator, Exported, LowCase, Report, Scores, Spans};
 use super::format::{self, ABSENT, count, estimate, interval, statistic};
 use super::look_back;
 use super::style::{Style, Tone};
@@ -24,6 +26,7 @@ pub fn render(report: &Report, style: Style) -> String {
     resources(&mut out, report, style);
     errors(&mut out, report, style);
     spans(&mut out, &report.spans, style);
+    pushed(&mut out, &report.scores, style);
     lowest(&mut out, report, style);
     out
 }
@@ -41,7 +44,8 @@ pub fn hints(report: &Report) -> Vec<String> {
     if report.trials.unrecorded() + report.trials.skipped > 0 && report.run.status != "running" {
         hints.push(format!("spanscore run --resume {}", report.run.id));
     }
-    if report.spans.exported.values().any(|counts| counts.pending > 0) {
+    let exported = report.spans.exported.values().chain(report.scores.exported.values());
+    if exported.into_iter().any(|counts| counts.pending > 0) {
         hints.push("spanscore export --pending".to_owned());
     }
     hints
@@ -267,12 +271,24 @@ fn spans(out: &mut String, spans: &Spans, style: Style) {
     }
     let note = if lost { style.paint(Tone::Bad, "  ! some are missing from the store") } else { String::new() };
     put!(out, "  {stored}{note}\n");
-    if spans.exported.is_empty() {
+    delivered(out, "destination", &spans.exported, style);
+}
+
+/// What became of scores at backends that keep them as scores, where there are any.
+fn pushed(out: &mut String, scores: &Scores, style: Style) {
+    if !scores.exported.is_empty() {
+        heading(out, style, "Scores");
+        delivered(out, "sink", &scores.exported, style);
+    }
+}
+
+fn delivered(out: &mut String, kind: &'static str, exported: &BTreeMap<String, Exported>, style: Style) {
+    if exported.is_empty() {
         return;
     }
-    let headers = ["destination", ">delivered", ">pending", ">rejected", ">not sampled", ">duplicates"];
+    let headers = [kind, ">delivered", ">pending", ">rejected", ">not sampled", ">duplicates"];
     let mut sheet = Sheet::new(style, &headers);
-    for (name, x) in &spans.exported {
+    for (name, x) in exported {
         sheet.toned([
             (name.clone(), None),
             (count(x.delivered), None),

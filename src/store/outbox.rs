@@ -120,7 +120,7 @@ pub struct OutboxCounts {
     pub pending: u64,
     /// Items that it refused for good.
     pub rejected: u64,
-    /// Items that sampling left out.
+    /// Items that sampling left out, and at a sink of scores those that are no scores.
     pub not_sampled: u64,
     /// Items sent again because an acknowledgement was lost.
     pub duplicates: u64,
@@ -270,6 +270,15 @@ impl Reader {
         let _moment = self.moment()?;
         let rows = self.outbox_rows(run.number)?.into_iter().filter(|row| row.signal == Signal::Traces);
         rows.map(|row| Ok((row.destination.clone(), self.count(run.number, &row)?))).collect()
+    }
+
+    /// How far each destination is that takes a run's log records and no spans, by name: those that keep scores.
+    pub fn score_counts(&self, run: &RunRow) -> Result<BTreeMap<String, OutboxCounts>, StoreError> {
+        let _moment = self.moment()?;
+        let rows = self.outbox_rows(run.number)?;
+        let takes_spans = |name: &str| rows.iter().any(|row| row.destination == name && row.signal == Signal::Traces);
+        let scores = rows.iter().filter(|row| row.signal == Signal::Logs && !takes_spans(&row.destination));
+        scores.map(|row| Ok((row.destination.clone(), self.count(run.number, row)?))).collect()
     }
 
     /// Every run, destination and signal with something pending, oldest run first.

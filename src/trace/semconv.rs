@@ -61,6 +61,8 @@ names! {
     OPERATION_CLAIMS_COUNT = "operation.claims_count";
     /// OpenInference's kind of span: `CHAIN`, `LLM`, `EVALUATOR`.
     OPENINFERENCE_SPAN_KIND = "openinference.span.kind";
+    /// Of a resource: the project of Phoenix that its spans go to.
+    OPENINFERENCE_PROJECT_NAME = "openinference.project.name";
 
     /// `chat`, `invoke_workflow`.
     GEN_AI_OPERATION_NAME = "gen_ai.operation.name";

@@ -24,6 +24,10 @@ impl Backend for Langfuse {
         score.is_scored()
     }
 
+    fn portion(&self) -> usize {
+        64
+    }
+
     async fn push(&self, client: &Client, scores: &[Outgoing]) -> Vec<Option<Fate>> {
         let mut fates = Vec::with_capacity(scores.len());
         let requests: Vec<_> = scores.iter().map(|score| push_one(client, score)).collect();

@@ -31,6 +31,10 @@ impl Backend for Mlflow {
         true
     }
 
+    fn portion(&self) -> usize {
+        64
+    }
+
     async fn push(&self, client: &Client, scores: &[Outgoing]) -> Vec<Option<Fate>> {
         let mut by_trace: Vec<(String, Vec<usize>)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();

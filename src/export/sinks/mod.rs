@@ -74,6 +74,9 @@ trait Backend: Send + Sync {
     /// Whether it has a place for this.
     fn wants(&self, score: &Outgoing) -> bool;
 
+    /// How many scores it gets at a time: fewer where each is a request, so that what is done is soon acknowledged.
+    fn portion(&self) -> usize;
+
     /// Pushes scores; gives the fate of each. Those after one that waits or halts may be left out.
     async fn push(&self, client: &Client, scores: &[Outgoing]) -> Vec<Option<Fate>>;
 
@@ -195,6 +198,14 @@ impl Destination for Sink {
         let Items::Logs(records) = items else { return None };
         let wants = |record| Outgoing::of(record).is_some_and(|score| self.backend.wants(&score));
         Some(records.iter().map(wants).collect())
+    }
+
+    fn portion(&self) -> usize {
+        self.backend.portion()
+    }
+
+    fn is_idempotent(&self) -> bool {
+        true
     }
 
     async fn deliver(&self, batch: &Batch) -> Delivery {

@@ -24,6 +24,10 @@ impl Backend for Phoenix {
         score.is_scored() && score.span_id.is_some()
     }
 
+    fn portion(&self) -> usize {
+        256
+    }
+
     async fn push(&self, client: &Client, scores: &[Outgoing]) -> Vec<Option<Fate>> {
         let mut fates: Vec<Option<Fate>> = vec![None; scores.len()];
         // Lists of places, the first on top.

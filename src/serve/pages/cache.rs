@@ -44,6 +44,7 @@ impl Cache {
         let delivered: Vec<_> = reader
             .span_counts(run)?
             .into_iter()
+            .chain(reader.score_counts(run)?)
             .map(|(name, counts)| (name, [counts.delivered, counts.pending, counts.rejected, counts.not_sampled]))
             .collect();
         let verdict = reader.verdict(run)?.map(|judged| judged.report.to_string());

@@ -432,7 +432,7 @@ fn resources(report: &Report) -> Markup {
                     @if spans.stored < spans.created { " " span.badge.error { "some are missing" } }
                 }
             }
-            @if !spans.exported.is_empty() {
+            @if !spans.exported.is_empty() || !report.scores.exported.is_empty() {
                 h3.gap { "Delivered" }
                 div.scroll role="region" aria-label="Delivered, table" tabindex="0" {
                     table.plain {
@@ -443,7 +443,7 @@ fn resources(report: &Report) -> Markup {
                             }
                         }
                         tbody {
-                            @for (name, exported) in &spans.exported {
+                            @for (name, exported) in spans.exported.iter().chain(&report.scores.exported) {
                                 tr {
                                     th scope="row" { (text(name)) }
                                     @for n in [exported.delivered, exported.pending, exported.rejected, exported.not_sampled, exported.duplicates] { td.number { (count(n)) } }
