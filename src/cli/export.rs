@@ -13,7 +13,7 @@ use crate::config::AzurePlan;
 use crate::export::files::Target;
 use crate::export::otlp_file::write_lines;
 use crate::export::parquet::SpanTable;
-use crate::export::{SuiteOtlp, deliver_pending};
+use crate::export::{ExportPlan, SuiteOtlp, Wanted, add_destinations, deliver_pending};
 use crate::model::RunId;
 use crate::query::{self, Expr, Schema};
 use crate::store::rows::{TraceDetail, TraceRow};
@@ -32,6 +32,10 @@ pub(super) struct Args {
     /// Deliver what is still pending, to the destinations that each run was given
     #[arg(long, conflicts_with_all = ["output", "trace", "filter"])]
     pending: bool,
+    /// Deliver a run to these destinations, whether it was given them or not; what they took already is not sent again. otlp,
+    /// console, appinsights, or the name of one of the suite's [[sinks]]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "run", conflicts_with_all = ["output", "trace", "filter"])]
+    to: Vec<String>,
     /// Write traces with their log records into this file, and without a choice the log records of no trace as well; `-`
     /// is stdout
     #[arg(long, short, value_name = "FILE")]
@@ -55,8 +59,9 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         return to_file(args, path, context);
     }
     anyhow::ensure!(
-        args.pending || context.file_format.is_some(),
-        "nothing to do: pass --output FILE to write traces into a file, or --pending to deliver what destinations lack"
+        args.pending || !args.to.is_empty() || context.file_format.is_some(),
+        "nothing to do: pass --output FILE to write traces into a file, --pending to deliver what \
+         destinations lack, or --to NAME --run RUN to deliver a run elsewhere"
     );
     anyhow::ensure!(
         context.file_format.is_none(),
@@ -65,7 +70,16 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     let store = context.store()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let suite = destinations(args.suite.as_deref(), context)?;
-    let outcome = runtime.block_on(deliver_pending(&store, &context.env, &suite, args.run.as_deref()))?;
+    let run = args.run.as_deref();
+    if let Some(run) = run.filter(|_| !args.to.is_empty()) {
+        let plan = ExportPlan::of(&context.env, &suite, &args.to)?;
+        for warning in &plan.warnings {
+            context.hint(&format!("warning: {warning}"));
+        }
+        runtime.block_on(add_destinations(&store, &plan, run))?;
+    }
+    let wanted = Wanted { run, destinations: &args.to };
+    let outcome = runtime.block_on(deliver_pending(&store, &context.env, &suite, wanted))?;
     for line in &outcome.messages {
         context.hint(line);
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::export::Counts;
 use crate::llm::concurrency::Concurrency;
 use crate::model::{Outcome, RunEvent};
 
@@ -96,6 +97,7 @@ impl Progress {
         planned: u64,
         before: u64,
         hidden: bool,
+        sent: Counts,
         write: fn(&str),
     ) -> Self {
         let (stop, mut stopped) = tokio::sync::watch::channel(false);
@@ -115,7 +117,7 @@ impl Progress {
                     _ = stopped.wait_for(|stop| *stop) => break,
                 }
                 let done = before + tally.done.load(Ordering::Relaxed);
-                let line = tally.line(&concurrency);
+                let line = tally.line(&concurrency) + &words(&sent);
                 let line = whole(done, planned, before, started.elapsed(), &line);
                 if terminal {
                     bar.set_position(done);
@@ -137,6 +139,15 @@ impl Progress {
             let _ = task.await;
         }
     }
+}
+
+/// How much was delivered, behind the rest of the line.
+fn words(sent: &Counts) -> String {
+    let each = sent.now().into_iter().map(|(name, delivered, refused)| match refused {
+        0 => format!(" · {name} {delivered}"),
+        refused => format!(" · {name} {delivered} ({refused} refused)"),
+    });
+    each.collect()
 }
 
 fn bar(planned: u64, terminal: bool) -> ProgressBar {

@@ -337,6 +337,7 @@ impl One<'_> {
             spec.planned(),
             past.recorded,
             hidden,
+            exporters.counts(),
             super::context::note,
         );
         let metrics = self.export.metrics.as_ref().and_then(|m| Metrics::new(m, &self.export.resource)).map(Arc::new);

@@ -107,6 +107,28 @@ impl Wake {
     }
 }
 
+/// How much was delivered so far in this process.
+#[derive(Debug, Clone, Default)]
+pub struct Counts(Vec<Arc<Mutex<DeliveryReport>>>);
+
+impl Counts {
+    /// By destination, in their order: its name, and spans and log records that it took and refused.
+    pub fn now(&self) -> Vec<(String, u64, u64)> {
+        let mut counts: Vec<(String, u64, u64)> = Vec::new();
+        for report in &self.0 {
+            let report = lock(report);
+            match counts.iter_mut().find(|(name, ..)| *name == report.destination) {
+                Some((_, delivered, rejected)) => {
+                    *delivered += report.delivered;
+                    *rejected += report.rejected;
+                }
+                None => counts.push((report.destination.clone(), report.delivered, report.rejected)),
+            }
+        }
+        counts
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
     /// Set when the run is over: everything is recorded, and this is when to stop.
@@ -177,6 +199,11 @@ impl Deliveries {
             }
         }
         this
+    }
+
+    /// A view of how much was delivered.
+    pub fn counts(&self) -> Counts {
+        Counts(self.reports.clone())
     }
 
     /// A handle to say that more was recorded.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::connect::connect;
-use super::delivery::{Deliveries, DeliveryReport, GRACE, Pace, Route, Wake};
+use super::delivery::{Counts, Deliveries, DeliveryReport, GRACE, Pace, Route, Wake};
 use super::destination::{Batch, Items, Signal};
 use super::outbox::{Acknowledgement, Outbox, OutboxBatch, OutboxError, Reading};
 use super::settings::{ExportPlan, SuiteOtlp};
@@ -32,11 +32,8 @@ impl Exporters {
     pub async fn start(plan: &ExportPlan, store: &Store, writer: &Writer, run_id: &RunId) -> Result<Self, StoreError> {
         let mut said = Vec::new();
         let mut routes = Vec::new();
+        register(plan, writer, run_id).await?;
         for config in &plan.destinations {
-            let snapshot = Snapshot::new(config, plan).to_json();
-            for signal in [Signal::Traces, Signal::Logs].into_iter().filter(|signal| config.takes(*signal)) {
-                writer.register_destination(run_id, config.name(), signal, &snapshot).await?;
-            }
             match connect(config.clone(), || Box::new(stdout())) {
                 Ok(destination) => routes.push(Route { destination, sampler: plan.sampler.clone() }),
                 Err(error) => said.push(format!("{error}; `spanscore export --pending` delivers later")),
@@ -51,6 +48,11 @@ impl Exporters {
     /// A handle to say that more was recorded.
     pub fn wake(&self) -> Wake {
         self.deliveries.wake()
+    }
+
+    /// A view of how much was delivered, for as long as the run goes on and after.
+    pub fn counts(&self) -> Counts {
+        self.deliveries.counts()
     }
 
     /// Delivers what is left within a grace period; gives what the user should hear. Everything must have been recorded
@@ -73,6 +75,39 @@ fn lines(report: &DeliveryReport) -> impl Iterator<Item = String> {
     refused.into_iter().chain(report.hint())
 }
 
+/// What is to be delivered.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// Of this run; `None` for all.
+    pub run: Option<&'a str>,
+    /// To these destinations; none for all.
+    pub destinations: &'a [String],
+}
+
+impl Wanted<'_> {
+    fn takes(&self, destination: &str) -> bool {
+        self.destinations.is_empty() || self.destinations.iter().any(|name| name == destination)
+    }
+}
+
+/// Gives a run destinations that it may not have had: all that is stored of it is pending for them then.
+pub async fn add_destinations(store: &Store, plan: &ExportPlan, run: &str) -> Result<(), StoreError> {
+    let run_id = store.reader()?.resolve_run(run)?.spec.run_id;
+    let writer = store.writer()?;
+    register(plan, &writer, &run_id).await?;
+    writer.close().await
+}
+
+async fn register(plan: &ExportPlan, writer: &Writer, run_id: &RunId) -> Result<(), StoreError> {
+    for config in &plan.destinations {
+        let snapshot = Snapshot::new(config, plan).to_json();
+        for signal in [Signal::Traces, Signal::Logs].into_iter().filter(|signal| config.takes(*signal)) {
+            writer.register_destination(run_id, config.name(), signal, &snapshot).await?;
+        }
+    }
+    Ok(())
+}
+
 /// How far the destinations are after [`deliver_pending`].
 #[derive(Debug, Clone, Default)]
 pub struct PendingOutcome {
@@ -91,17 +126,17 @@ pub async fn deliver_pending(
     store: &Store,
     env: &Environment,
     suite: &SuiteOtlp,
-    run: Option<&str>,
+    wanted: Wanted<'_>,
 ) -> Result<PendingOutcome, StoreError> {
     let reader = store.reader()?;
-    let runs = match run {
+    let runs = match wanted.run {
         Some(run) => vec![reader.resolve_run(run)?],
         None => reader.runs()?,
     };
     let mut outcome = PendingOutcome::default();
     let mut pending: BTreeMap<i64, Vec<Pending>> = BTreeMap::new();
     for entry in reader.pending_everywhere()? {
-        if runs.iter().any(|run| run.number == entry.run) {
+        if runs.iter().any(|run| run.number == entry.run) && wanted.takes(&entry.destination) {
             pending.entry(entry.run).or_default().push(entry);
         }
     }
@@ -113,7 +148,7 @@ pub async fn deliver_pending(
         writer.close().await?;
     }
     for run in &runs {
-        for (name, counts) in reader.outbox_counts(run)? {
+        for (name, counts) in reader.outbox_counts(run)?.into_iter().filter(|(name, _)| wanted.takes(name)) {
             *outcome.destinations.entry(name).or_default() += counts;
         }
     }
@@ -356,7 +391,7 @@ mod tests {
         let (dir, server) = (tempfile::tempdir().unwrap(), server().await);
         let (store, env) = (store(dir.path()), env(&server, "right"));
         assert_eq!(run(&store, &env, false).await, Vec::<String>::new());
-        let outcome = deliver_pending(&store, &env, &SuiteOtlp::default(), None).await.unwrap();
+        let outcome = deliver_pending(&store, &env, &SuiteOtlp::default(), Wanted::default()).await.unwrap();
         assert_eq!((balance(&outcome), outcome.messages), ([2, 2, 0, 0], vec![]));
     }
 
@@ -366,11 +401,18 @@ mod tests {
         let store = store(dir.path());
         let said = run(&store, &env(&server, "wrong"), true).await;
         assert!(said[0].contains("401") && said[0].contains("export --pending"), "{said:?}");
-        let outcome = deliver_pending(&store, &Environment::default(), &SuiteOtlp::default(), None).await.unwrap();
+        let outcome =
+            deliver_pending(&store, &Environment::default(), &SuiteOtlp::default(), Wanted::default()).await.unwrap();
         assert_eq!(balance(&outcome), [2, 0, 2, 0]);
         assert!(outcome.messages[0].contains("x-key"), "{:?}", outcome.messages);
-        let outcome =
-            deliver_pending(&store, &env(&server, "right"), &SuiteOtlp::default(), Some("latest")).await.unwrap();
+        let outcome = deliver_pending(
+            &store,
+            &env(&server, "right"),
+            &SuiteOtlp::default(),
+            Wanted { run: Some("latest"), destinations: &[] },
+        )
+        .await
+        .unwrap();
         assert_eq!(
             (balance(&outcome), outcome.messages),
             ([2, 2, 0, 0], vec![]),

@@ -35,7 +35,8 @@ mod otlp_file_tests;
 pub mod parquet;
 pub mod jaeger;
 
+pub use delivery::Counts;
 pub use delivery::Wake;
-pub use exporters::{Exporters, PendingOutcome, deliver_pending};
+pub use exporters::{Exporters, PendingOutcome, Wanted, add_destinations, deliver_pending};
 pub use metrics::Metrics;
 pub use settings::{ExportPlan, SuiteOtlp};

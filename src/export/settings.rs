@@ -38,6 +38,14 @@ pub enum SettingsError {
         /// What was given.
         found: String,
     },
+    /// A name that `export --to` does not know.
+    #[error("--to: there is no destination `{found}`; known are {known}")]
+    UnknownTarget {
+        /// What was given.
+        found: String,
+        /// What would do: the plain ones and the suite's sinks.
+        known: String,
+    },
     /// `none` beside something else.
     #[error("--trace-to: `none` stands alone, and other destinations are named beside it")]
     NoneBesideOthers,
@@ -205,6 +213,31 @@ impl ExportPlan {
         destinations.extend(sinks.into_iter().map(DestinationConfig::Sink));
         let otlp_auth = suite.auth.clone();
         Ok(Self { destinations, sampler, resource, otlp_auth, metrics, warnings: reader.warnings })
+    }
+
+    /// The plan for destinations named one by one: those of `--trace-to`, and sinks of the suite.
+    pub fn of(env: &Environment, suite: &SuiteOtlp, names: &[String]) -> Result<Self, SettingsError> {
+        let mut all = Self::resolve(env, suite, Some(&["none".to_owned()]))?;
+        for name in listed(names) {
+            let plain = DESTINATIONS.contains(&name) && name != "none";
+            let flag = [name.to_owned()];
+            let of_suite = Self::resolve(env, suite, plain.then_some(&flag[..]))?;
+            let found = of_suite.destinations.into_iter().find(|config| config.name() == name);
+            let sinks = || suite.sinks.iter().map(|sink| sink.name.as_deref().or(sink.kind.as_deref()).unwrap_or("?"));
+            all.destinations.push(found.ok_or_else(|| {
+                SettingsError::UnknownTarget {
+                    found: name.to_owned(),
+                    known: DESTINATIONS
+                        .into_iter()
+                        .filter(|name| *name != "none")
+                        .chain(sinks())
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                }
+            })?);
+            all.warnings.extend(of_suite.warnings);
+        }
+        Ok(all)
     }
 
     /// Whether spans or log records go to standard output, so that the report has to go elsewhere.
