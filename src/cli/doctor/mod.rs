@@ -1,5 +1,6 @@
 //! `spanscore doctor`: is everything that a run needs in order, and if not, what is to be done?
 
+mod azure;
 mod sinks;
 
 use std::path::PathBuf;
@@ -121,6 +122,7 @@ async fn look(args: &Args, context: &Context, checks: &mut Checks) {
             checks.add("exporters", Status::Warn, warning.clone(), None);
         }
         sinks::check(args, &export, checks).await;
+        azure::identity(args, context, &plan, &export.destinations, checks).await;
         exporters(args, export, checks).await;
     }
 }
@@ -261,6 +263,10 @@ async fn exporters(args: &Args, export: ExportPlan, checks: &mut Checks) {
         checks.ok("exporters", "none; spans stay in the store (set OTEL_EXPORTER_OTLP_ENDPOINT to send them on)");
     }
     for config in export.destinations {
+        if let DestinationConfig::AppInsights(settings) = config {
+            azure::insights(args, settings, checks).await;
+            continue;
+        }
         if matches!(config, DestinationConfig::Sink(_)) {
             continue;
         }
