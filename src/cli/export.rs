@@ -34,8 +34,14 @@ pub(super) struct Args {
     pending: bool,
     /// Deliver a run to these destinations, whether it was given them or not; what they took already is not sent again. otlp,
     /// console, appinsights, or the name of one of the suite's [[sinks]]
-    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "run", conflicts_with_all = ["output", "trace", "filter"])]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with_all = ["output", "trace", "filter"])]
     to: Vec<String>,
+    /// With --to: the run; the latest where none is named
+    #[arg(value_name = "RUN", requires = "to", conflicts_with = "run")]
+    which: Option<String>,
+    /// With --to: everything of the run, what they took already too
+    #[arg(long, requires = "to")]
+    again: bool,
     /// Write traces with their log records into this file, and without a choice the log records of no trace as well; `-`
     /// is stdout
     #[arg(long, short, value_name = "FILE")]
@@ -61,7 +67,7 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     anyhow::ensure!(
         args.pending || !args.to.is_empty() || context.file_format.is_some(),
         "nothing to do: pass --output FILE to write traces into a file, --pending to deliver what \
-         destinations lack, or --to NAME --run RUN to deliver a run elsewhere"
+         destinations lack, or --to NAME RUN to deliver a run elsewhere"
     );
     anyhow::ensure!(
         context.file_format.is_none(),
@@ -70,13 +76,13 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     let store = context.store()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let suite = destinations(args.suite.as_deref(), context)?;
-    let run = args.run.as_deref();
+    let run = args.run.as_deref().or(args.which.as_deref()).or((!args.to.is_empty()).then_some("latest"));
     if let Some(run) = run.filter(|_| !args.to.is_empty()) {
         let plan = ExportPlan::of(&context.env, &suite, &args.to)?;
         for warning in &plan.warnings {
             context.hint(&format!("warning: {warning}"));
         }
-        runtime.block_on(add_destinations(&store, &plan, run))?;
+        runtime.block_on(add_destinations(&store, &plan, run, args.again))?;
     }
     let wanted = Wanted { run, destinations: &args.to };
     let outcome = runtime.block_on(deliver_pending(&store, &context.env, &suite, wanted))?;

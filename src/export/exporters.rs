@@ -90,11 +90,19 @@ impl Wanted<'_> {
     }
 }
 
-/// Gives a run destinations that it may not have had: all that is stored of it is pending for them then.
-pub async fn add_destinations(store: &Store, plan: &ExportPlan, run: &str) -> Result<(), StoreError> {
+/// Gives a run destinations that it may not have had: all that is stored of it is pending for them then; `again` makes it
+/// so at destinations that it had, too.
+pub async fn add_destinations(store: &Store, plan: &ExportPlan, run: &str, again: bool) -> Result<(), StoreError> {
     let run_id = store.reader()?.resolve_run(run)?.spec.run_id;
     let writer = store.writer()?;
     register(plan, &writer, &run_id).await?;
+    if again {
+        // Who delivers the run now would go on in the middle.
+        let _lock = store.lock_run(&run_id)?;
+        for config in &plan.destinations {
+            writer.restart_delivery(&run_id, config.name()).await?;
+        }
+    }
     writer.close().await
 }
 

@@ -221,7 +221,9 @@ impl ExportPlan {
         for name in listed(names) {
             let plain = DESTINATIONS.contains(&name) && name != "none";
             let flag = [name.to_owned()];
-            let of_suite = Self::resolve(env, suite, plain.then_some(&flag[..]))?;
+            // A sink takes part where spans go over OTLP.
+            let flag = if plain { flag } else { ["otlp".to_owned()] };
+            let of_suite = Self::resolve(env, suite, Some(&flag))?;
             let found = of_suite.destinations.into_iter().find(|config| config.name() == name);
             let sinks = || suite.sinks.iter().map(|sink| sink.name.as_deref().or(sink.kind.as_deref()).unwrap_or("?"));
             all.destinations.push(found.ok_or_else(|| {

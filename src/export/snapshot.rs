@@ -11,7 +11,7 @@ use super::appinsights::access::{InsightsSettings, InsightsSource};
 use super::appinsights::connection::ConnectionString;
 use super::auth::AuthEnv;
 use super::destination::Signal;
-use super::endpoint::{Compression, OtlpSettings, Protocol, header};
+use super::endpoint::{Compression, OtlpSettings, Protocol, header, parse_endpoint};
 use super::otel_env::{OtlpSignal, Reader};
 use super::sampler::Sampler;
 use super::settings::{CONNECTION_STRING, DestinationConfig, ExportPlan, SettingsError, SuiteOtlp};
@@ -177,10 +177,18 @@ impl Snapshot {
     /// the suite.
     pub fn restore(&self, env: &Environment, suite: &SuiteOtlp) -> Result<Restored, SnapshotError> {
         let mut suite = suite.clone();
-        if let DestinationSnapshot::Otlp { auth, .. } = &self.destination
-            && suite.auth.is_empty()
-        {
-            suite.auth = auth.clone();
+        if let DestinationSnapshot::Otlp { auth, traces, logs } = &self.destination {
+            // The suite's headers and key are for the suite's endpoint; another that a run was given gets its own key only.
+            let kept = traces.as_ref().or(logs.as_ref()).and_then(|kept| Url::parse(&kept.endpoint).ok());
+            let own = suite.endpoint.as_deref().and_then(|text| parse_endpoint(text, false).ok());
+            let origin = |url: &Url| url.origin();
+            if own.is_some() && own.as_ref().map(origin) != kept.as_ref().map(origin) {
+                suite.headers.clear();
+                suite.auth = AuthEnv::default();
+            }
+            if suite.auth.is_empty() {
+                suite.auth = auth.clone();
+            }
         }
         let mut reader = Reader::new(env, &suite)?;
         let config = match &self.destination {

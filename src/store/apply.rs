@@ -43,6 +43,7 @@ pub(super) enum Work {
     KeepVerdict { run_id: RunId, judged: Box<JudgedRun> },
     Pin { file: String, runs: BTreeSet<RunId> },
     Register { run_id: RunId, destination: String, signal: Signal, config: String },
+    Restart { run_id: RunId, destination: String },
     Acknowledge(Ack),
     Ingest(Box<Delivery>),
     Prune(Box<PruneStep>),
@@ -229,6 +230,12 @@ impl<'c> Applier<'c> {
                 let sql = "INSERT INTO outbox (run, destination, signal, config) VALUES (?1, ?2, ?3, ?4)
                            ON CONFLICT DO UPDATE SET config = excluded.config";
                 self.change(sql, params![run, destination, signal.number(), config])?;
+            }
+            Work::Restart { run_id, destination } => {
+                let run = self.run_number(run_id)?;
+                let sql = "UPDATE outbox SET cursor = 0, delivered = 0, rejected = 0, not_sampled = 0, duplicates = 0,
+                           pruned = 0 WHERE run = ?1 AND destination = ?2";
+                self.change(sql, params![run, destination])?;
             }
             Work::Acknowledge(ack) => self.acknowledge(ack)?,
             Work::Ingest(delivery) => return self.ingest(delivery).map(Done::Ingested),

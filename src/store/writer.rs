@@ -118,6 +118,12 @@ impl Writer {
         self.ask(Work::Register { run_id: run_id.clone(), destination, signal, config }).await.map(drop)
     }
 
+    /// Forgets what became of a run at a destination: all that is stored of it is pending there again.
+    pub async fn restart_delivery(&self, run_id: &RunId, destination: &str) -> Result<(), StoreError> {
+        let destination = destination.to_owned();
+        self.ask(Work::Restart { run_id: run_id.clone(), destination }).await.map(drop)
+    }
+
     /// Notes what became of a batch of the outbox.
     pub async fn acknowledge(&self, ack: Ack) -> Result<(), StoreError> {
         self.ask(Work::Acknowledge(ack)).await.map(drop)
