@@ -31,7 +31,12 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
     let sort = args.sort.as_deref().map(|text| query::parse_sort(text, &schema)).transpose()?;
     let reader = ctx.store()?.reader()?;
     let run = reader.resolve_run(&args.run)?;
-    known_evaluators(&run, filter.iter().flat_map(query::Expr::fields).chain(sort.as_ref().map(|key| &key.field)))?;
+    let external = reader.external_names(&run)?;
+    known_evaluators(
+        &run,
+        &external,
+        filter.iter().flat_map(query::Expr::fields).chain(sort.as_ref().map(|key| &key.field)),
+    )?;
     match ctx.format {
         Format::Json => {
             let rows = reader.cases(&run, filter.as_ref(), sort.as_ref(), args.limit)?;
@@ -43,7 +48,8 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
             let mut rows = reader.cases(&run, filter.as_ref(), sort.as_ref(), Some(limit.saturating_add(1)))?;
             let more = rows.len() > limit;
             rows.truncate(limit);
-            let evaluators: Vec<String> = run.spec.evaluators.iter().map(|spec| spec.id.to_string()).collect();
+            let mut evaluators: Vec<String> = run.spec.evaluators.iter().map(|spec| spec.id.to_string()).collect();
+            evaluators.extend(external.iter().cloned());
             let entries = documents::cases_of(&run.spec, &rows);
             ctx.print(&lists::cases(&entries, &evaluators, ctx.style))?;
             if let Some(url) = entries.first().and_then(|entry| entry.trace_url.as_deref()) {
@@ -60,12 +66,18 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
 }
 
 /// A score of an evaluator that the run does not have is a slip, and no case has it.
-fn known_evaluators<'f>(run: &RunRow, fields: impl Iterator<Item = &'f Field>) -> anyhow::Result<()> {
+fn known_evaluators<'f>(
+    run: &RunRow,
+    external: &[String],
+    fields: impl Iterator<Item = &'f Field>,
+) -> anyhow::Result<()> {
     for field in fields {
         if let Field::Score(id) | Field::Label(id) = field
             && !run.spec.evaluators.iter().any(|spec| spec.id.as_str() == id)
+            && !external.contains(id)
         {
-            let known: Vec<&str> = run.spec.evaluators.iter().map(|spec| spec.id.as_str()).collect();
+            let own = run.spec.evaluators.iter().map(|spec| spec.id.as_str());
+            let known: Vec<&str> = own.chain(external.iter().map(String::as_str)).collect();
             anyhow::bail!("run {} has no evaluator `{id}`; it has {}", run.spec.run_id, known.join(", "));
         }
     }

@@ -7,16 +7,14 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 
 use super::export::walk;
-use super::{Context, Exit, Format, import_dataset};
+use super::intake::Intake;
+use super::{Context, Exit, Format, import_appinsights, import_dataset, import_evaluation};
 use crate::export::files::FileError;
 use crate::export::otlp_file::ReadFile;
 use crate::export::{jaeger, otlp_file};
-use crate::model::Telemetry;
 use crate::report::text::clean;
-use crate::store::{Ingested, MergedRun, Store, StoreError, Writer, is_same};
+use crate::store::{Ingested, MergedRun, Store, StoreError, is_same};
 
-/// Spans and log records that are recorded at once.
-const TOGETHER: usize = 4096;
 /// Problems that are shown; the rest is counted.
 const SHOWN: usize = 20;
 
@@ -48,6 +46,10 @@ enum Kind {
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
+    /// Traces, scores and log records of Application Insights, by queries to Log Analytics
+    Appinsights(import_appinsights::Args),
+    /// Scores: what `evaluate()` of azure-ai-evaluation wrote, matched to trials and spans
+    Evaluation(import_evaluation::Args),
     /// SciFact: claims and corpus as JSON Lines, as the authors publish them
     Scifact(import_dataset::Args),
 }
@@ -57,6 +59,8 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         Kind::Otlp { files } => traces(files, Reading::Otlp, context),
         Kind::Jaeger { files } => traces(files, Reading::Jaeger, context),
         Kind::Store { folder } => store(folder, context),
+        Kind::Appinsights(args) => import_appinsights::exec(args, context),
+        Kind::Evaluation(args) => import_evaluation::exec(args, context),
         Kind::Scifact(args) => import_dataset::exec(args, context),
     }
 }
@@ -87,8 +91,8 @@ fn traces(files: &[PathBuf], reading: Reading, context: &Context) -> anyhow::Res
     for path in files {
         let before = intake.sum;
         let read = match reading {
-            Reading::Otlp => otlp_file::read(path, |telemetry| intake.take(telemetry)),
-            Reading::Jaeger => jaeger::read(path, |telemetry| intake.take(telemetry)),
+            Reading::Otlp => otlp_file::read(path, |telemetry| Ok::<_, Stopped>(intake.take(telemetry)?)),
+            Reading::Jaeger => jaeger::read(path, |telemetry| Ok(intake.take(telemetry)?)),
         };
         let flushed = intake.flush();
         match (read, flushed) {
@@ -120,51 +124,6 @@ fn traces(files: &[PathBuf], reading: Reading, context: &Context) -> anyhow::Res
     }
     context.next(["spanscore traces".to_owned()]);
     Ok(Exit::Success)
-}
-
-/// Gathers telemetry and records it in portions.
-struct Intake {
-    writer: Writer,
-    runtime: tokio::runtime::Runtime,
-    waiting: Vec<Telemetry>,
-    items: usize,
-    sum: Ingested,
-}
-
-impl Intake {
-    fn new(writer: Writer) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        Ok(Self { writer, runtime, waiting: Vec::new(), items: 0, sum: Ingested::default() })
-    }
-
-    fn take(&mut self, telemetry: Vec<Telemetry>) -> Result<(), Stopped> {
-        self.items += telemetry.iter().map(|part| part.spans.len() + part.logs.len()).sum::<usize>();
-        self.waiting.extend(telemetry);
-        if self.items >= TOGETHER {
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), StoreError> {
-        self.items = 0;
-        if self.waiting.is_empty() {
-            return Ok(());
-        }
-        let new = self.runtime.block_on(self.writer.ingest(std::mem::take(&mut self.waiting)))?;
-        self.sum.spans += new.spans;
-        self.sum.logs += new.logs;
-        self.sum.duplicates += new.duplicates;
-        self.sum.scores += new.scores;
-        Ok(())
-    }
-
-    /// Records what is left, and gives the sum of everything.
-    fn close(mut self) -> Result<Ingested, StoreError> {
-        self.flush()?;
-        self.runtime.block_on(self.writer.close())?;
-        Ok(self.sum)
-    }
 }
 
 /// Says what of a file cannot be taken.
@@ -208,7 +167,7 @@ fn document(
     document
 }
 
-fn counts(sum: Ingested) -> serde_json::Value {
+pub(super) fn counts(sum: Ingested) -> serde_json::Value {
     json!({ "spans": sum.spans, "log_records": sum.logs, "scores": sum.scores, "duplicates": sum.duplicates })
 }
 

@@ -20,7 +20,7 @@ use crate::store::rows::RunRow;
 /// Cases in each list of a comparison.
 const LISTED: usize = 1000;
 
-/// Write the report of a run: HTML, Markdown, JUnit, JSON, CSV or Parquet, by the ending of each file's name
+/// Write the report of a run: HTML, Markdown, JUnit, JSON, JSON Lines, CSV or Parquet, by the ending of each file's name
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Id, unique prefix, name, `latest` or `latest~N`
@@ -29,7 +29,7 @@ pub(super) struct Args {
     /// Compare with this run or baseline file; without one, a judged run is compared with its baseline
     #[arg(long, value_name = "BASE")]
     against: Option<String>,
-    /// Files to write: .html .md .xml (JUnit) .json .csv .parquet
+    /// Files to write: .html .md .xml (JUnit) .json .jsonl (rows for azure-ai-evaluation) .csv .parquet
     #[arg(short, long = "output", value_name = "FILE", num_args = 1.., required = true)]
     output: Vec<PathBuf>,
 }

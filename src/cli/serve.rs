@@ -155,7 +155,7 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 /// An age: `30d`, `12h`.
-fn age(text: &str) -> Result<Duration, String> {
+pub(super) fn age(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .ok()
         .filter(|age| !age.is_zero())

@@ -5,7 +5,7 @@
 //! [`exporters`] puts these together for a run and for what earlier runs left. [`metrics`] are best effort and go their
 //! own way. What was recorded stays in the store whatever happens here.
 //!
-//! Traces in and out by file: [`otlp_file`] and [`jaeger`] read, [`otlp_file`] and [`parquet`] write, [`files`] is what they share.
+//! Traces in and out by file: [`otlp_file`] and [`jaeger`] read ([`evaluation`] reads scores), [`otlp_file`] and [`parquet`] write, [`files`] is what they share.
 
 pub mod settings;
 pub mod auth;
@@ -34,6 +34,7 @@ pub mod otlp_file;
 mod otlp_file_tests;
 pub mod parquet;
 pub mod jaeger;
+pub mod evaluation;
 
 pub use delivery::Counts;
 pub use delivery::Wake;

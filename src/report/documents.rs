@@ -118,7 +118,7 @@ impl From<&CaseRow> for CaseEntry {
             output: row.outcome.as_ref().and_then(Outcome::predicted).map(Predicted::as_str),
             status: row.outcome.as_ref().map_or("planned", Outcome::status),
             error: error_type(row.outcome.as_ref()).map(str::to_owned),
-            scores: score_entries(&row.scores),
+            scores: with_external(score_entries(&row.scores), &row.external),
             latency_ms: called.then(|| row.latency_ns as f64 / 1e6),
             tokens: Tokens { input: row.usage.input_tokens, output: row.usage.output_tokens },
             attempts: row.attempts,
@@ -162,6 +162,17 @@ pub(super) fn span_score_entries(scores: &[SpanScore]) -> BTreeMap<String, Score
 
 pub(super) fn score_entries(scores: &BTreeMap<EvaluatorId, Evaluation>) -> BTreeMap<String, ScoreEntry> {
     scores.iter().map(|(id, evaluation)| (id.to_string(), ScoreEntry::from(evaluation))).collect()
+}
+
+/// The scores with those from elsewhere beside them.
+fn with_external(
+    mut entries: BTreeMap<String, ScoreEntry>,
+    external: &BTreeMap<String, Evaluation>,
+) -> BTreeMap<String, ScoreEntry> {
+    for (name, evaluation) in external {
+        entries.entry(name.clone()).or_insert_with(|| ScoreEntry::from(evaluation));
+    }
+    entries
 }
 
 /// Cases of a run in the document of `cases`, with links to the user's trace backend.

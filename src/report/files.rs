@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::documents::cases_of;
 use super::evidence::Evidence;
 use super::results::Results;
-use super::{csv, frame, html, junit, markdown};
+use super::{csv, frame, html, jsonl, junit, markdown};
 use crate::store::{Reader, StoreError};
 
 /// Why a report cannot be written.
@@ -16,7 +16,7 @@ use crate::store::{Reader, StoreError};
 pub enum FileError {
     /// The name does not say which format is wanted.
     #[error(
-        "writing a report to `{path}`: {found}; expected a name that ends in .html, .md, .xml (JUnit), .json, .csv or .parquet"
+        "writing a report to `{path}`: {found}; expected a name that ends in .html, .md, .xml (JUnit), .json, .jsonl, .csv or .parquet"
     )]
     Format {
         /// The file.
@@ -56,6 +56,8 @@ pub enum Format {
     Junit,
     /// The run's document with comparison, trend and cases.
     Json,
+    /// A row per answer, as azure-ai-evaluation reads it.
+    Jsonl,
     /// A row per trial.
     Csv,
     /// The same with types.
@@ -71,6 +73,7 @@ impl Format {
             Some("md" | "markdown") => Ok(Self::Markdown),
             Some("xml") => Ok(Self::Junit),
             Some("json") => Ok(Self::Json),
+            Some("jsonl" | "ndjson") => Ok(Self::Jsonl),
             Some("csv") => Ok(Self::Csv),
             Some("parquet") => Ok(Self::Parquet),
             other => Err(FileError::Format {
@@ -107,6 +110,10 @@ pub fn write<W: Write>(
         Format::Csv => {
             let results = Results::of(reader, evidence.run, evidence.base)?;
             csv::write(reader, evidence.run, &results, &mut out)?.map(drop).map_err(failed)
+        }
+        Format::Jsonl => {
+            let results = Results::of(reader, evidence.run, None)?;
+            jsonl::write(reader, evidence.run, &results, &mut out)?.map(drop).map_err(failed)
         }
         Format::Parquet => {
             let results = Results::of(reader, evidence.run, evidence.base)?;
@@ -147,6 +154,7 @@ mod tests {
             ("a/b.MD", Format::Markdown),
             ("junit.xml", Format::Junit),
             ("x.tar.json", Format::Json),
+            ("t.jsonl", Format::Jsonl),
             ("t.csv", Format::Csv),
             ("t.parquet", Format::Parquet),
         ] {

@@ -140,6 +140,7 @@ pub(super) fn low_rows() -> Vec<CaseRow> {
         expected: Some(Label::False),
         outcome: Some(outcome),
         raw_output: Some("NEE".to_owned()),
+        external: BTreeMap::new(),
         scores: BTreeMap::from([(evaluator("label_match"), Evaluation::assertion(false).because("expected False"))]),
         started_unix_nano: START,
         latency_ns: 5_000_000,

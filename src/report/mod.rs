@@ -19,6 +19,7 @@ pub mod files;
 pub mod format;
 pub mod frame;
 pub mod html;
+pub mod jsonl;
 pub mod junit;
 pub mod link;
 pub mod lists;

@@ -1,7 +1,7 @@
 //! The results of a run as a table: one row per planned trial. CSV and Parquet files have these columns, in this order.
 //!
 //! `run_id case_id repeat group expected output status error`, for each evaluator `score.ID` (its number) and for those that
-//! give labels `label.ID`, then what the answer took and where its trace is, why it is as it is, claim and raw answer, in a
+//! give labels `label.ID`, likewise for scores from elsewhere, then what the answer took and where its trace is, why it is as it is, claim and raw answer, in a
 //! comparison what the base had, and the dataset's other columns as `col.NAME`.
 
 use std::collections::{BTreeSet, HashMap};
@@ -122,6 +122,8 @@ pub struct Results<'a> {
     base: Option<&'a Base>,
     /// The dataset's other columns.
     columns: Vec<String>,
+    /// Names of scores from elsewhere.
+    external: Vec<String>,
 }
 
 impl<'a> Results<'a> {
@@ -135,7 +137,8 @@ impl<'a> Results<'a> {
                 }
             }
         })?;
-        Ok(Self { run, base, columns: columns.into_iter().collect() })
+        let external = reader.external_names(run)?;
+        Ok(Self { run, base, columns: columns.into_iter().collect(), external })
     }
 
     /// Name and kind of each column.
@@ -156,6 +159,10 @@ impl<'a> Results<'a> {
             if spec.kind == EvaluatorKind::Label {
                 header.push((format!("label.{}", spec.id), Kind::Text));
             }
+        }
+        for name in &self.external {
+            header.push((format!("score.{name}"), Kind::Number));
+            header.push((format!("label.{name}"), Kind::Text));
         }
         header.extend::<Vec<_>>(named(&[
             ("latency_ms", Kind::Number),
@@ -210,6 +217,11 @@ impl<'a> Results<'a> {
                 cells.push(text(score.and_then(|score| score.label.as_deref())));
             }
         }
+        for name in &self.external {
+            let score = entry.scores.get(name);
+            cells.push(Cell::Number(score.and_then(|score| score.value)));
+            cells.push(text(score.and_then(|score| score.label.as_deref())));
+        }
         cells.extend([
             Cell::Number(entry.latency_ms),
             Cell::Count(entry.tokens.input),
@@ -251,7 +263,12 @@ mod tests {
         let before = Before { output: Some("False"), value: Some(1.0), ..Before::default() };
         let base = Base::new("yesterday", [(4, before, CaseChange::Regressed)]);
         for base in [None, Some(&base)] {
-            let results = Results { run: &run, base, columns: vec!["field".to_owned(), "other".to_owned()] };
+            let results = Results {
+                run: &run,
+                base,
+                columns: vec!["field".to_owned(), "other".to_owned()],
+                external: vec!["remote".to_owned()],
+            };
             let header = results.header();
             for row in fixture::low_rows() {
                 let cells = results.row(&row);
@@ -261,6 +278,7 @@ mod tests {
                 assert_eq!(cell("col.field"), &Cell::Text(Some("biology".to_owned())));
                 assert_eq!(cell("col.other"), &Cell::Text(None));
                 assert_eq!(cell("label.tone"), &Cell::Text(None));
+                assert_eq!(cell("score.remote"), &Cell::Number(None));
                 let failed = row.key.seq == 28;
                 assert_eq!(cell("score.label_match"), &Cell::Number((!failed).then_some(0.0)));
                 let why = if failed { "rate limit reached" } else { "expected False" };

@@ -162,7 +162,7 @@ impl Reader {
             .conn
             .prepare_cached(&format!(
                 "SELECT id, outcome, latency_ns, input_tokens, output_tokens, cached_tokens, reasoning_tokens, cost_usd,
-                        attempts, cached, started, span, {trace}, {texts} FROM trial
+                        attempts, cached, started, span, {trace}, {texts}, trace FROM trial
                  WHERE id BETWEEN ?1 AND ?2 ORDER BY id"
             ))
             .map_err(&or)?;
@@ -177,6 +177,7 @@ impl Reader {
         let mut trials = trials.query([from, to]).map_err(&or)?;
         // Without need for scores the range is empty.
         let mut scores = scores.query([from, if needs.scores { to } else { from - 1 }]).map_err(&or)?;
+        let external = needs.scores && self.has_external()?;
         let mut trial = trials.next().map_err(&or)?;
         let mut score = scores.next().map_err(&or)?;
         while let Some(case) = planned.next().map_err(&or)? {
@@ -194,6 +195,12 @@ impl Reader {
                     }
                     if at == id {
                         let texts = fill(&mut row, found, self)?;
+                        if external {
+                            let place = || Ok((found.get(14)?, found.get(11)?));
+                            let (trace, span) = place().map_err(&or)?;
+                            row.external = self.external_on(trace, span)?;
+                            row.external.retain(|name, _| !run.spec.evaluators.iter().any(|e| e.id.as_str() == name));
+                        }
                         while let Some(found) = score {
                             let of: i64 = found.get(0).map_err(&or)?;
                             if of > id {
@@ -242,6 +249,7 @@ impl Reader {
             outcome: None,
             raw_output: None,
             scores: BTreeMap::new(),
+            external: BTreeMap::new(),
             started_unix_nano: 0,
             latency_ns: 0,
             usage: Usage::default(),

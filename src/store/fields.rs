@@ -9,8 +9,10 @@ use crate::query::{Field, FieldValue, Record};
 impl Record for CaseRow {
     fn field(&self, field: &Field) -> FieldValue<'_> {
         let recorded = |value: f64| FieldValue::maybe_number(self.outcome.is_some().then_some(value));
-        let score =
-            |name: &str| self.scores.iter().find(|(id, _)| id.as_str() == name).map(|(_, evaluation)| evaluation);
+        let score = |name: &str| {
+            let own = self.scores.iter().find(|(id, _)| id.as_str() == name).map(|(_, evaluation)| evaluation);
+            own.or_else(|| self.external.get(name))
+        };
         match field {
             Field::Score(id) => FieldValue::maybe_number(score(id).and_then(Evaluation::value)),
             Field::Label(id) => FieldValue::maybe_text(score(id).and_then(Evaluation::label)),

@@ -346,8 +346,11 @@ impl Applier<'_> {
         if let (Some(run), Some(subject)) = (trace.run, &score.subject) {
             let own: bool = self
                 .conn
-                .prepare_cached("SELECT EXISTS (SELECT 1 FROM run WHERE number = ?1 AND run_id = ?2)")
-                .and_then(|mut find| find.query_row(params![run, subject.run], |row| row.get(0)))
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM run, json_each(run.spec, '$.evaluators') AS each
+                                    WHERE run.number = ?1 AND run_id = ?2 AND json_extract(each.value, '$.id') = ?3)",
+                )
+                .and_then(|mut find| find.query_row(params![run, subject.run, score.name], |row| row.get(0)))
                 .map_err(self.or())?;
             if own {
                 return Ok(false);

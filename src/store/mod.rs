@@ -35,6 +35,7 @@ mod opened;
 mod outbox;
 mod pairs;
 mod parts;
+mod place;
 mod plan;
 mod prune;
 #[cfg(test)]
@@ -67,6 +68,7 @@ pub use open::Store;
 pub use outbox::{Ack, OutboxBatch, OutboxCounts, Outgoing, Pending, Signal};
 pub use pairs::{CasePair, Unpaired};
 pub use parts::{TracePart, TraceParts};
+pub use place::SpanPlace;
 pub use plan::Planner;
 pub use prune::{Pruned, Retention};
 pub use reader::{DoneTrials, Reader};

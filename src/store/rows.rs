@@ -124,6 +124,8 @@ pub struct CaseRow {
     pub raw_output: Option<String>,
     /// Its scores by evaluator.
     pub scores: BTreeMap<EvaluatorId, Evaluation>,
+    /// Scores that came with telemetry or were imported, by name; none of the run's own evaluators.
+    pub external: BTreeMap<String, Evaluation>,
     /// When the trial began.
     pub started_unix_nano: u64,
     /// Wall time of the model call with its retries, in nanoseconds.

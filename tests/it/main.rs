@@ -15,8 +15,9 @@ mod exchange;
 // Comparing runs, judging them against a baseline, following a score.
 mod gate;
 mod gate_accidents;
-// What Application Insights gets.
+// What Application Insights gets, and what comes back out of it.
 mod appinsights;
+mod log_analytics;
 // Reports as files.
 mod reports;
 // Scores and the spans that carry them.

@@ -265,6 +265,11 @@ impl Envelope {
     }
 }
 
+/// The property `internal_properties` of a result with these attributes.
+pub(super) fn internal_properties(attributes: &[(Key, Value)]) -> String {
+    internal(&Facts { attributes })
+}
+
 /// What Foundry's own evaluator writes into this property of a result, as far as a log record knows it.
 fn internal(facts: &Facts<'_>) -> String {
     let passed = facts.text(&[sc::GEN_AI_EVALUATION_SCORE_LABEL]).and_then(|label| match label.as_str() {

@@ -1,8 +1,8 @@
 //! Application Insights as a destination: what Azure Monitor's portal, Foundry's traces and its evaluations read.
 //!
 //! [`connection`] reads connection strings, [`project`] asks a Foundry project for one, [`access`] says who asks and whether
-//! with Entra tokens. `envelope` turns spans and log records into envelopes with `properties`,
-//! [`ingestion`] sends them and says what became of each. Source: Azure Monitor's own exporter for OpenTelemetry, whose
+//! with Entra tokens. `envelope` turns spans and log records into envelopes with `properties`, `ingestion` sends them and says
+//! what became of each; [`query`] reads them back. Source: Azure Monitor's own exporter for OpenTelemetry, whose
 //! output `envelope` is tested against.
 
 pub mod access;
@@ -10,6 +10,7 @@ pub mod connection;
 mod envelope;
 mod ingestion;
 pub mod project;
+pub mod query;
 mod properties;
 
 use std::collections::HashMap;

@@ -12,7 +12,7 @@ use maud::{Markup, html};
 
 use super::layout::{self, text};
 use super::{Nav, PageContext, PageError, PageResult, link, parts};
-use crate::model::{Direction, TrialKey};
+use crate::model::{Direction, RunSpec, TrialKey};
 use crate::query::{self, Expr, Field, QueryError, Schema, SortKey};
 use crate::report::details::{CaseChange, direction, previous_run};
 use crate::report::documents::{self, CaseEntry};
@@ -64,7 +64,12 @@ impl Understood {
         let schema = Schema::cases();
         let filter = asked.query.as_deref().map(|text| query::parse(text, &schema)).transpose()?;
         let sort = asked.sort.as_deref().map(|text| query::parse_sort(text, &schema)).transpose()?;
-        known_evaluators(run, filter.iter().flat_map(Expr::fields).chain(sort.as_ref().map(|key| &key.field)))?;
+        let external = reader.external_names(run)?;
+        known_evaluators(
+            run,
+            &external,
+            filter.iter().flat_map(Expr::fields).chain(sort.as_ref().map(|key| &key.field)),
+        )?;
         let previous = previous_run(reader, run)?;
         let changed = match &asked.change {
             None => None,
@@ -106,12 +111,18 @@ impl Understood {
 }
 
 /// A score of an evaluator that the run does not have is a slip, and no case has it.
-fn known_evaluators<'f>(run: &RunRow, fields: impl Iterator<Item = &'f Field>) -> Result<(), PageError> {
+fn known_evaluators<'f>(
+    run: &RunRow,
+    external: &[String],
+    fields: impl Iterator<Item = &'f Field>,
+) -> Result<(), PageError> {
     for field in fields {
         if let Field::Score(id) | Field::Label(id) = field
             && !run.spec.evaluators.iter().any(|spec| spec.id.as_str() == id)
+            && !external.contains(id)
         {
-            let known: Vec<&str> = run.spec.evaluators.iter().map(|spec| spec.id.as_str()).collect();
+            let own = run.spec.evaluators.iter().map(|spec| spec.id.as_str());
+            let known: Vec<&str> = own.chain(external.iter().map(String::as_str)).collect();
             return Err(PageError::bad_request(format!(
                 "Run {} has no evaluator `{id}`; it has {}.",
                 run.spec.run_id,
@@ -323,8 +334,9 @@ fn sortable(context: &PageContext, asked: &Asked, key: &str, name: &str, number:
 
 fn table(context: &PageContext, asked: &Asked, shown: &Shown) -> Markup {
     let spec = &shown.run.spec;
+    let external = external(spec, &shown.entries);
     html! {
-        div.scroll.keep.many[spec.evaluators.len() > 3] role="region" aria-label="Cases, table" tabindex="0" {
+        div.scroll.keep.many[spec.evaluators.len() + external.len() > 3] role="region" aria-label="Cases, table" tabindex="0" {
             table.list data-rows="" {
                 thead {
                     tr {
@@ -337,6 +349,9 @@ fn table(context: &PageContext, asked: &Asked, shown: &Shown) -> Markup {
                             @let id = evaluator.id.as_str();
                             (sortable(context, asked, &format!("score.{id}"), id, false))
                         }
+                        @for name in &external {
+                            (sortable(context, asked, &Field::Score((*name).to_owned()).to_string(), &text(name), false))
+                        }
                         @if shown.has_previous { th scope="col" { "Change" } }
                         (sortable(context, asked, "status", "Status", false))
                         (sortable(context, asked, "latency", "Latency", true))
@@ -346,7 +361,7 @@ fn table(context: &PageContext, asked: &Asked, shown: &Shown) -> Markup {
                 }
                 tbody {
                     @for (i, case) in shown.entries.iter().enumerate() {
-                        (row(asked, shown, case, shown.keys[i], shown.changes.get(i).copied().flatten()))
+                        (row(asked, shown, case, &external, shown.keys[i], shown.changes.get(i).copied().flatten()))
                     }
                 }
             }
@@ -354,10 +369,19 @@ fn table(context: &PageContext, asked: &Asked, shown: &Shown) -> Markup {
     }
 }
 
+/// Names of scores from elsewhere that cases in sight have.
+fn external<'e>(spec: &RunSpec, entries: &'e [CaseEntry]) -> Vec<&'e str> {
+    let names = entries.iter().flat_map(|case| case.scores.keys()).map(String::as_str);
+    let foreign = names.filter(|name| !spec.evaluators.iter().any(|evaluator| evaluator.id.as_str() == *name));
+    let names: std::collections::BTreeSet<&str> = foreign.collect();
+    names.into_iter().collect()
+}
+
 fn row(
     asked: &Asked,
     shown: &Shown,
     case: &CaseEntry,
+    external: &[&str],
     key: TrialKey,
     change: Option<(CaseChange, Option<f64>)>,
 ) -> Markup {
@@ -376,6 +400,7 @@ fn row(
             td { @match case.expected { Some(label) => (label), None => (parts::absent()) } }
             td { (parts::output(case.output, case.expected, parts::absent())) }
             @for evaluator in &spec.evaluators { td { (parts::score(case.scores.get(evaluator.id.as_str()))) } }
+            @for name in external { td { (parts::score(case.scores.get(*name))) } }
             @if shown.has_previous { td.nowrap { (changed(change)) } }
             td { (parts::trial_status(case)) }
             td.number { (format::milliseconds(case.latency_ms)) }
