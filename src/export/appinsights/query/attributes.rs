@@ -113,7 +113,7 @@ mod tests {
         check(sc::GEN_AI_USAGE_INPUT_TOKENS, json!("many"), Value::from("many"));
         check(&sc::score_key("label_match"), json!("1.0"), Value::Double(1.0));
         check(sc::SPANSCORE_CACHED, json!("True"), Value::Bool(true));
-        check("test.case.name", json!("0014"), Value::from("0014"));
+        check(sc::TEST_CASE_NAME, json!("0014"), Value::from("0014"));
         check("my.count", json!(14), Value::Int(14));
         let stop = Value::Array(vec![Value::from("stop")]);
         check(sc::GEN_AI_RESPONSE_FINISH_REASONS, json!("[\"stop\"]"), stop.clone());
