@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, RequestBuilder, Url};
 
 use super::ask::{self, Patience, ask, form};
@@ -98,11 +98,18 @@ impl Managed {
         url.query_pairs_mut().extend_pairs(pairs);
         let call = self.client.get(url);
         match &self.kind {
-            Kind::AppService(header) => call.header("x-identity-header", header.expose()),
-            Kind::MachineLearning(secret) => call.header("secret", secret.expose()),
+            Kind::AppService(header) => call.header("x-identity-header", hidden(header)),
+            Kind::MachineLearning(secret) => call.header("secret", hidden(secret)),
             Kind::Instance | Kind::CloudShell => call.header("metadata", "true"),
         }
     }
+}
+
+/// The value of a header that logs do not show; empty if no header can hold it, which the endpoint will refuse.
+fn hidden(secret: &Secret) -> HeaderValue {
+    let mut value = HeaderValue::from_str(secret.expose()).unwrap_or_else(|_| HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
 }
 
 #[async_trait]

@@ -18,6 +18,8 @@ mod gate_accidents;
 // What Application Insights gets, and what comes back out of it.
 mod appinsights;
 mod log_analytics;
+// Foundry projects, Entra tokens and Azure OpenAI, all on the loopback.
+mod azure;
 // Reports as files.
 mod reports;
 // Scores and the spans that carry them.

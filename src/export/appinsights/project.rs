@@ -307,3 +307,7 @@ fn said(text: &[u8]) -> String {
     let words = said.and_then(|said| said.error.and_then(|error| error.message).or(said.message));
     words.filter(|words| !words.is_empty()).map(|words| format!(": {}", quote(&words))).unwrap_or_default()
 }
+
+#[cfg(test)]
+#[path = "project_tests.rs"]
+mod tests;
