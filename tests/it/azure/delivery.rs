@@ -338,14 +338,14 @@ fn an_earlier_run_is_delivered_to_where_it_was_not_sent() {
     let scratch = scratch(&azure, 6, "");
     let report = scratch.json(&["run", "--trace-to", "none"]);
     assert!(azure.asked().is_empty());
-    let args = ["export", "--to", "appinsights", "--run", "latest", "--format", "json"];
+    let args = ["export", "--to", "appinsights", "latest", "--format", "json"];
     let delivered = document(&ran(&scratch, &azure, &args));
     assert_eq!(balance(&delivered)[1], 0);
     assert_eq!(items(&azure.seen.envelopes.lock().unwrap()).len(), complete(&report));
     let again = document(&ran(&scratch, &azure, &args));
     assert_eq!(again, delivered);
     assert!(items(&azure.seen.envelopes.lock().unwrap()).values().all(|count| *count == 1));
-    let unknown = ran(&scratch, &azure, &["export", "--to", "jaeger", "--run", "latest"]);
+    let unknown = ran(&scratch, &azure, &["export", "--to", "jaeger", "latest"]);
     assert!(unknown.code == 2 && unknown.stderr.contains("known are otlp, console, appinsights"), "{}", unknown.stderr);
 }
 
