@@ -80,6 +80,9 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
             if let Some(url) = &document.trace_url {
                 ctx.hint(&format!("in the trace backend: {url}"));
             }
+            if let Some(kql) = &document.kql {
+                ctx.hint(&format!("in Application Insights: {kql}"));
+            }
         }
     }
     Ok(Exit::Success)

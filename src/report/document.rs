@@ -261,6 +261,9 @@ pub struct Spans {
     pub pruned: u64,
     /// What each destination got.
     pub exported: BTreeMap<String, Exported>,
+    /// The query that finds the run's scores in Application Insights, where it was delivered there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kql: Option<String>,
 }
 
 /// A run's scores apart from its spans.
@@ -427,6 +430,7 @@ pub fn assemble(run: &RunRow, collected: Collected, rest: Rest) -> Report {
             created: run.spans_created,
             stored: rest.spans_stored,
             pruned: run.spans_pruned,
+            kql: link::kql_if_delivered(&spec.run_id, &rest.exported),
             exported: rest.exported,
         },
         scores: Scores { exported: rest.scores },

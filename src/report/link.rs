@@ -1,5 +1,6 @@
 //! Links to a trace in the user's own backend, and the query that finds it in Application Insights.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use base64::Engine as _;
@@ -8,14 +9,19 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::document::Exported;
 use crate::model::{RunId, RunSpec, SpanId, TraceId};
-use crate::store::rows::CaseRow;
+use crate::store::rows::{CaseRow, RunRow};
+use crate::store::{Reader, StoreError};
 
 /// Everything but the characters that mean nothing in any part of a URL (RFC 3986, unreserved).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The place of a template that [`kql_gzip`] fills.
 pub const KQL_GZIP: &str = "{kql_gzip}";
+
+/// The name of Application Insights among the destinations of a run.
+const APP_INSIGHTS: &str = "appinsights";
 
 /// Backends that want a range of time get this much on either side of the start, in milliseconds.
 const AROUND: u64 = 3_600_000;
@@ -44,8 +50,23 @@ pub fn kql(trace_id: TraceId) -> String {
     )
 }
 
+/// The query for a run's scores, if Application Insights got anything of the run.
+pub fn kql_if_delivered(run: &RunId, exported: &BTreeMap<String, Exported>) -> Option<String> {
+    was_delivered(exported.get(APP_INSIGHTS).map(|counts| counts.delivered)).then(|| kql_of_run(run))
+}
+
+/// The query for a trace of a run, if Application Insights got anything of the run.
+pub fn kql_of_trace(reader: &Reader, run: &RunRow, trace_id: TraceId) -> Result<Option<String>, StoreError> {
+    let counts = reader.span_counts(run)?;
+    Ok(was_delivered(counts.get(APP_INSIGHTS).map(|counts| counts.delivered)).then(|| kql(trace_id)))
+}
+
+const fn was_delivered(delivered: Option<u64>) -> bool {
+    matches!(delivered, Some(1..))
+}
+
 /// The query that finds the scores of a run there.
-pub fn kql_of_run(run: &RunId) -> String {
+fn kql_of_run(run: &RunId) -> String {
     // A run's id is letters, digits and dashes.
     format!(
         "customEvents | where name == \"{}\" and customDimensions[\"{}\"] == \"{run}\"",

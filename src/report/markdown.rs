@@ -50,6 +50,9 @@ pub fn document(reader: &Reader, evidence: &Evidence<'_>) -> Result<String, Stor
         lowest(&mut out, reader, evidence)?;
     }
     scores(&mut out, report);
+    if let Some(kql) = &report.spans.kql {
+        put!(out, "Scores in Application Insights: {}\n\n", code(kql));
+    }
     put!(
         out,
         "<sub>Run `{}` of {} ({}) on {}, {} cases, {} UTC, by spanscore {}.</sub>\n",

@@ -272,6 +272,9 @@ fn spans(out: &mut String, spans: &Spans, style: Style) {
     let note = if lost { style.paint(Tone::Bad, "  ! some are missing from the store") } else { String::new() };
     put!(out, "  {stored}{note}\n");
     delivered(out, "destination", &spans.exported, style);
+    if let Some(kql) = &spans.kql {
+        put!(out, "  scores in Application Insights: {}\n", clean(kql));
+    }
 }
 
 /// What became of scores at backends that keep them as scores, where there are any.

@@ -84,6 +84,9 @@ pub struct TraceDocument {
     /// It in the user's trace backend, where the run's suite has a template for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_url: Option<String>,
+    /// The query that finds it in Application Insights, where its run was delivered there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kql: Option<String>,
     /// The resource of its first span.
     pub resource: Map<String, Json>,
     /// Its spans, by start time.
@@ -145,7 +148,9 @@ pub struct LinkEntry {
 pub fn linked(reader: &Reader, detail: &TraceDetail, only: Option<SpanId>) -> Result<TraceDocument, StoreError> {
     let mut document = trace(detail, only);
     if let Some(run_id) = &detail.row.run_id {
-        let run = reader.resolve_run(run_id.as_str())?.spec;
+        let row = reader.resolve_run(run_id.as_str())?;
+        document.kql = link::kql_of_trace(reader, &row, detail.row.trace_id)?;
+        let run = row.spec;
         let start = detail.spans.iter().find(|span| only == Some(span.span_id)).map(|span| span.start_unix_nano);
         let start = start.unwrap_or(detail.row.start_unix_nano);
         document.trace_url = link::of_span(&run, detail.row.trace_id, only, start);
@@ -164,6 +169,7 @@ pub fn trace(detail: &TraceDetail, only: Option<SpanId>) -> TraceDocument {
         operations: detail.row.operations,
         run_id: detail.row.run_id.clone(),
         trace_url: None,
+        kql: None,
         resource: detail.origin(0).map(|origin| attributes(&origin.resource)).unwrap_or_default(),
         spans: spans.map(|span| span_entry(span, detail.scores.get(&span.span_id))).collect(),
     }

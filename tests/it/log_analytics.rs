@@ -444,3 +444,18 @@ fn what_is_asked_for_must_be_said() {
     check(&["--resource", RESOURCE, "--until", "2019-01-01"], "is not before");
     check(&["--resource", RESOURCE, "--endpoint", "http://logs.example"], "http only on this machine");
 }
+
+#[test]
+fn the_query_for_a_trace_is_shown_where_the_run_was_delivered() {
+    let (scratch, _) = delivered();
+    let report = scratch.json(&["show"]);
+    let run = report["run"]["id"].as_str().expect("an id");
+    let kql = report["spans"]["kql"].as_str().expect("a query");
+    assert!(kql.starts_with("customEvents") && kql.ends_with(&format!("== \"{run}\"")), "{kql}");
+    assert!(scratch.run(&["show"]).stdout.contains(&format!("scores in Application Insights: {kql}")));
+    let trace = report["lowest"][0]["trace_id"].as_str().expect("an id").to_owned();
+    let shown = scratch.run(&["trace", &trace]);
+    assert!(shown.stderr.contains(&format!("operation_Id == \"{trace}\"")), "{}", shown.stderr);
+    let elsewhere = Scratch::new();
+    assert_eq!(elsewhere.json(&["run"])["spans"]["kql"], Value::Null);
+}

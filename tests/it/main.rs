@@ -20,6 +20,8 @@ mod appinsights;
 mod log_analytics;
 // Foundry projects, Entra tokens and Azure OpenAI, all on the loopback.
 mod azure;
+// Scores of azure-ai-evaluation.
+mod evaluation;
 // Reports as files.
 mod reports;
 // Scores and the spans that carry them.

@@ -392,6 +392,7 @@ fn worst_cases(evidence: &Evidence<'_>, worst: &[Worst<'_>]) -> Markup {
                 h2 #worst { "Worst cases and their traces" }
                 span.muted { @if evidence.base.is_some() { "regressed first, " } "failed and unparseable, then by " (spec.primary) }
             }
+            @if let Some(kql) = &evidence.report.spans.kql { p.pager { "Scores in Application Insights: " code { (kql) } } }
             @if worst.is_empty() { p.pager { "No case failed or scored below its best." } }
             ol.worst { @for case in worst { (worst_case(evidence, case, &yardstick)) } }
         }

@@ -301,7 +301,6 @@ impl LogAnalytics {
             },
             429 | 500 | 502 | 503 => return Ok(Judged::Later(format!("{} answers {words}", self.endpoint()), asked)),
             504 => return Err(Failure::TooMuch(Why { words, slow: true })),
-            400 => "",
             401 => "; the token is not accepted: is the credential of the right tenant?",
             403 => "; the identity needs the role `Log Analytics Reader` (or `Monitoring Reader`) there",
             404 => "; there is no such workspace or resource, or the identity may not see it",
