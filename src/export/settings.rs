@@ -102,7 +102,6 @@ pub struct SuiteOtlp {
 
 /// One place to deliver to, with everything needed for it.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a process has one or two of them")]
 pub enum DestinationConfig {
     /// An OTLP endpoint, or one for each signal.
     Otlp {

@@ -99,23 +99,28 @@ mod tests {
         token(text, 1000).map(|token| (token.secret.expose().to_owned(), token.expires))
     }
 
-    fn some(secret: &str, expires: Option<u64>) -> Option<(String, Option<u64>)> {
-        Some((secret.to_owned(), expires))
-    }
-
     #[test]
     fn tokens_are_read_in_the_forms_of_their_givers() {
         // Managed identity, Entra, az, azd, and a program that prints the token.
-        assert_eq!(read(r#"{"access_token":"t","expires_on":"2000","resource":"r"}"#), some("t", Some(2000)));
-        assert_eq!(read(r#"{"token_type":"Bearer","expires_in":3599,"access_token":"t"}"#), some("t", Some(4599)));
+        assert_eq!(
+            read(r#"{"access_token":"t","expires_on":"2000","resource":"r"}"#),
+            Some(("t".to_owned(), Some(2000)))
+        );
+        assert_eq!(
+            read(r#"{"token_type":"Bearer","expires_in":3599,"access_token":"t"}"#),
+            Some(("t".to_owned(), Some(4599)))
+        );
         let az = r#"{"accessToken":"t","expiresOn":"2026-11-22 10:00:00.000000","expires_on":3000}"#;
-        assert_eq!(read(az), some("t", Some(3000)));
-        assert_eq!(read(r#"{"token":"t","expiresOn":"1970-01-01T01:00:00Z"}"#), some("t", Some(3600)));
-        assert_eq!(read("  opaque-token\n"), some("opaque-token", None));
+        assert_eq!(read(az), Some(("t".to_owned(), Some(3000))));
+        assert_eq!(read(r#"{"token":"t","expiresOn":"1970-01-01T01:00:00Z"}"#), Some(("t".to_owned(), Some(3600))));
+        assert_eq!(read("  opaque-token\n"), Some(("opaque-token".to_owned(), None)));
         let own = URL_SAFE_NO_PAD.encode(r#"{"aud":"x","exp":4102444800}"#);
         let jwt = format!("eyJh.{own}.sig");
-        assert_eq!(read(&jwt), some(&jwt, Some(4_102_444_800)));
-        assert_eq!(read(r#"{"accessToken":"t","expiresOn":"2026-11-22 10:00:00.000000"}"#), some("t", None));
+        assert_eq!(read(&jwt), Some((jwt.to_owned(), Some(4_102_444_800))));
+        assert_eq!(
+            read(r#"{"accessToken":"t","expiresOn":"2026-11-22 10:00:00.000000"}"#),
+            Some(("t".to_owned(), None))
+        );
     }
 
     #[test]

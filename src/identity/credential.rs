@@ -127,7 +127,7 @@ impl Chain {
                     return Ok(token);
                 }
                 Err(Problem::Absent(why)) if self.links.len() > 1 => {
-                    tried.push(format!("{}: {why}", credential.name()));
+                    tried.push(format!("{} ({why})", credential.name()));
                 }
                 Err(problem) => return Err(refused(credential.as_ref(), problem)),
             }

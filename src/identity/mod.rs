@@ -64,9 +64,9 @@ pub enum IdentityError {
     },
     /// Nothing that could give one is set up here.
     #[error(
-        "no Entra token for {scope}; tried {}; sign in with `az login`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and \
+        "no Entra token for {scope}: tried {}; sign in with `az login`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and \
          AZURE_CLIENT_SECRET, or `token_command` in [azure]",
-        tried.join("; ")
+        tried.join(", ")
     )]
     NoneFound {
         /// For what.

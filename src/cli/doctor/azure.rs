@@ -8,14 +8,14 @@ use crate::export::appinsights::access::{InsightsSettings, InsightsSource};
 use crate::export::settings::DestinationConfig;
 use crate::identity::{self, scope};
 
-/// Asks for a token of each kind that the plan needs.
+/// Asks for a token of each kind that the plan needs; gives whether there is one of each.
 pub(super) async fn identity(
     args: &Args,
     context: &Context,
     plan: &RunPlan,
     destinations: &[DestinationConfig],
     checks: &mut Checks,
-) {
+) -> bool {
     const NAME: &str = "azure identity";
     let mut scopes = Vec::new();
     for model in plan.models.iter().filter(|model| model.provider == Provider::Azure && model.entra) {
@@ -31,24 +31,28 @@ pub(super) async fn identity(
     scopes.sort_unstable();
     scopes.dedup();
     if scopes.is_empty() {
-        return;
+        return true;
     }
     let Some(tokens) = checks.keep(NAME, identity::source(&plan.azure, &context.env).map_err(Into::into)) else {
-        return;
+        return false;
     };
     if args.offline {
         checks.ok(NAME, format!("{}: set up; not asked", plan.azure.credential.as_str()));
-        return;
+        return true;
     }
     for scope in scopes {
-        if checks.keep(NAME, tokens.token(scope, None).await.map_err(Into::into)).is_some() {
-            checks.ok(NAME, format!("{} gives tokens for {scope}", tokens.who().unwrap_or("a credential")));
+        if checks.keep(NAME, tokens.token(scope, None).await.map_err(Into::into)).is_none() {
+            // The others would say the same.
+            return false;
         }
+        checks.ok(NAME, format!("{} gives tokens for {scope}", tokens.who().unwrap_or("a credential")));
     }
+    true
 }
 
-/// Asks the project for its resource, and the resource whether it lets us in.
-pub(super) async fn insights(args: &Args, settings: InsightsSettings, checks: &mut Checks) {
+/// Asks the project for its resource, and the resource whether it lets us in. Where nobody is `known` to Entra, a project
+/// cannot be asked.
+pub(super) async fn insights(args: &Args, settings: InsightsSettings, known: bool, checks: &mut Checks) {
     const NAME: &str = "exporter appinsights";
     let project = match &settings.source {
         InsightsSource::Project(project) => Some(project.clone()),
@@ -57,6 +61,10 @@ pub(super) async fn insights(args: &Args, settings: InsightsSettings, checks: &m
     let Some(resource) = checks.keep(NAME, AppInsights::new(settings).map_err(Into::into)) else { return };
     if args.offline {
         checks.ok(NAME, "set up; not asked");
+        return;
+    }
+    if project.is_some() && !known {
+        checks.add(NAME, Status::Warn, "not asked, for there is no Entra token".to_owned(), None);
         return;
     }
     match resource.probe().await {

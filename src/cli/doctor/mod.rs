@@ -122,8 +122,8 @@ async fn look(args: &Args, context: &Context, checks: &mut Checks) {
             checks.add("exporters", Status::Warn, warning.clone(), None);
         }
         sinks::check(args, &export, checks).await;
-        azure::identity(args, context, &plan, &export.destinations, checks).await;
-        exporters(args, export, checks).await;
+        let known = azure::identity(args, context, &plan, &export.destinations, checks).await;
+        exporters(args, export, known, checks).await;
     }
 }
 
@@ -257,14 +257,14 @@ async fn workflow(args: &Args, context: &Context, plan: &RunPlan, inputs: &Input
     }
 }
 
-/// Sends each destination an empty request: the protocol says that it succeeds.
-async fn exporters(args: &Args, export: ExportPlan, checks: &mut Checks) {
+/// Sends each destination an empty request: the protocol says that it succeeds. `known`: whether there are Entra tokens.
+async fn exporters(args: &Args, export: ExportPlan, known: bool, checks: &mut Checks) {
     if export.destinations.is_empty() {
         checks.ok("exporters", "none; spans stay in the store (set OTEL_EXPORTER_OTLP_ENDPOINT to send them on)");
     }
     for config in export.destinations {
         if let DestinationConfig::AppInsights(settings) = config {
-            azure::insights(args, settings, checks).await;
+            azure::insights(args, settings, known, checks).await;
             continue;
         }
         if matches!(config, DestinationConfig::Sink(_)) {

@@ -110,13 +110,9 @@ impl Ingestion {
                     Ok(given) => given,
                     Err(error) => {
                         let reason = format!("{} takes telemetry with an Entra token: {error}", shown(&place));
-                        return match error.is_passing() {
-                            true => Answer::Later {
-                                retry: Retry { after: None, reason, unreachable: false },
-                                ambiguous: false,
-                            },
-                            false => Answer::Halt(reason),
-                        };
+                        let retry = Retry { after: None, reason: reason.clone(), unreachable: false };
+                        let passing = error.is_passing();
+                        return if passing { Answer::Later { retry, ambiguous: false } } else { Answer::Halt(reason) };
                     }
                 };
                 let Some(value) = bearer(&given) else {
