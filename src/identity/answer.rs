@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(read("  opaque-token\n"), Some(("opaque-token".to_owned(), None)));
         let own = URL_SAFE_NO_PAD.encode(r#"{"aud":"x","exp":4102444800}"#);
         let jwt = format!("eyJh.{own}.sig");
-        assert_eq!(read(&jwt), Some((jwt.to_owned(), Some(4_102_444_800))));
+        assert_eq!(read(&jwt), Some((jwt.clone(), Some(4_102_444_800))));
         assert_eq!(
             read(r#"{"accessToken":"t","expiresOn":"2026-11-22 10:00:00.000000"}"#),
             Some(("t".to_owned(), None))
