@@ -192,6 +192,7 @@ fn survives(acts: &[Act], more: &str, twice: bool) -> ([u64; 4], String) {
     let azure = Azure::start();
     let scratch = scratch(&azure, 12, more);
     azure.next(acts.iter().cloned());
+    *azure.seen.wants_token.lock().unwrap() = more.contains("entra");
     let first = ran(&scratch, &azure, &["run", "--format", "json"]);
     assert_eq!(first.code, 0, "{acts:?}: {}", first.stderr);
     let report = document(&first);
@@ -275,7 +276,10 @@ fn a_redirect_within_the_service_is_followed() {
     azure.next([Act::Answer(307, Some(("location", there)), String::new())]);
     let ran = ran(&scratch, &azure, &["run", "--format", "json"]);
     assert_eq!(balance(&document(&ran))[1], 0, "{}", ran.stderr);
-    assert_eq!(azure.asked().iter().filter(|line| *line == "POST /v2.1/track").count(), 1, "it is remembered");
+    let asked = azure.asked();
+    let count = |wanted: &str| asked.iter().filter(|line| *line == wanted).count();
+    // Spans and results are sent side by side, and either may come before the redirect is known.
+    assert!(count("POST /v2.1/track") <= 2 && count("POST /moved/v2.1/track") >= 1, "{asked:?}");
 }
 
 #[test]
