@@ -296,7 +296,7 @@ fn no_token_and_no_telemetry_follows_a_redirect_to_another_host() {
 
 #[test]
 fn an_endpoint_that_hangs_or_never_stops_talking_holds_nobody_up() {
-    let (counts, said) = survives(&[Act::Hang], "timeout = \"300ms\"\n", false);
+    let (counts, said) = survives(&[Act::Hang], "timeout = \"1s\"\n", true);
     assert_eq!(counts[1], 0, "{said}");
     let (counts, _) = survives(&[Act::Endless], "", false);
     assert_eq!((counts[1], counts[2]), (0, 0), "the status says that all was taken");
