@@ -13,7 +13,7 @@ use super::{Context, Exit, Format};
 use crate::export::evaluation::{self, EvaluatedRow, EvaluatedScore, Keys};
 use crate::model::{Key, LogRecord, Origin, SpanId, Telemetry, TraceId, Value};
 use crate::report::text::clean;
-use crate::store::rows::RunRow;
+use crate::store::rows::{RunRow, TraceRow};
 use crate::store::{Reader, Store, StoreError};
 use crate::trace::semconv::{self as sc, event};
 
@@ -204,8 +204,13 @@ impl Matcher<'_> {
             let time = place.start_unix_nano;
             return Ok(Ok(Target { trace_id, span_id, time, trial, response_id: None, evaluators }));
         }
-        let run = self.default.as_ref().map(|run| run.spec.run_id.to_string()).or(keys.run_id.clone());
-        let Some(run) = run else {
+        let trace = keys.trace_id.map(|trace_id| self.trace(trace_id)).transpose()?.flatten();
+        let of_trace = trace.as_ref().and_then(|trace| trace.run_id.as_ref()).map(ToString::to_string);
+        let named = self.default.as_ref().map(|run| run.spec.run_id.to_string()).or(keys.run_id.clone());
+        if let (Some(trace), None, None, None) = (&trace, keys.span_id, &keys.response_id, &keys.case_id) {
+            return Ok(Ok(self.whole(trace, of_trace)?));
+        }
+        let Some(run) = named.or(of_trace) else {
             return Ok(match (keys.trace_id, &keys.response_id, &keys.case_id) {
                 (Some(_), None, None) => Err("their trace or span is not in this store".to_owned()),
                 (_, None, None) => Err("they have neither trace_id and span_id nor response_id nor case_id".to_owned()),
@@ -232,6 +237,22 @@ impl Matcher<'_> {
             (Some(repeat), _) => of_case.iter().find(|(known, _)| *known == repeat).map(|(_, place)| *place),
         };
         Ok(place.map(|place| index.targets[place].clone()).ok_or_else(|| format!("run {run} has no such repeat")))
+    }
+
+    /// The trace, if it is here.
+    fn trace(&self, trace_id: TraceId) -> Result<Option<TraceRow>, StoreError> {
+        match self.reader.trace_row(trace_id) {
+            Ok(row) => Ok(Some(row)),
+            Err(StoreError::UnknownTrace { .. } | StoreError::PrunedTrace { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A trace as a whole: its scores sit on its root.
+    fn whole(&mut self, trace: &TraceRow, run: Option<String>) -> Result<Target, StoreError> {
+        let evaluators = run.map_or_else(|| Ok(Arc::default()), |run| self.evaluators(&run))?;
+        let (trace_id, time) = (trace.trace_id, trace.start_unix_nano);
+        Ok(Target { trace_id, span_id: None, time, trial: None, response_id: None, evaluators })
     }
 
     fn evaluators(&mut self, run: &str) -> Result<Arc<HashSet<String>>, StoreError> {

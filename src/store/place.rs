@@ -11,10 +11,13 @@ use super::rows::RunRow;
 use super::schema::{case_of, unpack};
 use crate::model::{CaseId, Evaluation, Finite, RunId, SpanId, TraceId};
 
+/// How far above a span its trial is looked for.
+const ABOVE: i64 = 64;
+
 /// Where a span stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpanPlace {
-    /// The span that scores sit on: a trial's own where the span is part of a trial, else the span itself.
+    /// The span that scores sit on: a trial's own where the span stands below it, else the span itself.
     pub span_id: SpanId,
     /// When that began, in nanoseconds since the Unix epoch.
     pub start_unix_nano: u64,
@@ -29,18 +32,26 @@ impl Reader {
         let found: Option<Found> = self
             .conn
             .prepare_cached(
-                "SELECT span.start, span.trial, trial.span, trial.started, planned.case_id, run.run_id FROM trace
-                 JOIN span ON span.trace = trace.number
-                 LEFT JOIN trial ON trial.id = span.trial
-                 LEFT JOIN planned ON planned.id = span.trial & ?3
-                 LEFT JOIN run ON run.number = trace.run AND run.spec IS NOT NULL
-                 WHERE trace_id = ?1 AND span.span_id = ?2",
+                "WITH RECURSIVE up (depth, trace, run, parent, start, trial) AS (
+                     SELECT 0, trace.number, trace.run, span.parent, span.start, span.trial
+                     FROM trace JOIN span ON span.trace = trace.number WHERE trace_id = ?1 AND span.span_id = ?2
+                     UNION ALL
+                     SELECT depth + 1, up.trace, up.run, span.parent, up.start, span.trial
+                     FROM up JOIN span ON span.trace = up.trace AND span.span_id = up.parent
+                     WHERE up.trial IS NULL AND depth < ?4
+                 )
+                 SELECT up.start, up.trial, trial.span, trial.started, planned.case_id, run.run_id FROM up
+                 LEFT JOIN trial ON trial.id = up.trial
+                 LEFT JOIN planned ON planned.id = up.trial & ?3
+                 LEFT JOIN run ON run.number = up.run AND run.spec IS NOT NULL
+                 ORDER BY up.trial IS NULL, depth LIMIT 1",
             )
             .and_then(|mut find| {
                 let read = |row: &rusqlite::Row<'_>| {
                     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
                 };
-                find.query_row(params![trace_id.as_bytes(), number_of(span_id), case_of(i64::MAX)], read).optional()
+                find.query_row(params![trace_id.as_bytes(), number_of(span_id), case_of(i64::MAX), ABOVE], read)
+                    .optional()
             })
             .map_err(self.or())?;
         let Some((start, trial, own, started, case_id, run_id)) = found else { return Ok(None) };

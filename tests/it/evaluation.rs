@@ -142,7 +142,28 @@ fn rows_are_matched_by_answer_or_case_where_they_have_no_span() {
         tones.iter().map(|case| (case["case_id"].to_string(), case["repeat"].as_u64().expect("a number"))).collect();
     found.sort();
     assert_eq!(found, [("\"c1\"".to_owned(), 0), ("\"c2\"".to_owned(), 1)]);
+    // The call of a model is part of its trial; a trace alone is judged as a whole.
+    let trace = rows[0]["trace_id"].as_str().expect("an id");
+    let spans = scratch.json(&["trace", trace])["spans"].as_array().expect("spans").clone();
+    let call = spans.iter().find(|span| span["parent_span_id"] == rows[0]["span_id"]).expect("a call");
+    let whole = json!({"outputs.whole.whole": 7.5});
+    write(
+        &scratch,
+        &[
+            evaluated(
+                &json!({"trace_id": trace, "span_id": call["span_id"]}),
+                |_| true,
+                &json!({"outputs.call.call": 2.5}),
+            ),
+            evaluated(&json!({ "trace_id": trace }), |_| true, &whole),
+        ],
+    );
+    assert_eq!(import(&scratch, &[]).0.code, 0);
+    let found = scratch.json(&["cases", "--where", "score.call = 2.5"]);
+    assert_eq!((&found[0]["span_id"], found.as_array().map(Vec::len)), (&rows[0]["span_id"], Some(1)));
+    assert_eq!(scratch.json(&["traces", "--where", "score.whole = 7.5"])[0]["trace_id"], json!(trace));
     // Without a run they are of none.
+    write(&scratch, &[of(&rows[0], &["response_id"])]);
     let (ran, _) = import(&scratch, &[]);
     assert!(ran.stderr.contains("--run RUN"), "{}", ran.stderr);
 }

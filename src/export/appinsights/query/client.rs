@@ -24,7 +24,7 @@ use crate::tls::install_tls_provider;
 pub const ENDPOINT: &str = "https://api.loganalytics.io";
 
 /// The most bytes of an answer; beyond, it is asked for in narrower slices.
-const MAX_ANSWER: usize = 48 << 20;
+const MAX_ANSWER: usize = 32 << 20;
 /// Waits before further tries, unless the service asks for others.
 const WAITS: [Duration; 4] =
     [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(15)];

@@ -21,7 +21,7 @@ use table::Table;
 use crate::model::Telemetry;
 
 /// The most rows of one answer; as many are a sign that there are more.
-const ROWS: u64 = 20_000;
+const ROWS: u64 = 10_000;
 /// The most rows where a slice cannot be narrower: the service's own limit.
 const MOST_ROWS: u64 = 500_000;
 /// The narrowest slice, in nanoseconds.
