@@ -93,11 +93,11 @@ enum Command {
     Gate(Box<gate::Args>),
     /// Show a score night by night, and where its level changed
     Trend(trend::Args),
-    /// Write the report of a run as HTML, Markdown, JUnit, JSON, CSV or Parquet
+    /// Write the report of a run as HTML, Markdown, JUnit, JSON, JSON Lines, CSV or Parquet
     Report(report::Args),
     /// Write traces into a file, or deliver what is still pending
     Export(export::Args),
-    /// Take in traces, or another machine's store, or convert a public dataset
+    /// Take in traces, scores, or another machine's store, or convert a public dataset
     Import(import::Args),
     /// Check configuration, model endpoint, credentials, exporters and store
     Doctor(Box<doctor::Args>),

@@ -47,7 +47,7 @@ pub(super) struct Args {
     /// Judge the run against this baseline under the suite's [gate]: exit 1 for FAIL, 3 for INCONCLUSIVE or INVALID
     #[arg(long, value_name = "FILE")]
     gate: Option<PathBuf>,
-    /// Write the report to files, too: .html .md .xml (JUnit) .json .csv .parquet
+    /// Write the report to files, too: .html .md .xml (JUnit) .json .jsonl .csv .parquet
     #[arg(short, long = "output", value_name = "FILE", num_args = 1..)]
     output: Vec<PathBuf>,
     /// Load and check everything, print the plan, ask no model
