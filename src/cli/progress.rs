@@ -62,7 +62,7 @@ impl Tally {
         add(&self.cost, trial.cost_usd.map_or(0, |usd| (usd * 1e6) as u64));
     }
 
-    fn line(&self, concurrency: &Concurrency) -> String {
+    fn line(&self, concurrency: &Concurrency, sent: &Counts) -> String {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         // The count of errors first: what a narrow terminal cuts off is at the end.
         let mut parts = vec![format!("errors {}", get(&self.failed))];
@@ -73,6 +73,7 @@ impl Tally {
         if get(&self.skipped) > 0 {
             parts.push(format!("skipped {}", get(&self.skipped)));
         }
+        parts.extend(words(sent));
         parts.push(format!("tokens {}", get(&self.tokens)));
         let cost = get(&self.cost);
         if cost > 0 {
@@ -117,7 +118,7 @@ impl Progress {
                     _ = stopped.wait_for(|stop| *stop) => break,
                 }
                 let done = before + tally.done.load(Ordering::Relaxed);
-                let line = tally.line(&concurrency) + &words(&sent);
+                let line = tally.line(&concurrency, &sent);
                 let line = whole(done, planned, before, started.elapsed(), &line);
                 if terminal {
                     bar.set_position(done);
@@ -141,13 +142,12 @@ impl Progress {
     }
 }
 
-/// How much was delivered, behind the rest of the line.
-fn words(sent: &Counts) -> String {
-    let each = sent.now().into_iter().map(|(name, delivered, refused)| match refused {
-        0 => format!(" · {name} {delivered}"),
-        refused => format!(" · {name} {delivered} ({refused} refused)"),
-    });
-    each.collect()
+/// How much each destination took.
+fn words(sent: &Counts) -> impl Iterator<Item = String> {
+    sent.now().into_iter().map(|(name, delivered, refused)| match refused {
+        0 => format!("{name} {delivered}"),
+        refused => format!("{name} {delivered} ({refused} refused)"),
+    })
 }
 
 fn bar(planned: u64, terminal: bool) -> ProgressBar {

@@ -207,6 +207,8 @@ struct Said {
     items_received: Option<u64>,
     items_accepted: Option<u64>,
     errors: Vec<ItemError>,
+    /// What services before the ingestion say.
+    error: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -222,7 +224,8 @@ fn judge(place: &Url, status: StatusCode, headers: &HeaderMap, text: &[u8], coun
     let said: Option<Said> = serde_json::from_slice(text).ok();
     let words = || {
         let message = said.as_ref().and_then(|said| said.errors.first()).map(|error| quote(&error.message));
-        let message = message.unwrap_or_else(|| quote(&String::from_utf8_lossy(text)));
+        let outer = || said.as_ref().and_then(|said| Some(quote(said.error.as_ref()?.get("message")?.as_str()?)));
+        let message = message.or_else(outer).unwrap_or_else(|| quote(&String::from_utf8_lossy(text)));
         let colon = if message.is_empty() { "" } else { ": " };
         format!("{} answers {status}{colon}{message}", shown(place))
     };
