@@ -1,17 +1,21 @@
 //! What the files of a report are made of: the run, what it is held against, and its worst cases with their traces.
 
-use super::details::{CaseChange, direction};
+use std::collections::HashSet;
+
+use super::details::CaseChange;
 use super::document::Report;
+use super::format::count;
 use super::junit::Judgement;
+use super::low::Yardstick;
 use super::results::Base;
 use crate::compare::comparison::Comparison;
 use crate::compare::gate::{GateReport, Verdict};
 use crate::compare::trend::Trend;
-use crate::model::{Direction, Evaluation, Outcome};
+use crate::model::Outcome;
 use crate::store::rows::{CaseRow, RunRow, TraceSkeleton};
 use crate::store::{Reader, StoreError};
 
-/// Cases that the table of a report holds at most: the worst of a larger run.
+/// Trials that the table of a report holds at most.
 pub const TABLE: usize = 10_000;
 /// Cases of which a report shows the trace.
 pub const WORST: usize = 10;
@@ -44,44 +48,87 @@ pub struct Worst<'r> {
 
 impl Evidence<'_> {
     /// The cases of the table, the worst first: those that got worse by most, then failed and unparseable ones, then by
-    /// the primary evaluator.
+    /// the primary evaluator. Of a run that is larger than the table, first those that changed and then the worst.
     pub fn rows(&self, reader: &Reader) -> Result<Vec<CaseRow>, StoreError> {
-        let mut rows = reader.cases(self.run, None, None, Some(TABLE))?;
-        if let Some(base) = self.base {
-            // Stable: within a kind the order by badness stays.
-            rows.sort_by(|a, b| self.loss(base, b).total_cmp(&self.loss(base, a)));
-        }
+        self.rows_of(reader, TABLE)
+    }
+
+    fn rows_of(&self, reader: &Reader, most: usize) -> Result<Vec<CaseRow>, StoreError> {
+        let worst = reader.cases(self.run, None, None, Some(most))?;
+        let Some(base) = self.base else { return Ok(worst) };
+        let mut rows = if self.run.spec.planned() > most as u64 {
+            let trials = usize::try_from(self.run.spec.repeat).unwrap_or(1).max(1);
+            let wanted: HashSet<u64> = base.changed().into_iter().take(most / trials).collect();
+            let mut rows = Vec::with_capacity(most);
+            reader.for_each_row(self.run, &mut |row| {
+                if wanted.contains(&row.key.seq) {
+                    rows.push(row);
+                }
+            })?;
+            let room = most.saturating_sub(rows.len());
+            rows.extend(worst.into_iter().filter(|row| !wanted.contains(&row.key.seq)).take(room));
+            rows
+        } else {
+            worst
+        };
+        // Stable: within a kind the order by badness stays.
+        let loss = |row: &CaseRow| base.get(row.key.seq).map_or(0.0, |(before, _)| before.loss);
+        rows.sort_by(|a, b| loss(b).total_cmp(&loss(a)));
         Ok(rows)
     }
 
-    /// How much a case lost against the base: infinite where it lost its score, 0 where it did not get worse.
-    fn loss(&self, base: &Base, row: &CaseRow) -> f64 {
-        let Some((before, change)) = base.get(row.key.seq) else { return 0.0 };
-        let now = row.scores.get(&self.run.spec.primary).and_then(Evaluation::value);
-        match (change, before.value, now) {
-            (CaseChange::Lost, ..) => f64::INFINITY,
-            (CaseChange::Regressed, Some(before), Some(now)) => match direction(&self.run.spec) {
-                Direction::Higher => (before - now).max(0.0),
-                Direction::Lower => (now - before).max(0.0),
-            },
-            _ => 0.0,
+    /// What the table holds of a run that is larger, in words; `None` where it holds everything.
+    pub fn left_out(&self, rows: &[CaseRow]) -> Option<String> {
+        let planned = self.run.spec.planned();
+        if rows.len() as u64 >= planned {
+            return None;
         }
+        let held = format!("Of {} trials the table has {}", count(planned), count(rows.len() as u64));
+        let all = self.base.map_or(0, |base| base.changed().len() as u64);
+        let within = self.cases_in(rows, &[CaseChange::Regressed, CaseChange::Lost, CaseChange::Improved]);
+        let what = match (all, within) {
+            (0, _) => "the worst".to_owned(),
+            (all, within) if within >= all => {
+                "every case that regressed, improved or lost its score, and the worst of the rest".to_owned()
+            }
+            (all, within) => format!(
+                "{} of the {} cases that changed, those that got worse by most first",
+                count(within),
+                count(all)
+            ),
+        };
+        Some(format!("{held}: {what}. A CSV or Parquet file of the report has all."))
+    }
+
+    /// How many cases among these rows ended in one of these ways.
+    pub fn cases_in(&self, rows: &[CaseRow], changes: &[CaseChange]) -> u64 {
+        let Some(base) = self.base else { return 0 };
+        let ended = |seq: u64| base.get(seq).is_some_and(|(_, change)| changes.contains(&change));
+        let cases: HashSet<u64> = rows.iter().map(|row| row.key.seq).filter(|seq| ended(*seq)).collect();
+        cases.len() as u64
     }
 
     /// The first of these rows that are worth a look, with their traces.
     pub fn worst<'r>(&self, reader: &Reader, rows: &'r [CaseRow]) -> Result<Vec<Worst<'r>>, StoreError> {
-        let looked_at = rows.iter().filter(|row| self.is_low(row)).take(WORST);
+        let yardstick = Yardstick::of(&self.run.spec.evaluators);
+        let looked_at = rows.iter().filter(|row| self.is_low(row, &yardstick)).take(WORST);
         looked_at.map(|row| Ok(Worst { row, trace: trace_of(reader, row)? })).collect()
     }
 
-    /// Whether a trial failed, answered nothing of use, or is short of the best that its score can be.
-    pub(super) fn is_low(&self, row: &CaseRow) -> bool {
+    /// Whether a trial failed, answered nothing of use, scored low, or belongs to a case that got worse.
+    pub(super) fn is_low(&self, row: &CaseRow, yardstick: &Yardstick) -> bool {
+        let primary = &self.run.spec.primary;
         match &row.outcome {
             Some(Outcome::Failed(_)) => true,
             Some(Outcome::Completed { predicted }) => {
-                let value = row.scores.get(&self.run.spec.primary).and_then(Evaluation::value);
-                let higher = direction(&self.run.spec) == Direction::Higher;
-                predicted.label().is_none() || value.is_some_and(|value| !higher || value < 1.0)
+                // Of a number without a line to reach, the worst are worth a look whatever they are.
+                let low = row.scores.get(primary).is_some_and(|score| {
+                    yardstick.is_low(primary.as_str(), score)
+                        || (score.value().is_some() && !yardstick.has_line(primary.as_str()))
+                });
+                let worse =
+                    self.base.and_then(|base| base.get(row.key.seq)).is_some_and(|(before, _)| before.loss > 0.0);
+                predicted.label().is_none() || low || worse
             }
             _ => false,
         }
@@ -120,5 +167,49 @@ fn trace_of(reader: &Reader, row: &CaseRow) -> Result<Result<TraceSkeleton, Stri
         }
         Err(StoreError::UnknownTrace { .. }) => Ok(Err("Its trace is not in the store.".to_owned())),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Label, Predicted};
+    use crate::report::fixture;
+    use crate::report::results::Before;
+    use crate::store::testing::{Scene, completed, trial};
+
+    #[tokio::test]
+    async fn a_table_too_small_for_the_run_holds_what_changed_before_what_is_low() {
+        let scene = Scene::started(12, 1).await;
+        for seq in 0..12 {
+            scene.record(trial(seq, 0, 0, completed(Predicted::Label(Label::True)))).await;
+        }
+        let (reader, run, report) = (scene.reader(), scene.run(), fixture::report());
+        let worse = |loss| Before { loss, ..Before::default() };
+        let base = Base::new(
+            "base",
+            [
+                (9, worse(0.5), CaseChange::Regressed),
+                (10, worse(f64::INFINITY), CaseChange::Lost),
+                (11, worse(0.0), CaseChange::Improved),
+                (3, worse(0.0), CaseChange::Unchanged),
+            ],
+        );
+        let evidence =
+            Evidence { run: &run, report: &report, base: Some(&base), comparison: None, gate: None, trend: None };
+        let rows = evidence.rows_of(&reader, 5).expect("rows");
+        let seqs: Vec<u64> = rows.iter().map(|row| row.key.seq).collect();
+        assert_eq!(seqs.len(), 5);
+        assert_eq!(seqs[..2], [10, 9], "lost, then by the loss");
+        assert!(seqs.contains(&11), "{seqs:?}");
+        let said = evidence.left_out(&rows).expect("some are left out");
+        assert!(
+            said.starts_with("Of 12 trials the table has 5: every case that regressed, improved or lost"),
+            "{said}"
+        );
+        let rows = evidence.rows_of(&reader, 2).expect("rows");
+        let said = evidence.left_out(&rows).expect("some are left out");
+        assert!(said.contains("2 of the 3 cases that changed, those that got worse by most first"), "{said}");
+        assert_eq!(evidence.left_out(&evidence.rows(&reader).expect("rows")), None);
     }
 }

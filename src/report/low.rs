@@ -32,6 +32,11 @@ impl Yardstick {
         Self(evaluators.iter().map(|spec| (spec.id.to_string(), line(spec))).collect())
     }
 
+    /// Whether it is known what a score of this name should reach.
+    pub fn has_line(&self, name: &str) -> bool {
+        !matches!(self.0.get(name), None | Some(Line::None))
+    }
+
     /// Whether a score is low. What is not scored is not low: it is told apart by its state.
     pub fn is_low(&self, name: &str, evaluation: &Evaluation) -> bool {
         match (self.0.get(name), evaluation.value()) {

@@ -6,6 +6,7 @@ use super::evidence::Evidence;
 use super::format::{self, ABSENT, count};
 use super::html::compare::{metric_name, number, p_value};
 use super::html::verdict::percent;
+use super::low::Yardstick;
 use super::results::outcome_in_a_word;
 use super::text::{cut, put};
 use crate::compare::comparison::{Better, CaseChange, CaseCounts, CaseSide, Change, Comparison, Metric};
@@ -253,9 +254,9 @@ fn compared(out: &mut String, comparison: &Comparison, open: bool) {
         put!(out, "{}\n", metric_line(metric));
     }
     put!(out, "\nOver {} cases that both have", count(comparison.pairs));
-    let unpaired = [comparison.unpaired.base.len(), comparison.unpaired.head.len()];
-    if unpaired != [0, 0] {
-        put!(out, "; {} only in the base, {} only in the head", unpaired[0], unpaired[1]);
+    let unpaired = comparison.unpaired.counts;
+    if unpaired.base + unpaired.head > 0 {
+        put!(out, "; {} only in the base, {} only in the head", count(unpaired.base), count(unpaired.head));
     }
     out.push_str(".\n\n");
     if !open {
@@ -342,7 +343,8 @@ fn outputs(side: &CaseSide) -> String {
 /// The worst cases, where none is known to have become worse.
 fn lowest(out: &mut String, reader: &Reader, evidence: &Evidence<'_>) -> Result<(), StoreError> {
     let rows = reader.lowest(evidence.run, super::evidence::WORST)?;
-    let rows: Vec<_> = rows.iter().filter(|row| evidence.is_low(row)).collect();
+    let yardstick = Yardstick::of(&evidence.run.spec.evaluators);
+    let rows: Vec<_> = rows.iter().filter(|row| evidence.is_low(row, &yardstick)).collect();
     if rows.is_empty() {
         return Ok(());
     }

@@ -60,9 +60,7 @@ pub fn table(evidence: &Evidence<'_>, rows: &[CaseRow], total: u64) -> Markup {
             }
         }
         p #more.pager hidden { button type="button" { "Show more" } }
-        @if (rows.len() as u64) < total {
-            p.muted { "Of " (count(total)) " trials the table has the " (count(rows.len() as u64)) " worst; a CSV or Parquet file of the report has all." }
-        }
+        @if let Some(held) = evidence.left_out(rows) { p.muted { (held) } }
         script #data type="application/json" { (PreEscaped(in_script(&data(evidence, rows)))) }
     }
 }

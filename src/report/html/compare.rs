@@ -7,7 +7,7 @@ use super::svg;
 use super::text;
 use super::verdict::linked;
 use crate::compare::comparison::{
-    Better, CaseChange, CaseCounts, CaseSide, Change, Comparison, Metric, SliceComparison, UnpairedCase,
+    Better, CaseChange, CaseCounts, CaseSide, Change, Comparison, Metric, SliceComparison, UnpairedCase, UnpairedCounts,
 };
 use crate::compare::operand::{Difference, Operand};
 use crate::report::format::{self, ABSENT, count};
@@ -191,7 +191,7 @@ pub fn p_value(p: Option<f64>) -> String {
 }
 
 /// How many cases of each kind; each count leads to its cases.
-pub fn counts(counts: &CaseCounts, unpaired: [u64; 2], links: &dyn Links) -> Markup {
+pub fn counts(counts: &CaseCounts, unpaired: UnpairedCounts, links: &dyn Links) -> Markup {
     let kinds = [
         ("Regressed", "regressed", counts.regressed, "bad"),
         ("Improved", "improved", counts.improved, "good"),
@@ -213,7 +213,7 @@ pub fn counts(counts: &CaseCounts, unpaired: [u64; 2], links: &dyn Links) -> Mar
                     }
                 }
             }
-            @for (name, n) in [("Only in the base", unpaired[0]), ("Only in the head", unpaired[1])] {
+            @for (name, n) in [("Only in the base", unpaired.base), ("Only in the head", unpaired.head)] {
                 @if n > 0 { div { dt { (name) } dd { (count(n)) } } }
             }
         }

@@ -10,7 +10,7 @@ use super::svg::{self, Mark, Point, Size};
 use super::{agreement, cases, compare, confusion, text, verdict, waterfall};
 use crate::compare::trend::Trend;
 use crate::model::{Evaluation, Label, RunSpec};
-use crate::report::details::Details;
+use crate::report::details::{CaseChange, Details};
 use crate::report::document::Report;
 use crate::report::evidence::{Evidence, Worst};
 use crate::report::format::{self, ABSENT, count};
@@ -111,7 +111,7 @@ fn sections(evidence: &Evidence<'_>, rows: &[CaseRow], worst: &[Worst<'_>]) -> M
             section.card aria-labelledby="comparison" {
                 header { h2 #comparison { "Compared with " (text(&comparison.base.name)) } span.muted { (count(comparison.pairs)) " cases that both have" } }
                 @for reason in &comparison.invalid { p.notice.low { (text(reason)) } }
-                (compare::counts(&comparison.cases.counts, [comparison.unpaired.base.len() as u64, comparison.unpaired.head.len() as u64], &links))
+                (compare::counts(&comparison.cases.counts, comparison.unpaired.counts, &links))
                 div.gap { (compare::metrics(&comparison.metrics)) }
                 h3.gap { "Run differently" }
                 (compare::differs(&comparison.differs))
@@ -130,12 +130,14 @@ fn sections(evidence: &Evidence<'_>, rows: &[CaseRow], worst: &[Worst<'_>]) -> M
                     (compare::slices(&comparison.slices, &links))
                 }
             }
-            @for (id, title, list) in [("regressed", "Regressed", &comparison.cases.regressed), ("improved", "Improved", &comparison.cases.improved)] {
+            @let found = &comparison.cases;
+            @for (change, title, list, total) in [(CaseChange::Regressed, "Regressed", &found.regressed, found.counts.regressed), (CaseChange::Improved, "Improved", &found.improved, found.counts.improved)] {
+                @let id = change.as_str();
                 @if !list.is_empty() {
                     section.card.flush.flows aria-labelledby=(id) {
                         header { h2 id=(id) { (title) } span.muted { "by " (text(&comparison.cases.by)) ", the largest first" } }
                         (compare::cases(&list[..list.len().min(LISTED)], &comparison.cases.by, &links))
-                        @if list.len() > LISTED { p.pager { a href={ "#change=" (id) } { "All " (count(list.len() as u64)) " in the table below" } } }
+                        @if total > LISTED as u64 { p.pager { a href={ "#change=" (id) } { (in_table(evidence.cases_in(rows, &[change]), total)) } } }
                     }
                 }
             }
@@ -146,6 +148,15 @@ fn sections(evidence: &Evidence<'_>, rows: &[CaseRow], worst: &[Worst<'_>]) -> M
             header { h2 #all { "Cases" } span.muted { "the worst first" } }
             div.inside { (cases::table(evidence, rows, report.trials.planned)) }
         }
+    }
+}
+
+/// How many of so many cases the table has.
+fn in_table(held: u64, total: u64) -> String {
+    if held < total {
+        format!("{} of {} in the table below", count(held), count(total))
+    } else {
+        format!("All {} in the table below", count(total))
     }
 }
 
@@ -497,7 +508,6 @@ impl Links for InFile<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::details::CaseChange;
     use crate::report::fixture;
     use crate::report::results::{Base, Before};
 

@@ -11,6 +11,7 @@
   const found = document.getElementById("found");
   const more = document.getElementById("more");
   const PAGE = 60;
+  const NONE = "-2";
   const searched = new Array(n);
   for (let i = 0; i < n; i++) searched[i] = (id[i] + " " + claim[i]).toLowerCase();
   let order = Array.from({ length: n }, (_, i) => i);
@@ -114,6 +115,7 @@
     for (const i of hits.slice(0, shown)) lines.append(row(i));
     body.replaceChildren(lines);
     found.textContent = hits.length === n ? `${n.toLocaleString("en")} trials` : `${hits.length.toLocaleString("en")} of ${n.toLocaleString("en")} trials`;
+    if (hits.length === 0) body.append(element("tr", {}, Object.assign(cell("No trial of this table is like that.", "muted"), { colSpan: table.tHead.rows[0].cells.length })));
     more.hidden = hits.length <= shown;
   }
 
@@ -149,10 +151,15 @@
     const names = ["q", ...selects.map((select) => select.name)];
     if (!names.some((name) => asked.has(name))) return false;
     form.reset();
+    for (const option of form.querySelectorAll("option.asked")) option.remove();
     form.elements.q.value = asked.get("q") ?? "";
     for (const select of selects) {
-      const place = words.indexOf(asked.get(select.name));
-      select.value = place >= 0 && [...select.options].some((option) => option.value === String(place)) ? String(place) : "";
+      if (!asked.get(select.name)) continue;
+      const place = String(words.indexOf(asked.get(select.name)));
+      const known = Number(place) >= 0 && [...select.options].some((option) => option.value === place);
+      // What no row has is asked for all the same: the answer is no row, not all of them.
+      if (!known) select.append(Object.assign(new Option(`${asked.get(select.name)} (0)`, NONE), { className: "asked" }));
+      select.value = known ? place : NONE;
     }
     filter();
     document.getElementById("cases").scrollIntoView();
