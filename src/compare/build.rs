@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::cases::{Decider, cases, counts, unpaired};
-use super::comparison::{Better, Change, Comparison, Metric, Shift, ShiftTest, SliceComparison, Unpaired};
+use super::comparison::{Better, Change, Comparison, Metric, Shift, ShiftTest, SliceComparison};
 use super::differences::{differences, is_allowed};
 use super::metric::{Definition, Numbers, definitions, mode};
 use super::operand::Difference;
@@ -54,15 +54,12 @@ pub fn compare(base: &Side, head: &Side, options: &CompareOptions) -> Comparison
         differs,
         pairs: pairing.pairs.len() as u64,
         clusters: pairing.cluster_count,
-        unpaired: Unpaired {
-            base: unpaired(base, &pairing.base_only, options.limit),
-            head: unpaired(head, &pairing.head_only, options.limit),
-        },
+        unpaired: unpaired(base, head, &pairing, 0..options.limit),
         metrics,
         shift: shift(&transitions),
         transitions,
         transition_labels: Output::ALL[..5].iter().map(|output| output.as_str().to_owned()).collect(),
-        cases: cases(base, head, &pairing, options.limit),
+        cases: cases(base, head, &pairing, 0..options.limit),
         slices: slices(base, head, &pairing, &definitions, options, &settings),
     }
 }

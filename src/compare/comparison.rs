@@ -46,6 +46,18 @@ pub struct Unpaired {
     pub base: Vec<UnpairedCase>,
     /// Of the head.
     pub head: Vec<UnpairedCase>,
+    /// How many there are, whatever the lists leave out.
+    #[serde(default)]
+    pub counts: UnpairedCounts,
+}
+
+/// How many cases have no partner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnpairedCounts {
+    /// Of the base.
+    pub base: u64,
+    /// Of the head.
+    pub head: u64,
 }
 
 /// A case without a partner.

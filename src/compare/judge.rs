@@ -141,7 +141,7 @@ pub fn judge(base: &Side, head: &Side, policy: &Policy, past: Past) -> GateRepor
         }
     }
     let must_pass = must_pass(head, &policy.must_pass);
-    let changed = cases(base, head, &pairing, NAMED);
+    let changed = cases(base, head, &pairing, 0..NAMED);
     let mut report = GateReport {
         verdict: Verdict::Pass,
         reasons: Vec::new(),

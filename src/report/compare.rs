@@ -7,7 +7,7 @@ use super::terminal::heading;
 use super::text::{clean, put};
 use crate::compare::Comparison;
 use crate::compare::comparison::{
-    Better, CaseChange, CaseCounts, CaseSide, Change, Metric, ShiftTest, SliceComparison,
+    Better, CaseChange, CaseCounts, CaseSide, Change, Metric, ShiftTest, SliceComparison, Unpaired,
 };
 use crate::compare::gate::{GateMetric, GateReport, Verdict};
 use crate::compare::operand::{Difference, Operand, OperandKind};
@@ -30,11 +30,10 @@ pub fn comparison(comparison: &Comparison, style: Style) -> String {
     if let Some(clusters) = comparison.clusters {
         put!(pairs, ", in {} groups", count(clusters));
     }
-    for (list, what) in
-        [(&comparison.unpaired.base, "only in the base"), (&comparison.unpaired.head, "only in the head")]
-    {
-        if !list.is_empty() {
-            put!(pairs, ", {} {what}", count(list.len() as u64));
+    let unpaired_counts = comparison.unpaired.counts;
+    for (n, what) in [(unpaired_counts.base, "only in the base"), (unpaired_counts.head, "only in the head")] {
+        if n > 0 {
+            put!(pairs, ", {} {what}", count(n));
         }
     }
     put!(out, "  {pairs}\n");
@@ -44,12 +43,13 @@ pub fn comparison(comparison: &Comparison, style: Style) -> String {
     slices(&mut out, &comparison.slices, style);
     heading(&mut out, style, &format!("Cases by {}", clean(&comparison.cases.by)));
     put!(out, "  {}\n", counts(comparison.cases.counts, style));
-    for (name, list) in [
-        ("Regressed", &comparison.cases.regressed),
-        ("Improved", &comparison.cases.improved),
-        ("Lost their score", &comparison.cases.lost),
+    let found = &comparison.cases;
+    for (name, list, total) in [
+        ("Regressed", &found.regressed, found.counts.regressed),
+        ("Improved", &found.improved, found.counts.improved),
+        ("Lost their score", &found.lost, found.counts.lost),
     ] {
-        cases(&mut out, name, list, style);
+        cases(&mut out, name, list, total, style);
     }
     unpaired(&mut out, comparison, style);
     out
@@ -93,9 +93,9 @@ pub fn gate(report: &GateReport, style: Style) -> String {
         heading(&mut out, style, "Cases");
         put!(out, "  {}\n", counts(report.counts, style));
     }
-    cases(&mut out, "Regressed", &report.regressed, style);
+    cases(&mut out, "Regressed", &report.regressed, report.counts.regressed, style);
     if report.verdict != Verdict::Fail {
-        cases(&mut out, "Improved", &report.improved, style);
+        cases(&mut out, "Improved", &report.improved, report.counts.improved, style);
     }
     out
 }
@@ -115,7 +115,7 @@ pub(super) fn verdict(out: &mut String, report: Option<&serde_json::Value>, styl
             if !report.metrics.is_empty() {
                 gate_metrics(out, &report.metrics, style);
             }
-            cases(out, "Regressed", &report.regressed, style);
+            cases(out, "Regressed", &report.regressed, report.counts.regressed, style);
         }
         Err(_) => put!(out, "\nGate  {}\n", clean(kept["verdict"].as_str().unwrap_or(ABSENT))),
     }
@@ -375,7 +375,8 @@ fn counts(counts: CaseCounts, style: Style) -> String {
     words.join(", ")
 }
 
-fn cases(out: &mut String, name: &str, list: &[CaseChange], style: Style) {
+/// The first of a list; `total` counts what it leaves out as well.
+fn cases(out: &mut String, name: &str, list: &[CaseChange], total: u64, style: Style) {
     if list.is_empty() {
         return;
     }
@@ -394,15 +395,15 @@ fn cases(out: &mut String, name: &str, list: &[CaseChange], style: Style) {
         ]);
     }
     out.push_str(&sheet.render(2));
-    if list.len() > SHOWN {
-        put!(out, "  and {} more: --format json lists them all\n", count((list.len() - SHOWN) as u64));
+    let shown = list.len().min(SHOWN) as u64;
+    if total > shown {
+        put!(out, "  and {} more; --format json lists more of them\n", count(total - shown));
     }
 }
 
 fn unpaired(out: &mut String, comparison: &Comparison, style: Style) {
-    for (name, list) in
-        [("Only in the base", &comparison.unpaired.base), ("Only in the head", &comparison.unpaired.head)]
-    {
+    let Unpaired { base, head, counts } = &comparison.unpaired;
+    for (name, list, total) in [("Only in the base", base, counts.base), ("Only in the head", head, counts.head)] {
         if list.is_empty() {
             continue;
         }
@@ -412,8 +413,9 @@ fn unpaired(out: &mut String, comparison: &Comparison, style: Style) {
             sheet.row([case.case_id.clone(), case.reason.clone(), outputs(&case.side), trace(&case.side, style)]);
         }
         out.push_str(&sheet.render(2));
-        if list.len() > SHOWN {
-            put!(out, "  and {} more\n", count((list.len() - SHOWN) as u64));
+        let shown = list.len().min(SHOWN) as u64;
+        if total > shown {
+            put!(out, "  and {} more\n", count(total - shown));
         }
     }
 }

@@ -8,6 +8,9 @@ use serde::Serialize;
 use super::distribution::{Distribution, Histogram, Parts, Slices};
 use super::document::Ordered;
 use super::format::rfc3339;
+use crate::compare::cases::{Decider, Fate, counts};
+use crate::compare::load::load_run;
+use crate::compare::pair::pair;
 use crate::model::{Direction, EvaluatorId, EvaluatorSpec, RunSpec};
 use crate::store::rows::RunRow;
 use crate::store::{Reader, StoreError};
@@ -160,17 +163,23 @@ pub enum CaseChange {
     Unscored,
 }
 
+impl From<Fate> for CaseChange {
+    fn from(fate: Fate) -> Self {
+        match fate {
+            Fate::Regressed(_) => Self::Regressed,
+            Fate::Improved(_) => Self::Improved,
+            Fate::Unchanged => Self::Unchanged,
+            Fate::Lost => Self::Lost,
+            Fate::Gained => Self::Gained,
+            Fate::Unscored => Self::Unscored,
+        }
+    }
+}
+
 impl CaseChange {
     /// From the value before and after.
     pub fn of(before: Option<f64>, after: Option<f64>, direction: Direction) -> Self {
-        match (before, after) {
-            (Some(before), Some(after)) if before == after => Self::Unchanged,
-            (Some(before), Some(after)) if (after > before) == (direction == Direction::Higher) => Self::Improved,
-            (Some(_), Some(_)) => Self::Regressed,
-            (Some(_), None) => Self::Lost,
-            (None, Some(_)) => Self::Gained,
-            (None, None) => Self::Unscored,
-        }
+        Fate::of(before, after, direction.into()).into()
     }
 
     /// Its name in addresses and documents.
@@ -198,7 +207,8 @@ pub fn direction(spec: &RunSpec) -> Direction {
     spec.evaluators.iter().find(|e| e.id == spec.primary).map_or(Direction::Higher, |e| e.direction)
 }
 
-fn previous(reader: &Reader, before: &RunRow, run: &RunRow) -> Result<Previous, StoreError> {
+/// What became of the cases, read side by side: memory stays flat.
+fn changes_by_primary(reader: &Reader, before: &RunRow, run: &RunRow) -> Result<CaseChanges, StoreError> {
     let mut cases = CaseChanges::default();
     let direction = direction(&run.spec);
     let unpaired = reader.pair_cases(before, run, &run.spec.primary, &mut |pair| {
@@ -213,6 +223,28 @@ fn previous(reader: &Reader, before: &RunRow, run: &RunRow) -> Result<Previous, 
         *count += 1;
     })?;
     (cases.removed, cases.added) = (unpaired.before, unpaired.after);
+    Ok(cases)
+}
+
+fn previous(reader: &Reader, before: &RunRow, run: &RunRow) -> Result<Previous, StoreError> {
+    let cases = if before.spec.evaluators.iter().any(|evaluator| evaluator.id == run.spec.primary) {
+        changes_by_primary(reader, before, run)?
+    } else {
+        // Then the share of right answers decides, as in a comparison.
+        let (then, now) = (load_run(reader, before, &[])?, load_run(reader, run, &[])?);
+        let pairing = pair(&then, &now);
+        let found = counts(Decider::of(&then, &now).0, &then, &now, &pairing, 0..pairing.pairs.len());
+        CaseChanges {
+            improved: found.improved,
+            regressed: found.regressed,
+            unchanged: found.unchanged,
+            lost: found.lost,
+            gained: found.gained,
+            unscored: found.unscored,
+            added: pairing.head_only.len() as u64,
+            removed: pairing.base_only.len() as u64,
+        }
+    };
     let mut scores = Vec::new();
     for spec in run.spec.evaluators.iter().filter(|spec| before.spec.evaluators.iter().any(|e| e.id == spec.id)) {
         let (then, now) = (reader.mean_score(before, &spec.id)?.0, reader.mean_score(run, &spec.id)?.0);

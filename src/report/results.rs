@@ -9,9 +9,10 @@ use std::collections::{BTreeSet, HashMap};
 use super::details::CaseChange;
 use super::documents::CaseEntry;
 use super::link;
+use crate::compare::cases::{Decider, Fate, fate};
 use crate::compare::pair::pair;
 use crate::compare::side::{Output, Side, Trial};
-use crate::model::{Direction, EvaluatorKind, Outcome, Predicted, SpanId, TraceId};
+use crate::model::{EvaluatorKind, Outcome, Predicted, SpanId, TraceId};
 use crate::store::rows::{CaseRow, RunRow};
 use crate::store::{Reader, StoreError};
 
@@ -56,8 +57,11 @@ impl Cell {
 pub struct Before {
     /// What its first answer was taken for, or `failed` or `skipped`.
     pub output: Option<&'static str>,
-    /// Mean of the primary evaluator's values over its repeats.
+    /// What decides what became of it: the mean of the primary evaluator's values over its repeats, or its share of right
+    /// answers where the base does not have that evaluator.
     pub value: Option<f64>,
+    /// How much worse it is now: 0 where it did not get worse, infinite where it lost its score.
+    pub loss: f64,
     /// The trace of its first trial.
     pub trace_id: Option<TraceId>,
     /// The span of its first trial.
@@ -82,23 +86,35 @@ impl Base {
 
     /// What one side of a comparison has of the cases of the other, which is a run.
     pub fn of_sides(base: &Side, head: &Side) -> Self {
-        let primary = head.primary.as_str();
-        let (in_base, in_head) = (base.evaluator(primary), head.evaluator(primary));
-        let way = in_head.map_or(Direction::Higher, |at| head.evaluators[at].direction);
+        let (decider, _) = Decider::of(base, head);
         let mut cases = HashMap::new();
         for (base_case, head_case) in pair(base, head).pairs {
-            let value = in_base.and_then(|at| base.score(at, base_case).get());
-            let after = in_head.and_then(|at| head.score(at, head_case).get());
+            let fate = fate(decider, base, head, (base_case, head_case));
             let first = base.trials_of(base_case).first().copied().unwrap_or(Trial::ABSENT);
             let before = Before {
                 output: (first.output != Output::Absent).then(|| first.output.as_str()),
-                value,
+                value: decider.value(base, base_case, false),
+                loss: match fate {
+                    Fate::Regressed(loss) => loss,
+                    Fate::Lost => f64::INFINITY,
+                    _ => 0.0,
+                },
                 trace_id: first.trace_id,
                 span_id: first.span_id,
             };
-            cases.insert(head.cases[head_case].seq, (before, CaseChange::of(value, after, way)));
+            cases.insert(head.cases[head_case].seq, (before, CaseChange::from(fate)));
         }
         Self { name: base.operand.name.clone(), cases }
+    }
+
+    /// The places in the run of the cases that changed, those that got worse by most first, then those that improved.
+    pub fn changed(&self) -> Vec<u64> {
+        let worth =
+            |change: CaseChange| matches!(change, CaseChange::Regressed | CaseChange::Lost | CaseChange::Improved);
+        let mut changed: Vec<(f64, u64)> =
+            self.cases.iter().filter(|(_, case)| worth(case.1)).map(|(seq, case)| (case.0.loss, *seq)).collect();
+        changed.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        changed.into_iter().map(|(_, seq)| seq).collect()
     }
 
     /// What it has of the case at this place of the run.
@@ -256,6 +272,27 @@ impl<'a> Results<'a> {
 mod tests {
     use super::*;
     use crate::report::fixture;
+
+    #[test]
+    fn what_became_of_a_case_is_what_the_comparison_says() {
+        use crate::compare::testing::answered;
+        use crate::compare::{CompareOptions, build::compare};
+        let (mut base, head) = (answered(6, |at| at == 5), answered(6, |at| at < 2));
+        for primary in ["label_match", "another"] {
+            // Where the base does not have the primary evaluator, the share of right answers decides.
+            base.evaluators[0].id = crate::model::EvaluatorId::parse(primary).expect("an id");
+            let (found, compared) = (Base::of_sides(&base, &head), compare(&base, &head, &CompareOptions::default()));
+            let of = |wanted| (0..6).filter(|seq| found.get(*seq).is_some_and(|(_, change)| change == wanted)).count();
+            let counts = compared.cases.counts;
+            assert_eq!((counts.regressed, counts.improved, counts.unchanged), (2, 1, 3), "{primary}");
+            assert_eq!(
+                (of(CaseChange::Regressed), of(CaseChange::Improved), of(CaseChange::Unchanged)),
+                (2, 1, 3),
+                "{primary}"
+            );
+            assert_eq!(found.changed(), [0, 1, 5], "what got worse first");
+        }
+    }
 
     #[test]
     fn a_row_has_a_cell_of_the_right_kind_for_each_column() {

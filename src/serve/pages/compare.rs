@@ -184,7 +184,7 @@ fn body(context: &PageContext, choices: &[Choice], compared: &Compared) -> Marku
             }
             section.card.span-5 aria-labelledby="kinds" {
                 header { h2 #kinds { "Cases" } span.muted { "by " (text(&comparison.cases.by)) } }
-                (shown::counts(&comparison.cases.counts, [comparison.unpaired.base.len() as u64, comparison.unpaired.head.len() as u64], &links))
+                (shown::counts(&comparison.cases.counts, comparison.unpaired.counts, &links))
             }
             (parts_of(context, comparison, columns, &links))
             (list(context, comparison, only, &links))
