@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-
 use super::{Context, Exit, Format};
 use crate::compare::nights::{TrendError, TrendOptions, trend};
 use crate::compare::open::{self, Named};
 use crate::compare::{CompareOptions, Comparison, GateReport};
+use crate::config::RunPlan;
 use crate::export::files::Target;
 use crate::report::details::details;
 use crate::report::evidence::Evidence;
@@ -29,16 +28,28 @@ pub(super) struct Args {
     /// Compare with this run or baseline file; without one, a judged run is compared with its baseline
     #[arg(long, value_name = "BASE")]
     against: Option<String>,
+    /// Compare over the parts of a column, too: `expected`, `group` or `col.NAME` (repeatable)
+    #[arg(long = "by", value_name = "COLUMN", value_delimiter = ',')]
+    slices: Vec<String>,
     /// Files to write: .html .md .xml (JUnit) .json .jsonl (rows for azure-ai-evaluation) .csv .parquet
     #[arg(short, long = "output", value_name = "FILE", num_args = 1.., required = true)]
     output: Vec<PathBuf>,
 }
 
 pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
-    check(&args.output)?;
+    for column in &args.slices {
+        super::compare::known_column(column)?;
+    }
+    let mut inputs: Vec<PathBuf> = args.against.iter().map(PathBuf::from).collect();
+    check(&args.output, &inputs)?;
     let reader = ctx.store()?.reader()?;
     let run = reader.resolve_run(&args.run)?;
-    let written = write(&reader, &run, args.against.as_deref(), &args.output, ctx)?;
+    let judged = Judged::of(&reader, &run)?;
+    inputs.extend(judged.gate.iter().map(|gate| PathBuf::from(&gate.baseline)));
+    check(&args.output, &inputs)?;
+    leave_nothing_behind(&args.output)?;
+    let wanted = Wanted { against: args.against.as_deref(), slices: &args.slices, files: &args.output };
+    let written = write_wanted(&reader, &run, judged, &wanted, ctx)?;
     match ctx.format {
         Format::Json => ctx.print_json(&serde_json::json!({ "run": run.spec.run_id, "files": written }))?,
         Format::Text => ctx.print(&written.join("\n"))?,
@@ -46,35 +57,139 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Refuses names that say no format, before anything is done for them.
-pub(super) fn check(files: &[PathBuf]) -> anyhow::Result<()> {
+/// The files that a run reads: no report may take their place.
+pub(super) fn read_by(plan: &RunPlan, suite: Option<&Path>, gate: Option<&Path>) -> Vec<PathBuf> {
+    let mut read = vec![suite.unwrap_or(Path::new(super::run::DEFAULT_SUITE)).to_owned(), plan.dataset.clone()];
+    read.extend(gate.map(Path::to_owned));
+    read.extend(plan.gate.baseline.clone());
+    read.extend(plan.prompt.clone());
+    read.extend(plan.models.iter().filter_map(|model| model.replay.as_ref()).map(PathBuf::from));
+    read
+}
+
+/// Refuses names that say no format, that cannot be written, or that are one of the files that are read, before anything is done
+/// for them.
+pub(super) fn check(files: &[PathBuf], read: &[PathBuf]) -> anyhow::Result<()> {
     for path in files {
         FileFormat::of(path)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        let shown = path.display();
+        if path.is_dir() {
             anyhow::bail!(
-                "writing a report to `{}`: there is no folder `{}`; make it first",
-                path.display(),
-                folder.display()
+                "writing a report to `{shown}`: that is a folder; name a file, such as `{shown}/report.html`"
             );
         }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            anyhow::bail!("writing a report to `{shown}`: there is no folder `{}`; make it first", folder.display());
+        }
+        if let Some(other) = read.iter().find(|other| is_same_file(path, other)) {
+            anyhow::bail!(
+                "writing a report to `{shown}`: that is `{}`, which is read here and would be lost; name another file",
+                other.display()
+            );
+        }
+        // The report is written beside its place and then moved there, so the folder must take a new file.
+        let trial = Target::partial_of(path);
+        std::fs::File::create(&trial).and_then(|_| std::fs::remove_file(&trial)).map_err(|e| {
+            anyhow::anyhow!(
+                "writing a report to `{shown}`: no file can be made in `{}`: {e}; name a file in a folder that you may write to",
+                folder.display()
+            )
+        })?;
     }
     Ok(())
 }
 
+/// Whether two names lead to one file, by whatever links.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let place = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    place(one).is_some_and(|found| place(other) == Some(found))
+}
+
+/// Half a file has no name that anybody looks for: a signal that ends the command takes it along.
+fn leave_nothing_behind(files: &[PathBuf]) -> anyhow::Result<()> {
+    let partial: Vec<PathBuf> = files.iter().map(|path| Target::partial_of(path)).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        super::session::signal()?
+    };
+    std::thread::spawn(move || {
+        let number = runtime.block_on(signals.wait());
+        for file in partial {
+            // It may not be there, or no more.
+            let _ = std::fs::remove_file(file);
+        }
+        std::process::exit(128 + i32::from(number));
+    });
+    Ok(())
+}
+
+/// What is asked of a report.
+struct Wanted<'a> {
+    against: Option<&'a str>,
+    slices: &'a [String],
+    files: &'a [PathBuf],
+}
+
+/// The last verdict on a run.
+#[derive(Default)]
+struct Judged {
+    gate: Option<GateReport>,
+    /// Its word where it cannot be read.
+    word: Option<String>,
+    notes: Vec<String>,
+}
+
+impl Judged {
+    fn of(reader: &Reader, run: &RunRow) -> anyhow::Result<Self> {
+        let Some(judged) = reader.verdict(run)? else { return Ok(Self::default()) };
+        Ok(match serde_json::from_value(judged.report) {
+            Ok(gate) => Self { gate: Some(gate), ..Self::default() },
+            Err(_) => Self {
+                notes: vec![format!(
+                    "Another version of spanscore kept this verdict, {}, in a form that this one cannot read; `spanscore gate {}` judges the run again.",
+                    judged.verdict, run.spec.run_id
+                )],
+                word: Some(judged.verdict),
+                gate: None,
+            },
+        })
+    }
+}
+
 /// Writes the files of a run; gives their names. On GitHub the summary of the job and its annotations are written as well.
-pub(super) fn write(
+pub(super) fn write(reader: &Reader, run: &RunRow, files: &[PathBuf], ctx: &Context) -> anyhow::Result<Vec<String>> {
+    let wanted = Wanted { against: None, slices: &[], files };
+    write_wanted(reader, run, Judged::of(reader, run)?, &wanted, ctx)
+}
+
+fn write_wanted(
     reader: &Reader,
     run: &RunRow,
-    against: Option<&str>,
-    files: &[PathBuf],
+    mut judged: Judged,
+    wanted: &Wanted<'_>,
     ctx: &Context,
 ) -> anyhow::Result<Vec<String>> {
     let mut report = report::build(reader, run, reader.is_live(&run.spec.run_id))?;
     report.details = Some(details(reader, run)?);
-    let gate = kept_verdict(reader, run)?;
-    let against = against.or_else(|| baseline_of(gate.as_ref()?));
-    let compared = against.map(|base| compared(reader, run, base)).transpose()?;
+    let against = match (wanted.against, &judged.gate) {
+        (Some(base), _) => Some(base.to_owned()),
+        (None, Some(gate)) => match baseline_of(gate) {
+            Ok(base) => Some(base.to_owned()),
+            Err(why) => {
+                judged.notes.extend(why);
+                None
+            }
+        },
+        (None, None) => None,
+    };
+    anyhow::ensure!(
+        against.is_some() || wanted.slices.is_empty(),
+        "--by compares the run by parts of its dataset, and there is nothing to compare it with; name a run or a baseline with --against"
+    );
+    let compared = against.map(|base| compared(reader, run, &base, wanted.slices)).transpose()?;
     let (base, comparison) = compared.unzip();
     let nights = match trend(reader, &TrendOptions { suite: Some(run.spec.suite.clone()), ..TrendOptions::default() }) {
         // A run that is under way, or alone, has no nights before it.
@@ -86,11 +201,13 @@ pub(super) fn write(
         report: &report,
         base: base.as_ref(),
         comparison: comparison.as_ref(),
-        gate: gate.as_ref(),
+        gate: judged.gate.as_ref(),
+        word: judged.word.as_deref(),
+        notes: &judged.notes,
         trend: nights.as_ref(),
     };
     let mut written = Vec::new();
-    for path in files {
+    for path in wanted.files {
         one(reader, &evidence, path)?;
         written.push(path.display().to_string());
     }
@@ -99,27 +216,24 @@ pub(super) fn write(
 }
 
 /// The comparison of a run with what was named, and what that has of its cases.
-fn compared(reader: &Reader, run: &RunRow, base: &str) -> anyhow::Result<(Base, Comparison)> {
+fn compared(reader: &Reader, run: &RunRow, base: &str, slices: &[String]) -> anyhow::Result<(Base, Comparison)> {
     let (base, head) = (open::resolve(reader, base)?, Named::Run(Box::new(run.clone())));
-    let options = CompareOptions { limit: LISTED, ..CompareOptions::default() };
+    let options = CompareOptions { limit: LISTED, slices: slices.to_vec(), ..CompareOptions::default() };
     let comparison = open::compare_named([reader, reader], &base, &head, &options)?;
     let (base, head) = (open::open(reader, &base, &[])?, open::open(reader, &head, &[])?);
     Ok((Base::of_sides(&base, &head), comparison))
 }
 
-/// The baseline that a run was judged against, if its file is still the same.
-fn baseline_of(gate: &GateReport) -> Option<&str> {
-    let (_, digest) = open::open_baseline(Path::new(&gate.baseline)).ok()?;
-    (gate.baseline_digest.as_ref() == Some(&digest)).then_some(gate.baseline.as_str())
-}
-
-/// The last verdict on a run, where it was judged.
-fn kept_verdict(reader: &Reader, run: &RunRow) -> anyhow::Result<Option<GateReport>> {
-    let Some(judged) = reader.verdict(run)? else { return Ok(None) };
-    let gate = serde_json::from_value(judged.report).with_context(|| {
-        format!("reading the verdict on run {}; judge it again with `spanscore gate`", run.spec.run_id)
-    })?;
-    Ok(Some(gate))
+/// The baseline that a run was judged against, if its file is still the same; else why not, as a sentence, where that is news.
+fn baseline_of(gate: &GateReport) -> Result<&str, Option<String>> {
+    // It could not be read when the run was judged: the verdict says so.
+    let Some(judged) = &gate.baseline_digest else { return Err(None) };
+    let kept = "the cases listed are those that the verdict kept";
+    match open::open_baseline(Path::new(&gate.baseline)) {
+        Ok((_, digest)) if digest == *judged => Ok(&gate.baseline),
+        Ok(_) => Err(Some(format!("The baseline `{}` has changed since the run was judged; {kept}.", gate.baseline))),
+        Err(_) => Err(Some(format!("The baseline `{}` is not here, or cannot be read; {kept}.", gate.baseline))),
+    }
 }
 
 fn one(reader: &Reader, evidence: &Evidence<'_>, path: &Path) -> anyhow::Result<()> {

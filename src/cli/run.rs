@@ -71,7 +71,8 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     if let Some(baseline) = &args.gate {
         gate::check(&plan, &inputs, baseline)?;
     }
-    report_files::check(&args.output)?;
+    let read = report_files::read_by(&plan, args.suite.as_deref(), args.gate.as_deref());
+    report_files::check(&args.output, &read)?;
     if args.dry_run {
         return inputs::dry_run(&plan, &inputs, context);
     }
@@ -248,7 +249,7 @@ impl One<'_> {
         let report = report::build(&reader, &row, false)?;
         if row.counts.recorded() > 0 && !self.args.output.is_empty() {
             let files = self.files(&row);
-            match report_files::write(&reader, &row, None, &files, context) {
+            match report_files::write(&reader, &row, &files, context) {
                 Ok(written) => context.hint(&format!("written: {}", written.join(", "))),
                 // What was measured is shown all the same.
                 Err(error) => {

@@ -7,10 +7,10 @@ use super::build::value_of;
 use super::differences::differences;
 use super::judge::known_metrics;
 use super::load::load_run;
-use super::open::columns_of;
+use super::open::{columns_of, known_columns};
 use super::operand::{Difference, rfc3339};
 use super::side::{Cell, Side};
-use super::trend::{ENOUGH, Trend, TrendChange, TrendPoint, TrendSlice};
+use super::trend::{ENOUGH, GateLine, Trend, TrendChange, TrendPoint, TrendSlice};
 use crate::stats::bootstrap::Bootstrap;
 use crate::stats::change::{ChangePoint, ChangeSettings, change_points};
 use crate::stats::confusion::UNPARSEABLE;
@@ -56,6 +56,16 @@ pub enum TrendError {
     /// Not a single run.
     #[error("the store has no run yet; `spanscore run` makes one")]
     NoRuns,
+    /// No such column.
+    #[error("no run of suite `{suite}` can be sliced by `{column}`: no case has such a column{known}")]
+    UnknownColumn {
+        /// The suite.
+        suite: String,
+        /// The column.
+        column: String,
+        /// The columns that there are, as a clause.
+        known: String,
+    },
     /// No such score.
     #[error("no run of suite `{suite}` has a score `{score}`; there are {known}")]
     UnknownScore {
@@ -89,8 +99,10 @@ pub fn trend(reader: &Reader, options: &TrendOptions) -> Result<Trend, TrendErro
     let mut whole = Line::default();
     let mut parts: BTreeMap<(usize, Option<String>), Line> = BTreeMap::new();
     let mut before: Option<Side> = None;
+    let mut unknown = columns.clone();
     for run in &runs {
         let side = load_run(reader, run, &columns)?;
+        unknown.retain(|name| side.columns.iter().all(|column| column.name != *name || column.values.is_empty()));
         let mut point = TrendPoint {
             run_id: run.spec.run_id.to_string(),
             name: run.spec.name.clone(),
@@ -114,6 +126,10 @@ pub fn trend(reader: &Reader, options: &TrendOptions) -> Result<Trend, TrendErro
         whole.points.push(point);
         before = Some(stripped(side));
     }
+    if let Some(column) = unknown.into_iter().next() {
+        let known = known_columns(reader, newest)?;
+        return Err(TrendError::UnknownColumn { suite, column, known });
+    }
     let mut slices: Vec<((usize, Option<String>), Line)> = parts.into_iter().collect();
     // The largest parts of each column.
     slices.sort_by(|a, b| a.0.0.cmp(&b.0.0).then(b.1.cases.cmp(&a.1.cases)).then_with(|| a.0.1.cmp(&b.0.1)));
@@ -124,14 +140,43 @@ pub fn trend(reader: &Reader, options: &TrendOptions) -> Result<Trend, TrendErro
         *n <= SLICES
     });
     let mut result = whole.finish(&score, &suite, None, options.alpha);
+    result.unit = unit_of(newest, &score);
+    result.gate = gate_line(reader, &runs, &score)?;
     result.slices = slices
         .into_iter()
         .map(|((place, value), line)| {
             let slice = TrendSlice { column: options.slices[place].clone(), value };
-            line.finish(&score, &suite, Some(slice), options.alpha)
+            Trend { unit: result.unit.clone(), ..line.finish(&score, &suite, Some(slice), options.alpha) }
         })
         .collect();
     Ok(result)
+}
+
+/// The unit of a score: that of its evaluator, or of what its name says.
+fn unit_of(run: &RunRow, score: &str) -> String {
+    let id = score.strip_prefix("score.").unwrap_or(score);
+    let own = run.spec.evaluators.iter().find(|evaluator| evaluator.id.as_str() == id);
+    match (score, own) {
+        ("accuracy" | "macro_f1" | "mcc" | "kappa", _) => "1".to_owned(),
+        ("latency_p50_ms" | "latency_p95_ms", _) => "ms".to_owned(),
+        ("input_tokens" | "output_tokens", _) => "{token}".to_owned(),
+        ("cost_usd", _) => "USD".to_owned(),
+        (_, Some(evaluator)) => evaluator.unit.clone(),
+        (_, None) => "1".to_owned(),
+    }
+}
+
+/// What the newest verdict that judged a score allows of it. Verdicts of older programs are read as far as they go.
+fn gate_line(reader: &Reader, runs: &[RunRow], score: &str) -> Result<Option<GateLine>, StoreError> {
+    for run in runs.iter().rev() {
+        let Some(judged) = reader.verdict(run)? else { continue };
+        let metrics = judged.report.get("metrics").and_then(|metrics| metrics.as_array());
+        let Some(metric) = metrics.and_then(|all| all.iter().find(|metric| metric["name"] == score)) else { continue };
+        let Some((base, margin)) = metric["base"].as_f64().zip(metric["margin"].as_f64()) else { continue };
+        let value = if metric["direction"] == "lower" { base + margin } else { base - margin };
+        return Ok(Some(GateLine { run_id: run.spec.run_id.to_string(), base, margin, value }));
+    }
+    Ok(None)
 }
 
 /// The runs of the suite, oldest first.
@@ -242,6 +287,8 @@ impl Line {
             score: score.to_owned(),
             suite: suite.to_owned(),
             slice,
+            unit: String::new(),
+            gate: None,
             points: self.points,
             changes,
             warnings,

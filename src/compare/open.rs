@@ -111,7 +111,7 @@ pub fn compare_named(
 }
 
 /// The columns of a run's dataset, as a clause of an error.
-fn known_columns(reader: &Reader, run: &RunRow) -> Result<String, StoreError> {
+pub(super) fn known_columns(reader: &Reader, run: &RunRow) -> Result<String, StoreError> {
     let mut known = BTreeSet::new();
     reader.for_each_side_case(run, true, |case| {
         for (name, _) in case.columns {

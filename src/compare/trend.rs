@@ -9,6 +9,12 @@ use super::operand::Difference;
 pub struct Trend {
     /// The score: an evaluator's id, `accuracy`, `macro_f1`, `mcc`, `kappa`, `latency_p50_ms`, ….
     pub score: String,
+    /// Its unit (UCUM): `1`, `ms`, `{token}`, `USD`, ….
+    #[serde(default)]
+    pub unit: String,
+    /// The line below (or above) which the gate finds it too bad, as the newest verdict drew it; `None` where no gate judges it.
+    #[serde(default)]
+    pub gate: Option<GateLine>,
     /// The suite.
     pub suite: String,
     /// The part of the dataset; `None` of all of it.
@@ -21,6 +27,19 @@ pub struct Trend {
     pub warnings: Vec<String>,
     /// The same over parts of the dataset, where they were asked for.
     pub slices: Vec<Trend>,
+}
+
+/// What a gate allows of a score.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GateLine {
+    /// The run whose verdict says so.
+    pub run_id: String,
+    /// The baseline's value.
+    pub base: f64,
+    /// How much worse a run may be.
+    pub margin: f64,
+    /// The baseline's value, worse by the margin.
+    pub value: f64,
 }
 
 /// A part of a dataset.

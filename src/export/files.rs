@@ -82,9 +82,7 @@ impl Target {
             let coat = Some(Coat::Stdout(io::stdout().lock()));
             return Ok(Self { path: path.to_owned(), partial: PathBuf::new(), coat });
         }
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.partial", std::process::id()));
-        let partial = path.with_file_name(name);
+        let partial = Self::partial_of(path);
         let failed = |source| FileError::Write { path: path.display().to_string(), source };
         let file = BufWriter::with_capacity(BUFFER, File::create(&partial).map_err(failed)?);
         let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
@@ -94,6 +92,13 @@ impl Target {
             _ => Coat::Plain(file),
         };
         Ok(Self { path: path.to_owned(), partial, coat: Some(coat) })
+    }
+
+    /// Where this process writes a file of that name until it is finished.
+    pub fn partial_of(path: &Path) -> PathBuf {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.partial", std::process::id()));
+        path.with_file_name(name)
     }
 
     /// Says what failed, on which file.

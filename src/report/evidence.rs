@@ -10,6 +10,7 @@ use super::low::Yardstick;
 use super::results::Base;
 use crate::compare::comparison::Comparison;
 use crate::compare::gate::{GateReport, Verdict};
+use crate::compare::operand::{Difference, Operand};
 use crate::compare::trend::Trend;
 use crate::model::Outcome;
 use crate::store::rows::{CaseRow, RunRow, TraceSkeleton};
@@ -33,8 +34,23 @@ pub struct Evidence<'a> {
     pub comparison: Option<&'a Comparison>,
     /// The verdict, where the run was judged.
     pub gate: Option<&'a GateReport>,
+    /// The verdict's word where an older program kept it in a form that this one cannot read.
+    pub word: Option<&'a str>,
+    /// What to know of the verdict: that its baseline has changed or is not here, or who kept it.
+    pub notes: &'a [String],
     /// The primary score over the suite's runs.
     pub trend: Option<&'a Trend>,
+}
+
+/// A case of a judged run beside the baseline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Against {
+    /// It got worse, or lost its score.
+    Worse,
+    /// It is as it was, or better.
+    NoWorse,
+    /// The baseline does not have it.
+    Unknown,
 }
 
 /// A case of a report with its trace.
@@ -47,6 +63,11 @@ pub struct Worst<'r> {
 }
 
 impl Evidence<'_> {
+    /// The unit of an evaluator's numbers (UCUM).
+    pub fn unit(&self, id: &str) -> &str {
+        self.run.spec.evaluators.iter().find(|spec| spec.id.as_str() == id).map_or("1", |spec| spec.unit.as_str())
+    }
+
     /// The cases of the table, the worst first: those that got worse by most, then failed and unparseable ones, then by
     /// the primary evaluator. Of a run that is larger than the table, first those that changed and then the worst.
     pub fn rows(&self, reader: &Reader) -> Result<Vec<CaseRow>, StoreError> {
@@ -134,12 +155,51 @@ impl Evidence<'_> {
         }
     }
 
+    /// Whether the run is compared with the very runs that it was judged against.
+    pub fn is_compared_with_baseline(&self) -> bool {
+        let runs = |side: &Operand| side.runs.iter().map(|run| run.id.clone()).collect::<Vec<_>>();
+        let judged = self.gate.and_then(|gate| gate.base.as_ref()).map(runs);
+        judged
+            .is_some_and(|judged| !judged.is_empty() && self.comparison.map(|found| runs(&found.base)) == Some(judged))
+    }
+
+    /// The verdict whose own counts and cases are to be shown: no comparison with its baseline shows them.
+    pub fn verdict_apart(&self) -> Option<&GateReport> {
+        self.gate.filter(|_| !self.is_compared_with_baseline())
+    }
+
+    /// What was run differently from what the run is judged against, or else compared with.
+    pub fn differs(&self) -> Option<&[Difference]> {
+        match (self.gate, self.comparison) {
+            (Some(gate), _) if gate.base.is_some() => Some(&gate.differs),
+            (None, Some(comparison)) => Some(&comparison.differs),
+            _ => None,
+        }
+    }
+
+    /// What became of the case at this place against the baseline of the verdict; `None` where the run was not judged, or its
+    /// baseline is not at hand.
+    pub fn against_baseline(&self, seq: u64) -> Option<Against> {
+        let base = self.base.filter(|_| self.is_compared_with_baseline())?;
+        Some(match base.get(seq) {
+            Some((before, _)) if before.loss > 0.0 => Against::Worse,
+            Some(_) => Against::NoWorse,
+            None => Against::Unknown,
+        })
+    }
+
     /// The verdict as test cases.
     pub fn judgements(&self) -> Vec<Judgement> {
-        let Some(gate) = self.gate else { return Vec::new() };
+        let refused =
+            |verdict: &str, why: String| (verdict != Verdict::Pass.as_str()).then(|| (verdict.to_owned(), why));
+        let Some(gate) = self.gate else {
+            let kept =
+                |word: &str| Judgement { name: "verdict".to_owned(), failure: refused(word, self.notes.join("\n")) };
+            return self.word.map(kept).into_iter().collect();
+        };
         let judged = |name: &str, verdict: Verdict, why: String| Judgement {
             name: name.to_owned(),
-            failure: (verdict != Verdict::Pass).then(|| (verdict.as_str().to_owned(), why)),
+            failure: refused(verdict.as_str(), why),
         };
         let mut judgements = vec![judged("verdict", gate.verdict, gate.reasons.join("\n"))];
         judgements.extend(gate.metrics.iter().map(|metric| {
@@ -195,8 +255,16 @@ mod tests {
                 (3, worse(0.0), CaseChange::Unchanged),
             ],
         );
-        let evidence =
-            Evidence { run: &run, report: &report, base: Some(&base), comparison: None, gate: None, trend: None };
+        let evidence = Evidence {
+            run: &run,
+            report: &report,
+            base: Some(&base),
+            comparison: None,
+            gate: None,
+            word: None,
+            notes: &[],
+            trend: None,
+        };
         let rows = evidence.rows_of(&reader, 5).expect("rows");
         let seqs: Vec<u64> = rows.iter().map(|row| row.key.seq).collect();
         assert_eq!(seqs.len(), 5);

@@ -3,8 +3,6 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use serde_json::Value as Json;
-
 use super::documents::cases_of;
 use super::evidence::Evidence;
 use super::results::Results;
@@ -99,14 +97,8 @@ pub fn write<W: Write>(
     match format {
         Format::Html => out.write_all(html::document::document(reader, evidence)?.as_bytes()).map_err(failed),
         Format::Markdown => out.write_all(markdown::document(reader, evidence)?.as_bytes()).map_err(failed),
-        Format::Json => {
-            let document = document(reader, evidence)?.map_err(|e| failed(e.into()))?;
-            serde_json::to_writer_pretty(&mut out, &document).map_err(|e| failed(e.into()))?;
-            out.write_all(b"\n").map_err(failed)
-        }
-        Format::Junit => {
-            junit::write(reader, evidence.run, evidence.report, &evidence.judgements(), &mut out)?.map_err(failed)
-        }
+        Format::Json => json(reader, evidence, &mut out)?.map_err(failed),
+        Format::Junit => junit::write(reader, evidence, &mut out)?.map_err(failed),
         Format::Csv => {
             let results = Results::of(reader, evidence.run, evidence.base)?;
             csv::write(reader, evidence.run, &results, &mut out)?.map(drop).map_err(failed)
@@ -123,29 +115,72 @@ pub fn write<W: Write>(
     }
 }
 
-/// The document of `show` with the verdict, and beside it the comparison, the trend and every case.
-fn document(reader: &Reader, evidence: &Evidence<'_>) -> Result<serde_json::Result<Json>, StoreError> {
-    let mut cases = Vec::new();
+/// The document of `show` with the verdict, and beside it the comparison, the trend and every case. The cases are written one
+/// by one as they are read: memory does not grow with them.
+fn json<W: Write>(reader: &Reader, evidence: &Evidence<'_>, out: &mut W) -> Result<io::Result<()>, StoreError> {
+    let mut written = head(evidence).and_then(|head| out.write_all(head.as_bytes()));
+    let mut first = true;
     reader.for_each_row(evidence.run, &mut |row| {
-        cases.extend(cases_of(&evidence.run.spec, std::slice::from_ref(&row)).into_iter().map(serde_json::to_value));
+        if written.is_ok() {
+            written = cases_of(&evidence.run.spec, std::slice::from_ref(&row)).iter().try_for_each(|case| {
+                let text = serde_json::to_string_pretty(case)?;
+                let mark = if std::mem::take(&mut first) { "\n    " } else { ",\n    " };
+                // In JSON a line break is never within a text.
+                write!(out, "{mark}{}", text.replace('\n', "\n    "))
+            });
+        }
     })?;
-    Ok(put_together(evidence, cases))
+    Ok(written.and_then(|()| out.write_all(if first { b"]\n}\n" } else { b"\n  ]\n}\n" })))
 }
 
-fn put_together(evidence: &Evidence<'_>, cases: Vec<serde_json::Result<Json>>) -> serde_json::Result<Json> {
+/// Everything before the first case.
+fn head(evidence: &Evidence<'_>) -> io::Result<String> {
     let mut document = serde_json::to_value(evidence.report)?;
     if let Some(gate) = evidence.gate {
         document["gate"] = serde_json::to_value(gate)?;
     }
     document["comparison"] = serde_json::to_value(evidence.comparison)?;
     document["trend"] = serde_json::to_value(evidence.trend)?;
-    document["cases"] = Json::Array(cases.into_iter().collect::<Result<_, _>>()?);
-    Ok(document)
+    let mut head = serde_json::to_string_pretty(&document)?;
+    // The brace that ends it comes after the cases.
+    head.truncate(head.trim_end_matches('}').trim_end().len());
+    head.push_str(",\n  \"cases\": [");
+    Ok(head)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Label, Predicted};
+    use crate::report::fixture;
+    use crate::store::testing::{Scene, completed, trial};
+
+    #[tokio::test]
+    async fn the_json_report_is_one_document_however_many_cases_there_are() {
+        let scene = Scene::started(3, 1).await;
+        let (run, report) = (scene.run(), fixture::report());
+        let evidence = Evidence {
+            run: &run,
+            report: &report,
+            base: None,
+            comparison: None,
+            gate: None,
+            word: None,
+            notes: &[],
+            trend: None,
+        };
+        for seq in 0..3 {
+            scene.record(trial(seq, 0, 0, completed(Predicted::Label(Label::True)))).await;
+        }
+        let mut out = Vec::new();
+        json(&scene.reader(), &evidence, &mut out).expect("read").expect("written");
+        let text = String::from_utf8(out).expect("UTF-8");
+        let document: serde_json::Value = serde_json::from_str(&text).expect("one document");
+        assert_eq!(document["cases"].as_array().map(Vec::len), Some(3));
+        assert_eq!(document["run"]["id"], report.run.id.as_str());
+        // As one would write it at once.
+        assert_eq!(text, serde_json::to_string_pretty(&document).expect("JSON") + "\n");
+    }
 
     #[test]
     fn the_name_says_the_format() {

@@ -72,10 +72,24 @@ pub fn trace_id(id: TraceId, style: Style) -> String {
     text
 }
 
+/// Decimals that show two digits of a number which three would show as nothing or nearly so. What is smaller still is noise of
+/// the arithmetic.
+fn of_small(magnitude: f64) -> Option<usize> {
+    (1e-9..9.5e-4).contains(&magnitude).then(|| 1 + (-magnitude.log10()).ceil() as usize)
+}
+
+/// Three decimals, or as many as show two digits of a smaller number.
+fn three_decimals(x: f64) -> String {
+    let decimals = of_small(x.abs()).unwrap_or(3);
+    format!("{x:.decimals$}")
+}
+
 /// A score with as many digits as help: `1`, `0.75`, `0.8235`, `12.4`, `1234`.
 pub fn score(x: f64) -> String {
     let magnitude = x.abs();
-    let decimals = if magnitude < 10.0 {
+    let decimals = if let Some(decimals) = of_small(magnitude) {
+        decimals
+    } else if magnitude < 10.0 {
         4
     } else if magnitude < 100.0 {
         2
@@ -92,14 +106,14 @@ pub fn maybe_score(x: Option<f64>) -> String {
     x.map_or_else(|| ABSENT.to_owned(), score)
 }
 
-/// A statistic with three decimals, all of them shown so that columns line up.
+/// A statistic with three decimals, all of them shown so that columns line up; more of a small one.
 pub fn statistic(x: Option<f64>) -> String {
-    x.map_or_else(|| ABSENT.to_owned(), |x| format!("{x:.3}"))
+    x.map_or_else(|| ABSENT.to_owned(), three_decimals)
 }
 
 /// An interval: `[0.612, 0.774]`.
 pub fn interval(ends: Option<[f64; 2]>) -> String {
-    ends.map_or_else(|| ABSENT.to_owned(), |[low, high]| format!("[{low:.3}, {high:.3}]"))
+    ends.map_or_else(|| ABSENT.to_owned(), |[low, high]| format!("[{}, {}]", three_decimals(low), three_decimals(high)))
 }
 
 /// A statistic with its interval: `0.700 [0.622, 0.768]`.
@@ -110,9 +124,39 @@ pub fn estimate(estimate: &Estimate) -> String {
     }
 }
 
+/// A value in its unit (UCUM), with digits that suit it: `0.623`, `412 ms`, `$0.000250`, `187`.
+pub fn in_unit(unit: &str, value: Option<f64>) -> String {
+    let Some(x) = value else { return ABSENT.to_owned() };
+    let minus = if x < 0.0 { "−" } else { "" };
+    let shown = match unit {
+        "ms" => milliseconds(Some(x.abs())),
+        "s" => milliseconds(Some(x.abs() * 1e3)),
+        "USD" => dollars(Some(x.abs())),
+        _ if x.abs() < 10.0 => three_decimals(x.abs()),
+        _ => score(x.abs()),
+    };
+    // What is shown as nothing has no sign.
+    if shown.chars().any(|c| ('1'..='9').contains(&c)) { format!("{minus}{shown}") } else { shown }
+}
+
+/// An interval in its unit.
+pub fn interval_in(unit: &str, ends: Option<[f64; 2]>) -> String {
+    ends.map_or_else(
+        || ABSENT.to_owned(),
+        |[low, high]| format!("[{}, {}]", in_unit(unit, Some(low)), in_unit(unit, Some(high))),
+    )
+}
+
 /// Dollars with enough digits for small sums.
 pub fn dollars(x: Option<f64>) -> String {
-    x.map_or_else(|| ABSENT.to_owned(), |x| if x < 1.0 { format!("${x:.6}") } else { format!("${x:.2}") })
+    x.map_or_else(
+        || ABSENT.to_owned(),
+        |x| match x {
+            x if x >= 1.0 => format!("${x:.2}"),
+            x if x.abs() >= 1e-4 || x == 0.0 => format!("${x:.6}"),
+            x => format!("${x:.decimals$}", decimals = of_small(x.abs()).map_or(6, |decimals| decimals.max(6))),
+        },
+    )
 }
 
 #[cfg(test)]
@@ -157,11 +201,24 @@ mod tests {
             (1.0 / 3.0, "0.3333"),
             (12.345, "12.35"),
             (1234.5, "1234"),
-            (-0.00001, "0"),
+            (0.000_23, "0.00023"),
+            (-0.000_01, "-0.00001"),
+            (-1e-12, "0"),
             (10.0, "10"),
             (100.0, "100"),
         ] {
             assert_eq!(score(x), shown);
+        }
+        assert_eq!(statistic(Some(0.000_23)), "0.00023");
+        assert_eq!(interval(Some([0.0, 0.000_41])), "[0.000, 0.00041]");
+        for (unit, x, shown) in [
+            ("USD", 0.000_23, "$0.000230"),
+            ("USD", 2.3e-7, "$0.00000023"),
+            ("ms", 812.4, "812 ms"),
+            ("1", 0.000_23, "0.00023"),
+            ("{token}", 187.2, "187"),
+        ] {
+            assert_eq!(in_unit(unit, Some(x)), shown);
         }
         assert_eq!([7, 1234, 1_234_567].map(count), ["7", "1234", "1\u{2009}234\u{2009}567"]);
     }

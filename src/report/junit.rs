@@ -1,12 +1,15 @@
 //! JUnit XML of a run, as GitLab and Jenkins read it: one test case per trial, with its trace in the output of the test.
 //!
-//! A trial that failed is an `error`, one that the primary evaluator finds wanting a `failure`, one that was not tried is
-//! `skipped`. A judged run has a second suite with one test case per verdict: a regression and an undecided verdict fail, for
-//! a gate never opens by accident. Elements and attributes are those of the schema of Jenkins' xUnit plugin (`junit-10.xsd`).
+//! A trial that failed, or that the primary evaluator could not score, is an `error`, one that it finds wanting a `failure`, one
+//! that was not tried, or to which it does not apply, is `skipped`. A judged run has a second suite with one test case per
+//! verdict: a regression and an undecided verdict fail, for a gate never opens by accident. Of its trials those are failures
+//! and errors that are worse than in the baseline, and those of cases that must pass; what was as bad there already is
+//! `skipped`, or no build would ever be green. Elements and attributes are those of the schema of Jenkins' xUnit plugin (`junit-10.xsd`).
 
 use std::io::{self, Write};
 
 use super::document::Report;
+use super::evidence::{Against, Evidence};
 use super::format::ABSENT;
 use super::html::block;
 use super::link;
@@ -26,17 +29,12 @@ pub struct Judgement {
 }
 
 /// Writes the document.
-pub fn write(
-    reader: &Reader,
-    run: &RunRow,
-    report: &Report,
-    judgements: &[Judgement],
-    out: &mut dyn Write,
-) -> Result<io::Result<()>, StoreError> {
+pub fn write(reader: &Reader, evidence: &Evidence<'_>, out: &mut dyn Write) -> Result<io::Result<()>, StoreError> {
+    let (run, report, judgements) = (evidence.run, evidence.report, evidence.judgements());
     let yardstick = Yardstick::of(&run.spec.evaluators);
     // The counts stand before the cases: they are counted first, without texts.
     let mut counts = Counts::default();
-    reader.for_each_outcome(run, &mut |row| counts.add(end(run, &yardstick, &row)))?;
+    reader.for_each_outcome(run, &mut |row| counts.add(end(evidence, &yardstick, &row)))?;
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let refused = judgements.iter().filter(|judgement| judgement.failure.is_some()).count() as u64;
     let seconds = report.run.duration_s;
@@ -49,7 +47,7 @@ pub fn write(
         counts.errors
     );
     if !judgements.is_empty() {
-        suite_of_judgements(&mut text, run, judgements, refused);
+        suite_of_judgements(&mut text, run, &judgements, refused);
     }
     put!(
         text,
@@ -68,7 +66,7 @@ pub fn write(
     let mut written = out.write_all(text.as_bytes());
     reader.for_each_row(run, &mut |row| {
         if written.is_ok() {
-            written = out.write_all(test_case(run, &yardstick, &row).as_bytes());
+            written = out.write_all(test_case(evidence, &yardstick, &row).as_bytes());
         }
     })?;
     Ok(written.and_then(|()| out.write_all(b"  </testsuite>\n</testsuites>\n")))
@@ -125,7 +123,25 @@ enum End {
     Skipped { why: String },
 }
 
-fn end(run: &RunRow, yardstick: &Yardstick, row: &CaseRow) -> End {
+/// How a trial ended, beside the baseline where the run was judged.
+fn end(evidence: &Evidence<'_>, yardstick: &Yardstick, row: &CaseRow) -> End {
+    let alone = end_alone(evidence.run, yardstick, row);
+    let must_pass = evidence.gate.is_some_and(|gate| gate.policy.must_pass.iter().any(|id| id == row.case_id.as_str()));
+    let against = evidence.against_baseline(row.key.seq).filter(|_| !must_pass);
+    let known = match against {
+        Some(Against::NoWorse) => "failed in the baseline too",
+        Some(Against::Unknown) => "the baseline does not have this case",
+        Some(Against::Worse) | None => return alone,
+    };
+    match alone {
+        End::Failure { why, .. } => End::Skipped { why: format!("{known}: {why}") },
+        // Without an answer there is nothing to say of a case that the baseline does not have either.
+        End::Error { why, .. } if against == Some(Against::NoWorse) => End::Skipped { why: format!("{known}: {why}") },
+        other => other,
+    }
+}
+
+fn end_alone(run: &RunRow, yardstick: &Yardstick, row: &CaseRow) -> End {
     let primary = &run.spec.primary;
     match &row.outcome {
         None => End::Error { kind: "no_outcome".to_owned(), why: "the run ended before this trial".to_owned() },
@@ -145,7 +161,9 @@ fn end(run: &RunRow, yardstick: &Yardstick, row: &CaseRow) -> End {
                 };
                 End::Failure { kind: primary.to_string(), why }
             }
-            _ => End::Passed,
+            Some(Evaluation::Skipped { reason }) => End::Skipped { why: format!("{primary} does not apply: {reason}") },
+            Some(Evaluation::Scored { .. }) => End::Passed,
+            None => End::Error { kind: "no_score".to_owned(), why: format!("{primary} gave no score") },
         },
     }
 }
@@ -170,8 +188,8 @@ impl Counts {
     }
 }
 
-fn test_case(run: &RunRow, yardstick: &Yardstick, row: &CaseRow) -> String {
-    let spec = &run.spec;
+fn test_case(evidence: &Evidence<'_>, yardstick: &Yardstick, row: &CaseRow) -> String {
+    let spec = &evidence.run.spec;
     let mut text = String::new();
     let repeat = if spec.repeat > 1 { format!(" #{}", row.key.repeat) } else { String::new() };
     put!(
@@ -186,7 +204,7 @@ fn test_case(run: &RunRow, yardstick: &Yardstick, row: &CaseRow) -> String {
         Evaluation::Scored { explanation, .. } => explanation.as_deref(),
         _ => None,
     });
-    let (element, kind, why) = match end(run, yardstick, row) {
+    let (element, kind, why) = match end(evidence, yardstick, row) {
         End::Passed => ("", String::new(), String::new()),
         End::Failure { kind, why } => ("failure", kind, why),
         End::Error { kind, why } => ("error", kind, why),
@@ -259,13 +277,79 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::Comparison;
+    use crate::compare::gate::GateReport;
     use crate::report::fixture;
+
+    fn alone<'a>(run: &'a RunRow, report: &'a Report) -> Evidence<'a> {
+        Evidence { run, report, base: None, comparison: None, gate: None, word: None, notes: &[], trend: None }
+    }
+
+    fn element(end: &End) -> &'static str {
+        match end {
+            End::Passed => "passed",
+            End::Failure { .. } => "failure",
+            End::Error { .. } => "error",
+            End::Skipped { .. } => "skipped",
+        }
+    }
+
+    #[test]
+    fn what_was_not_scored_did_not_pass() {
+        let (run, report) = (fixture::run(), fixture::report());
+        let yardstick = Yardstick::of(&run.spec.evaluators);
+        let mut row = fixture::low_rows().remove(0);
+        for (evaluation, wanted) in [
+            (Some(Evaluation::assertion(true)), "passed"),
+            (Some(Evaluation::assertion(false)), "failure"),
+            (Some(Evaluation::skipped("no expected label")), "skipped"),
+            (None, "error"),
+        ] {
+            row.scores.remove(&run.spec.primary);
+            row.scores.extend(evaluation.map(|evaluation| (run.spec.primary.clone(), evaluation)));
+            assert_eq!(element(&end(&alone(&run, &report), &yardstick, &row)), wanted);
+        }
+    }
+
+    #[test]
+    fn of_a_judged_run_only_regressions_and_cases_that_must_pass_fail() {
+        use crate::report::details::CaseChange;
+        use crate::report::results::{Base, Before};
+        let (run, report, rows) = (fixture::run(), fixture::report(), fixture::low_rows());
+        let (mut gate, mut comparison) = (fixture::gate(), fixture::comparison());
+        let yardstick = Yardstick::of(&run.spec.evaluators);
+        // The first row scored low, the second has no answer.
+        for (loss, change, wanted) in
+            [(1.0, CaseChange::Regressed, ["failure", "error"]), (0.0, CaseChange::Unchanged, ["skipped", "skipped"])]
+        {
+            let base =
+                Base::new("b", rows.iter().map(|row| (row.key.seq, Before { loss, ..Before::default() }, change)));
+            let mut evidence = alone(&run, &report);
+            (evidence.base, evidence.gate, evidence.comparison) = (Some(&base), Some(&gate), Some(&comparison));
+            let ends: Vec<&str> = rows.iter().map(|row| element(&end(&evidence, &yardstick, row))).collect();
+            assert_eq!(ends, wanted);
+        }
+        // What is no part of the baseline is no regression; what must pass must pass; another base says nothing of this.
+        let base = Base::new("b", []);
+        let ends = |gate: &GateReport, comparison: &Comparison| -> Vec<&'static str> {
+            let mut evidence = alone(&run, &report);
+            (evidence.base, evidence.gate, evidence.comparison) = (Some(&base), Some(gate), Some(comparison));
+            rows.iter().map(|row| element(&end(&evidence, &yardstick, row))).collect()
+        };
+        assert_eq!(ends(&gate, &comparison), ["skipped", "error"]);
+        gate.policy.must_pass = vec![rows[0].case_id.to_string()];
+        assert_eq!(ends(&gate, &comparison), ["failure", "error"]);
+        gate.policy.must_pass.clear();
+        comparison.base.runs.truncate(1);
+        assert_eq!(ends(&gate, &comparison), ["failure", "error"]);
+    }
 
     #[test]
     fn a_test_case_says_what_is_wrong_and_where_its_trace_is() {
-        let (run, rows) = (fixture::run(), fixture::low_rows());
+        let (run, report, rows) = (fixture::run(), fixture::report(), fixture::low_rows());
+        let evidence = alone(&run, &report);
         let yardstick = Yardstick::of(&run.spec.evaluators);
-        insta::assert_snapshot!(rows.iter().map(|row| test_case(&run, &yardstick, row)).collect::<String>(), @r#"
+        insta::assert_snapshot!(rows.iter().map(|row| test_case(&evidence, &yardstick, row)).collect::<String>(), @r#"
             <testcase name="claims-005" classname="claims-demo.claims" time="0.005">
               <failure type="label_match" message="expected False, answered NEE">expected False, answered NEE
         claim: Red ␛[31mcells� generate most of their ATP by oxidative phosphorylation in mitochondria.

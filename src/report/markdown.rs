@@ -24,33 +24,46 @@ const CLAIM: usize = 110;
 pub fn document(reader: &Reader, evidence: &Evidence<'_>) -> Result<String, StoreError> {
     let report = evidence.report;
     let mut out = String::new();
-    match evidence.gate {
-        Some(gate) => verdict(&mut out, report, gate),
-        None => put!(out, "## {}\n\n", title(report)),
+    match (evidence.gate, evidence.word) {
+        (Some(gate), _) => verdict(&mut out, report, gate),
+        (None, Some(word)) => put!(out, "## {} · {}\n\n", plain(word), title(report)),
+        (None, None) => put!(out, "## {}\n\n", title(report)),
     }
+    for note in evidence.notes {
+        put!(out, "> {}\n\n", plain(note));
+    }
+    // Before any number: what was run differently says how to read them all.
+    differs(&mut out, evidence.differs().unwrap_or_default());
     glance(&mut out, evidence);
     if let Some(gate) = evidence.gate {
         gating(&mut out, gate);
     }
-    let counts = evidence.comparison.map(|c| c.cases.counts).or(evidence.gate.map(|gate| gate.counts));
-    if let Some(counts) = counts {
-        put!(out, "{}\n\n", changed(&counts));
+    let mut regressed = 0;
+    let apart = evidence.verdict_apart();
+    if let Some(gate) = apart.filter(|gate| gate.base.is_some()) {
+        put!(out, "Compared with {}: {}\n\n", code(&gate.baseline), changed(&gate.counts));
+        regressed += gate.regressed.len();
+        cases(&mut out, "Regressed cases", &gate.regressed, gate.counts.regressed, true);
+        cases(&mut out, "Improved cases", &gate.improved, gate.counts.improved, false);
     }
     if let Some(comparison) = evidence.comparison {
+        let found = &comparison.cases;
+        if apart.is_some() {
+            put!(out, "### Compared with {}\n\n", plain(&comparison.base.name));
+            differs(&mut out, &comparison.differs);
+            put!(out, "{}\n\n", changed(&found.counts));
+        } else {
+            put!(out, "Compared with {}: {}\n\n", code(&comparison.base.name), changed(&found.counts));
+        }
         compared(&mut out, comparison, evidence.gate.is_none());
+        regressed += found.regressed.len();
+        cases(&mut out, "Regressed cases", &found.regressed, found.counts.regressed, true);
+        cases(&mut out, "Improved cases", &found.improved, found.counts.improved, false);
     }
-    let (regressed, improved) = match (evidence.comparison, evidence.gate) {
-        (Some(comparison), _) => (&comparison.cases.regressed[..], &comparison.cases.improved[..]),
-        (None, Some(gate)) => (&gate.regressed[..], &gate.improved[..]),
-        (None, None) => (&[][..], &[][..]),
-    };
-    let total = |counts: fn(&CaseCounts) -> u64| counts_of(evidence).map_or(0, |found| counts(&found));
-    cases(&mut out, "Regressed cases", regressed, total(|counts| counts.regressed), true);
-    cases(&mut out, "Improved cases", improved, total(|counts| counts.improved), false);
-    if regressed.is_empty() {
+    if regressed == 0 {
         lowest(&mut out, reader, evidence)?;
     }
-    scores(&mut out, report);
+    scores(&mut out, evidence);
     if let Some(kql) = &report.spans.kql {
         put!(out, "Scores in Application Insights: {}\n\n", code(kql));
     }
@@ -66,10 +79,6 @@ pub fn document(reader: &Reader, evidence: &Evidence<'_>) -> Result<String, Stor
         env!("CARGO_PKG_VERSION")
     );
     Ok(out)
-}
-
-fn counts_of(evidence: &Evidence<'_>) -> Option<CaseCounts> {
-    evidence.comparison.map(|comparison| comparison.cases.counts).or(evidence.gate.map(|gate| gate.counts))
 }
 
 /// The verdict as GitHub's annotations: lines that its runner turns into notes on the run.
@@ -157,8 +166,11 @@ fn glance(out: &mut String, evidence: &Evidence<'_>) {
     let primary = report.evaluators.0.iter().find(|(id, _)| *id == report.run.primary);
     let mut parts = Vec::new();
     if let Some((id, primary)) = primary {
-        let interval = primary.ci95.map(|_| format!(" {}", format::interval(primary.ci95))).unwrap_or_default();
-        parts.push(format!("**{} {}**{}", plain(id), format::statistic(primary.mean), plain(&interval)));
+        let unit = evidence.unit(id);
+        let interval =
+            primary.ci95.map(|_| format!(" {}", format::interval_in(unit, primary.ci95))).unwrap_or_default();
+        let mean = format::in_unit(unit, primary.mean);
+        parts.push(format!("**{} {}**{}", plain(id), plain(&mean), plain(&interval)));
     }
     let trials = &report.trials;
     parts.push(format!("{} of {} trials completed", count(trials.completed), count(trials.planned)));
@@ -188,10 +200,7 @@ fn gating(out: &mut String, gate: &GateReport) {
     );
     for metric in &gate.metrics {
         let unit = metric.unit.as_str();
-        let damage = metric.damage.map_or_else(
-            || ABSENT.to_owned(),
-            |[low, high]| format!("{} … {}", number(unit, Some(low)), number(unit, Some(high))),
-        );
+        let damage = ends(unit, metric.damage);
         put!(
             out,
             "| {} | {} | {} | {} | {damage} | {} | {} {} |\n",
@@ -262,15 +271,51 @@ fn compared(out: &mut String, comparison: &Comparison, open: bool) {
     if !open {
         out.push_str("</details>\n\n");
     }
-    differs(out, &comparison.differs);
+    slices(out, comparison);
+}
+
+/// The parts of the dataset that were asked for.
+fn slices(out: &mut String, comparison: &Comparison) {
+    if comparison.slices.is_empty() {
+        return;
+    }
+    out.push_str("<details><summary>By part of the dataset</summary>\n\n");
+    out.push_str("| Part | Metric | Base | Head | Difference | 95 % interval | Worse / better | Pairs |\n");
+    out.push_str("|:--|:--|--:|--:|--:|:-:|--:|--:|\n");
+    for slice in &comparison.slices {
+        let column = slice.column.strip_prefix("col.").unwrap_or(&slice.column);
+        let part = format!("{column} {}", slice.value.as_deref().unwrap_or("none"));
+        for metric in &slice.metrics {
+            let unit = metric.unit.as_str();
+            put!(
+                out,
+                "| {} | {} | {} | {} | {} | {} | {} / {} | {} |\n",
+                plain(&cut(&part, 60)),
+                plain(&metric_name(&metric.name)),
+                number(unit, metric.base),
+                number(unit, metric.head),
+                difference(unit, metric.delta),
+                ends(unit, metric.ci95),
+                count(slice.counts.regressed),
+                count(slice.counts.improved),
+                count(metric.n)
+            );
+        }
+    }
+    out.push_str("\n</details>\n\n");
+}
+
+/// An interval in its unit.
+fn ends(unit: &str, ends: Option<[f64; 2]>) -> String {
+    ends.map_or_else(
+        || ABSENT.to_owned(),
+        |[low, high]| format!("{} … {}", number(unit, Some(low)), number(unit, Some(high))),
+    )
 }
 
 fn metric_line(metric: &Metric) -> String {
     let unit = metric.unit.as_str();
-    let interval = metric.ci95.map_or_else(
-        || ABSENT.to_owned(),
-        |[low, high]| format!("{} … {}", number(unit, Some(low)), number(unit, Some(high))),
-    );
+    let interval = ends(unit, metric.ci95);
     let change = match (metric.change, metric.delta.map(|delta| (delta > 0.0) == (metric.direction == Better::Higher)))
     {
         (Some(Change::Better), _) => "🟢 better",
@@ -368,7 +413,8 @@ fn lowest(out: &mut String, reader: &Reader, evidence: &Evidence<'_>) -> Result<
     Ok(())
 }
 
-fn scores(out: &mut String, report: &Report) {
+fn scores(out: &mut String, evidence: &Evidence<'_>) {
+    let report = evidence.report;
     out.push_str("<details><summary>Scores and confusion</summary>\n\n| Score | Value | 95 % interval | n |\n|:--|--:|:-:|--:|\n");
     let metrics = &report.metrics;
     for (name, metric) in [
@@ -381,7 +427,7 @@ fn scores(out: &mut String, report: &Report) {
             out,
             "| {name} | {} | {} | {} |\n",
             format::statistic(metric.value),
-            interval(metric.ci95),
+            ends("1", metric.ci95),
             count(metric.n)
         );
     }
@@ -390,8 +436,8 @@ fn scores(out: &mut String, report: &Report) {
             out,
             "| {} | {} | {} | {} |\n",
             code(id),
-            format::statistic(evaluator.mean),
-            interval(evaluator.ci95),
+            plain(&format::in_unit(evidence.unit(id), evaluator.mean)),
+            plain(&ends(evidence.unit(id), evaluator.ci95)),
             count(evaluator.n)
         );
     }
@@ -409,22 +455,27 @@ fn scores(out: &mut String, report: &Report) {
     out.push_str("\n</details>\n\n");
 }
 
-fn interval(ends: Option<[f64; 2]>) -> String {
-    ends.map_or_else(|| ABSENT.to_owned(), |[low, high]| format!("{low:.3} … {high:.3}"))
-}
-
 /// Text that stays text: on one line, no markup, no link, nobody mentioned.
 fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len() + 8);
     let text = super::text::clean(text);
     let mut before = ' ';
-    let mut letters = text.chars().peekable();
-    while let Some(c) = letters.next() {
-        let within = before.is_alphanumeric() && letters.peek().is_some_and(|next| next.is_alphanumeric());
-        before = c;
+    for (at, c) in text.char_indices() {
+        let rest = &text[at + c.len_utf8()..];
+        let next = rest.chars().next().unwrap_or(' ');
+        // A word joiner within what GitHub would make a link or a picture of, and nowhere else: a name that is copied from
+        // here still works.
+        let joined = match c {
+            ':' => rest.starts_with("//") || is_picture(rest),
+            '@' if before.is_alphanumeric() => rest.split_whitespace().next().is_some_and(|word| word.contains('.')),
+            '@' => next.is_alphanumeric(),
+            '#' => next.is_ascii_digit(),
+            '.' => text[..at].get(at.saturating_sub(3)..).is_some_and(|word| word.eq_ignore_ascii_case("www")),
+            _ => false,
+        };
         match c {
             // Within a word it is no emphasis.
-            '_' if within => shown.push(c),
+            '_' if before.is_alphanumeric() && next.is_alphanumeric() => shown.push(c),
             '&' => shown.push_str("&amp;"),
             '<' => shown.push_str("&lt;"),
             '>' => shown.push_str("&gt;"),
@@ -432,16 +483,21 @@ fn plain(text: &str) -> String {
                 shown.push('\\');
                 shown.push(c);
             }
-            // A word joiner within: no mention, no reference to an issue, no link made of a bare address.
-            '@' | '#' => {
-                shown.push(c);
-                shown.push('\u{2060}');
-            }
-            ':' => shown.push_str(":\u{2060}"),
             c => shown.push(c),
         }
+        if joined {
+            shown.push('\u{2060}');
+        }
+        before = c;
     }
-    shown.replace(":\u{2060} ", ": ").trim_end_matches('\u{2060}').to_owned()
+    shown
+}
+
+/// Whether what follows a colon makes a `:word:` of it.
+fn is_picture(rest: &str) -> bool {
+    let word = rest.split(':').next().unwrap_or_default();
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-');
+    !word.is_empty() && word.len() < rest.len() && word.chars().all(fits)
 }
 
 /// Text as code: between as many back ticks as it needs.
@@ -467,6 +523,59 @@ mod tests {
         assert_eq!(code("a`b|c"), "``a`b\\|c``");
     }
 
+    #[test]
+    fn a_copied_name_still_works_and_no_bare_address_is_a_link() {
+        for name in ["night:2", "v1.2@main", "12:30", "a#b", "nightly: third"] {
+            assert_eq!(plain(name), name, "nothing of it would be a link");
+        }
+        for (text, shown) in [
+            ("see www.evil.example", "see www.<j>evil.example"),
+            ("WWW.evil.example", "WWW.<j>evil.example"),
+            ("https://e.test", "https:<j>//e.test"),
+            (":boom: 10:30:12", ":<j>boom: 10:<j>30:12"),
+            ("me@e.test", "me@<j>e.test"),
+        ] {
+            assert_eq!(plain(text).replace('\u{2060}', "<j>"), shown);
+        }
+    }
+
+    #[tokio::test]
+    async fn another_base_stands_apart_from_the_verdict() {
+        let scene = crate::store::testing::Scene::started(1, 1).await;
+        let (run, report) = (crate::report::fixture::run(), crate::report::fixture::report());
+        let (mut comparison, gate) = (crate::report::fixture::comparison(), crate::report::fixture::gate());
+        comparison.base.name = "last week".to_owned();
+        comparison.base.runs.truncate(1);
+        comparison.cases.counts.regressed = 7;
+        let notes = ["the baseline has changed".to_owned()];
+        let mut evidence = Evidence {
+            run: &run,
+            report: &report,
+            base: None,
+            comparison: Some(&comparison),
+            gate: Some(&gate),
+            word: None,
+            notes: &notes,
+            trend: None,
+        };
+        let shown = document(&scene.reader(), &evidence).expect("a document");
+        let at = |text: &str| shown.find(text).unwrap_or_else(|| panic!("no {text} in {shown}"));
+        let order = [
+            "> the baseline has changed",
+            "Run differently",
+            "| Accuracy |",
+            "Compared with `reports/baseline.json`: **2 regressed**",
+            "### Compared with last week",
+            "**7 regressed**",
+            "Regressed cases (1 of 7)",
+        ];
+        assert!(order.windows(2).all(|pair| at(pair[0]) < at(pair[1])), "{shown}");
+        // What an older program kept is its word, and never a success unless it says so.
+        (evidence.gate, evidence.comparison, evidence.word) = (None, None, Some("FAIL"));
+        assert!(document(&scene.reader(), &evidence).expect("a document").starts_with("## FAIL · claims-demo"));
+        assert!(evidence.judgements()[0].failure.is_some());
+    }
+
     #[tokio::test]
     async fn a_judged_run_says_first_what_matters() {
         let scene = crate::store::testing::Scene::started(1, 1).await;
@@ -478,6 +587,8 @@ mod tests {
             base: None,
             comparison: Some(&comparison),
             gate: Some(&gate),
+            word: None,
+            notes: &[],
             trend: None,
         };
         let shown = document(&scene.reader(), &evidence).expect("a document").replace('\u{2060}', "<joiner>");
@@ -488,6 +599,8 @@ mod tests {
 
         - macro_f1 is undecided
 
+        Run differently: prompt `49f4793aed62` → `<b>0c11</b>`.
+
         **label_match 0.893** \[0.728, 0.963\] · 28 of 30 trials completed · **1 failed** · p50 14.5 ms, p95 26.6 ms · $0.007000
 
         | Metric | Baseline | Run | Difference | Worse by | Margin | Verdict |
@@ -497,7 +610,7 @@ mod tests {
 
         Against `reports/baseline.json`, a pool of 3 runs: 28 pairs, 93.3 % of the cases; about 120 more cases would decide.
 
-        **2 regressed** · **1 improved** · 24 unchanged · **1 lost their score**
+        Compared with `baseline.json`: **2 regressed** · **1 improved** · 24 unchanged · **1 lost their score**
 
         <details><summary>All metrics compared</summary>
 
@@ -509,8 +622,6 @@ mod tests {
         Over 28 cases that both have.
 
         </details>
-
-        Run differently: prompt `49f4793aed62` → `<b>0c11</b>`.
 
         <details open><summary>Regressed cases (1 of 2)</summary>
 

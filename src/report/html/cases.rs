@@ -238,9 +238,13 @@ fn claims(rows: &[CaseRow]) -> Vec<String> {
     }
 }
 
-/// Four digits behind the point are more than a table shows.
+/// Four digits behind the point are more than a table shows; of a small number as many as show two.
 fn rounded(x: f64) -> Json {
-    let x = (x * 1e4).round() / 1e4;
+    let x = if (1e-9..9.5e-4).contains(&x.abs()) {
+        format!("{x:.1e}").parse().unwrap_or(x)
+    } else {
+        (x * 1e4).round() / 1e4
+    };
     if x.fract() == 0.0 && x.abs() < 1e15 { json!(x as i64) } else { json!(x) }
 }
 
@@ -263,6 +267,7 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
+        assert_eq!([0.000_23, -4.1e-7, 1e-12].map(|x| rounded(x).to_string()), ["0.00023", "-4.1e-7", "0"]);
         assert_eq!([1.0, 0.0, 0.123_456, 412.0].map(|x| rounded(x).to_string()), ["1", "0", "0.1235", "412"]);
     }
 }

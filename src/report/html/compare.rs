@@ -31,16 +31,7 @@ pub fn metric_name(name: &str) -> String {
 
 /// A value in its unit, with digits that suit it.
 pub fn number(unit: &str, value: Option<f64>) -> String {
-    let Some(x) = value else { return ABSENT.to_owned() };
-    let minus = if x < 0.0 { "−" } else { "" };
-    let shown = match unit {
-        "ms" => format::milliseconds(Some(x.abs())),
-        "USD" => format::dollars(Some(x.abs())),
-        _ if x.abs() < 10.0 => format!("{:.3}", x.abs()),
-        _ => format::score(x.abs()),
-    };
-    // What is shown as nothing has no sign.
-    if shown.chars().any(|c| ('1'..='9').contains(&c)) { format!("{minus}{shown}") } else { shown }
+    format::in_unit(unit, value)
 }
 
 /// A difference with its sign, and whether it is for better or worse.
@@ -394,7 +385,8 @@ mod tests {
         for (unit, value, shown) in [
             ("1", 0.6233, "0.623"),
             ("1", -0.02, "−0.020"),
-            ("1", -0.0001, "0.000"),
+            ("1", -0.0001, "−0.00010"),
+            ("1", -1e-12, "0.000"),
             ("ms", 412.0, "412 ms"),
             ("ms", -1500.0, "−1.50 s"),
             ("{token}", 187.25, "187"),
@@ -411,7 +403,7 @@ mod tests {
         assert!(shown(0.05, Better::Higher).contains("better"));
         assert!(shown(0.05, Better::Lower).contains("worse"));
         assert!(shown(-0.05, Better::Higher).contains("−0.050"));
-        assert!(shown(0.0002, Better::Higher).contains("±0"));
+        assert!(shown(1e-12, Better::Higher).contains("±0"));
     }
 
     #[test]

@@ -6,9 +6,11 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
 
 use super::links::Links;
-use super::svg::{self, Mark, Point, Size};
+use super::svg::{self, Point, Size};
+use super::trend::{changes, day, limit, trend_chart};
 use super::{agreement, cases, compare, confusion, text, verdict, waterfall};
-use crate::compare::trend::Trend;
+use crate::compare::comparison::UnpairedCounts;
+use crate::compare::gate::GateReport;
 use crate::model::{Evaluation, Label, RunSpec};
 use crate::report::details::{CaseChange, Details};
 use crate::report::document::Report;
@@ -48,8 +50,8 @@ fn policy() -> String {
 fn page(evidence: &Evidence<'_>, rows: &[CaseRow], worst: &[Worst<'_>]) -> Markup {
     let report = evidence.report;
     let run = &report.run;
-    let title = match evidence.gate {
-        Some(gate) => format!("{}: {} · {}", gate.verdict, run.suite, run.name),
+    let title = match evidence.gate.map(|gate| gate.verdict.as_str()).or(evidence.word) {
+        Some(verdict) => format!("{verdict}: {} · {}", run.suite, run.name),
         None => format!("{} · {}", run.suite, run.name),
     };
     html! {
@@ -78,44 +80,36 @@ fn page(evidence: &Evidence<'_>, rows: &[CaseRow], worst: &[Worst<'_>]) -> Marku
 
 fn sections(evidence: &Evidence<'_>, rows: &[CaseRow], worst: &[Worst<'_>]) -> Markup {
     let report = evidence.report;
-    let links = InFile { spec: &evidence.run.spec };
+    let links = InFile { spec: &evidence.run.spec, has_changes: true };
+    let apart = evidence.verdict_apart();
     let none = Details::default();
     let details = report.details.as_ref().unwrap_or(&none);
     html! {
-        @match evidence.gate {
-            Some(gate) => {
-                (verdict::banner(gate, &links))
-                @if !gate.metrics.is_empty() {
-                    section.card aria-labelledby="gate" {
-                        header { h2 #gate { "Against the margins" } span.muted { "the field beyond the dashed line is worse than allowed" } }
-                        (verdict::metrics(gate))
-                    }
-                }
-                @if !gate.must_pass.failed.is_empty() {
-                    section.card aria-labelledby="must" {
-                        header { h2 #must { "Cases that must pass and did not" } span.muted { (count(gate.must_pass.checked)) " were looked at" } }
-                        dl.facts { @for case in &gate.must_pass.failed { dt { code { (text(&case.case_id)) } } dd { (text(&case.why)) } } }
-                    }
-                }
+        @match evidence.gate { Some(gate) => (verdict::banner(gate, &links)), None => (unjudged(evidence)) }
+        @for note in evidence.notes { p.notice.low { (text(note)) } }
+        @if let Some(differences) = evidence.differs() {
+            section.card aria-labelledby="differs" {
+                header { h2 #differs { "Run differently" } }
+                (compare::differs(differences))
+                @if let Some(comparison) = evidence.comparison.filter(|_| apart.is_none()) { (compare::sides(comparison, &links)) }
             }
-            None => (unjudged(evidence)),
         }
+        @if let Some(gate) = evidence.gate { (judged(gate)) }
         (headline(evidence))
         div.grid {
             (agreement::agreement(&report.metrics))
             (matrix(report))
-            (evaluators(report))
+            (evaluators(evidence))
             (resources(report))
         }
+        @if let Some(gate) = apart.filter(|gate| gate.base.is_some()) { (by_verdict(evidence, gate)) }
         @if let Some(comparison) = evidence.comparison {
             section.card aria-labelledby="comparison" {
                 header { h2 #comparison { "Compared with " (text(&comparison.base.name)) } span.muted { (count(comparison.pairs)) " cases that both have" } }
                 @for reason in &comparison.invalid { p.notice.low { (text(reason)) } }
+                @if apart.is_some() { (compare::differs(&comparison.differs)) (compare::sides(comparison, &links)) }
                 (compare::counts(&comparison.cases.counts, comparison.unpaired.counts, &links))
                 div.gap { (compare::metrics(&comparison.metrics)) }
-                h3.gap { "Run differently" }
-                (compare::differs(&comparison.differs))
-                (compare::sides(comparison, &links))
             }
             @if comparison.transitions.iter().flatten().any(|n| *n > 0) {
                 section.card aria-labelledby="moved" {
@@ -147,6 +141,45 @@ fn sections(evidence: &Evidence<'_>, rows: &[CaseRow], worst: &[Worst<'_>]) -> M
         section.card.flush.flows #cases aria-labelledby="all" {
             header { h2 #all { "Cases" } span.muted { "the worst first" } }
             div.inside { (cases::table(evidence, rows, report.trials.planned)) }
+        }
+    }
+}
+
+/// Each metric against its margin, and the cases that had to pass.
+fn judged(gate: &GateReport) -> Markup {
+    html! {
+        @if !gate.metrics.is_empty() {
+            section.card aria-labelledby="gate" {
+                header { h2 #gate { "Against the margins" } span.muted { "the field beyond the dashed line is worse than allowed" } }
+                (verdict::metrics(gate))
+            }
+        }
+        @if !gate.must_pass.failed.is_empty() {
+            section.card aria-labelledby="must" {
+                header { h2 #must { "Cases that must pass and did not" } span.muted { (count(gate.must_pass.checked)) " were looked at" } }
+                dl.facts { @for case in &gate.must_pass.failed { dt { code { (text(&case.case_id)) } } dd { (text(&case.why)) } } }
+            }
+        }
+    }
+}
+
+/// The cases that the verdict itself kept, where its baseline is not what the run is compared with here.
+fn by_verdict(evidence: &Evidence<'_>, gate: &GateReport) -> Markup {
+    let links = InFile { spec: &evidence.run.spec, has_changes: false };
+    let by = &evidence.report.run.primary;
+    html! {
+        section.card aria-labelledby="by-verdict" {
+            header { h2 #by-verdict { "Against the baseline" } span.muted { (count(gate.pairs)) " cases that both have" } }
+            (compare::counts(&gate.counts, UnpairedCounts::default(), &links))
+        }
+        @for (id, title, list, total) in [("worse", "Worse than in the baseline", &gate.regressed, gate.counts.regressed), ("better", "Better than in the baseline", &gate.improved, gate.counts.improved)] {
+            @if !list.is_empty() {
+                section.card.flush.flows aria-labelledby=(id) {
+                    header { h2 id=(id) { (title) } span.muted { "by " (text(by)) ", the largest first" } }
+                    (compare::cases(&list[..list.len().min(LISTED)], by, &links))
+                    @if total > LISTED as u64 { p.pager { (LISTED.min(list.len())) " of " (count(total)) } }
+                }
+            }
         }
     }
 }
@@ -183,13 +216,13 @@ fn unjudged(evidence: &Evidence<'_>) -> Markup {
     let unanswered = report.trials.planned - report.trials.completed;
     html! {
         section.card aria-labelledby="verdict" {
-            header { h2 #verdict { "No verdict" } }
-            p {
+            header { h2 #verdict { @match evidence.word { Some(word) => (text(word)), None => "No verdict" } } }
+            @if evidence.word.is_none() { p {
                 "This run was not held against a baseline"
                 @if evidence.comparison.is_some() { "; the comparison below says what changed, not whether that is acceptable" }
                 "."
                 @if unanswered > 0 { " " (count(unanswered)) " of " (count(report.trials.planned)) " trials have no answer." }
-            }
+            } }
         }
     }
 }
@@ -207,16 +240,23 @@ fn headline(evidence: &Evidence<'_>) -> Markup {
                     dd {
                         @match primary {
                             Some(primary) => {
-                                (format::statistic(primary.mean))
-                                @if primary.ci95.is_some() { " " small { (format::interval(primary.ci95)) } }
+                                (format::in_unit(evidence.unit(&report.run.primary), primary.mean))
+                                @if primary.ci95.is_some() { " " small { (format::interval_in(evidence.unit(&report.run.primary), primary.ci95)) } }
                             }
                             None => (ABSENT),
                         }
                     }
                 }
-                @if let Some(comparison) = evidence.comparison {
-                    div { dt { "Regressed" } dd { (leading(comparison.cases.counts.regressed, "#change=regressed", "bad")) } }
-                    div { dt { "Improved" } dd { (leading(comparison.cases.counts.improved, "#change=improved", "good")) } }
+                @match (evidence.verdict_apart().filter(|gate| gate.base.is_some()), evidence.comparison) {
+                    (Some(gate), _) => {
+                        div { dt { "Regressed" } dd { span.bad[gate.counts.regressed > 0] { (count(gate.counts.regressed)) } } }
+                        div { dt { "Improved" } dd { span.good[gate.counts.improved > 0] { (count(gate.counts.improved)) } } }
+                    }
+                    (None, Some(comparison)) => {
+                        div { dt { "Regressed" } dd { (leading(comparison.cases.counts.regressed, "#change=regressed", "bad")) } }
+                        div { dt { "Improved" } dd { (leading(comparison.cases.counts.improved, "#change=improved", "good")) } }
+                    }
+                    (None, None) => {},
                 }
                 div { dt { "Completed" } dd { (count(trials.completed)) small { " of " (count(trials.planned)) } } }
                 @if trials.failed > 0 { div { dt { "Failed" } dd { (leading(trials.failed, "#output=failed", "bad")) } } }
@@ -248,7 +288,8 @@ fn matrix(report: &Report) -> Markup {
     }
 }
 
-fn evaluators(report: &Report) -> Markup {
+fn evaluators(evidence: &Evidence<'_>) -> Markup {
+    let report = evidence.report;
     html! {
         section.card.span-6 aria-labelledby="evaluators" {
             header { h2 #evaluators { "Evaluators" } }
@@ -259,8 +300,8 @@ fn evaluators(report: &Report) -> Markup {
                         @for (id, evaluator) in &report.evaluators.0 {
                             tr title=(text(&evaluator.method)) {
                                 th scope="row" { (text(id)) @if *id == report.run.primary { span.muted { " primary" } } }
-                                td.number { (format::statistic(evaluator.mean)) }
-                                td.muted { (format::interval(evaluator.ci95)) }
+                                td.number { (format::in_unit(evidence.unit(id), evaluator.mean)) }
+                                td.muted { (format::interval_in(evidence.unit(id), evaluator.ci95)) }
                                 td.number { (count(evaluator.scored)) }
                                 td.number { (count(evaluator.failed + evaluator.skipped + evaluator.absent)) @if evaluator.failed > 0 { div.bad { (count(evaluator.failed)) " failed" } } }
                             }
@@ -303,6 +344,7 @@ fn trend(evidence: &Evidence<'_>, details: &Details) -> Markup {
                 section.card.trend aria-labelledby="trend" {
                     header { h2 #trend { (compare::metric_name(&trend.score)) " in the suite’s runs" } span.muted { (count(trend.points.len() as u64)) " runs, oldest first; the band is the 95 % interval" } }
                     (trend_chart(trend, &evidence.report.run.id, Size::Card, |_| None))
+                    (limit(trend))
                     (changes(trend, |_| None))
                 }
             }
@@ -311,11 +353,12 @@ fn trend(evidence: &Evidence<'_>, details: &Details) -> Markup {
                     header { h2 #trend { (text(&evidence.report.run.primary)) " in the suite’s runs" } span.muted { (count(details.history.len() as u64)) " runs, oldest first" } }
                     (svg::line(
                         &details.history.iter().map(|past| Point {
-                            label: format!("{} · {} · {}", past.name, day(&past.started_at), format::statistic(past.mean)),
+                            label: format!("{} · {} · {}", past.name, day(&past.started_at), format::in_unit(evidence.unit(&evidence.report.run.primary), past.mean)),
                             value: past.mean,
                             now: past.run_id == evidence.report.run.id,
                             ..Point::default()
                         }).collect::<Vec<_>>(),
+                        evidence.unit(&evidence.report.run.primary),
                         [day(&details.history[0].started_at), day(&evidence.report.run.started_at)],
                         "The primary score run by run",
                     ))
@@ -323,74 +366,6 @@ fn trend(evidence: &Evidence<'_>, details: &Details) -> Markup {
             }
             _ => {},
         }
-    }
-}
-
-fn day(rfc3339: &str) -> &str {
-    rfc3339.get(..10).unwrap_or_default()
-}
-
-/// A score night by night with its change points.
-pub fn trend_chart(trend: &Trend, now: &str, size: Size, href: impl Fn(&str) -> Option<String>) -> Markup {
-    let points: Vec<Point> = trend
-        .points
-        .iter()
-        .map(|point| Point {
-            label: format!(
-                "{} · {} · {}{}",
-                point.name,
-                point.started_at.replace('T', " ").get(..16).unwrap_or_default(),
-                format::statistic(point.mean),
-                point.verdict.as_ref().map(|verdict| format!(" · {verdict}")).unwrap_or_default()
-            ),
-            value: point.mean,
-            interval: point.ci95,
-            href: href(&point.run_id),
-            now: point.run_id == now,
-        })
-        .collect();
-    let marks: Vec<Mark> = trend
-        .changes
-        .iter()
-        .map(|change| Mark {
-            index: change.index as usize,
-            label: format!(
-                "from {} to {}",
-                format::statistic(Some(change.before)),
-                format::statistic(Some(change.after))
-            ),
-            before: Some(change.before),
-            after: Some(change.after),
-        })
-        .collect();
-    let ends =
-        [trend.points.first(), trend.points.last()].map(|point| point.map_or("", |point| day(&point.started_at)));
-    svg::marked_line(&points, &marks, size, ends, &format!("{} in {} runs", trend.score, points.len()))
-}
-
-/// The change points in words, with what was run differently that night.
-pub fn changes(trend: &Trend, href: impl Fn(&str) -> Option<String>) -> Markup {
-    html! {
-        @if trend.changes.is_empty() {
-            @if trend.is_searched() { p.muted { "No change of level that is more than chance." } }
-        } @else {
-            ul.changes {
-                @for change in &trend.changes {
-                    @let name = trend.points.get(change.index as usize).map_or(change.at_run.as_str(), |point| point.name.as_str());
-                    li {
-                        "At " (verdict::linked(name, href(&change.at_run))) ": from " b { (format::statistic(Some(change.before))) } " to " b { (format::statistic(Some(change.after))) }
-                        " (p " (compare::p_value(Some(change.p_value))) ")"
-                        @for (i, what) in change.annotations.iter().enumerate() {
-                            (if i == 0 { ". That night: " } else { ", " }) (text(&what.what)) " "
-                            @if let Some(base) = &what.base { del { (cut(base, 60)) } " → " }
-                            @match &what.head { Some(head) => ins { (cut(head, 60)) }, None => "none" }
-                        }
-                        "."
-                    }
-                }
-            }
-        }
-        @for warning in &trend.warnings { p.muted { (text(warning)) } }
     }
 }
 
@@ -475,6 +450,8 @@ fn footer(evidence: &Evidence<'_>) -> Markup {
 /// Addresses within the file: its table of cases, and the user's trace backend.
 struct InFile<'a> {
     spec: &'a RunSpec,
+    /// Whether the table tells what became of a case against the same base.
+    has_changes: bool,
 }
 
 impl Links for InFile<'_> {
@@ -497,7 +474,7 @@ impl Links for InFile<'_> {
     }
 
     fn changed(&self, change: &str) -> Option<String> {
-        Some(super::address_in_file(&[("change", change)]))
+        self.has_changes.then(|| super::address_in_file(&[("change", change)]))
     }
 
     fn part(&self, _filter: &str) -> Option<String> {
@@ -522,6 +499,8 @@ mod tests {
             base: judged.then_some(&base),
             comparison: judged.then_some(&comparison),
             gate: judged.then_some(&gate),
+            word: None,
+            notes: &[],
             trend: judged.then_some(&trend),
         };
         let gone = "Its trace is not in the store.".to_owned();
@@ -536,6 +515,7 @@ mod tests {
         let order = [
             "FAIL</h2>",
             "accuracy is worse by",
+            "Run differently",
             "Against the margins",
             "Confusion",
             "Compared with",

@@ -18,6 +18,7 @@ pub mod confusion;
 pub mod document;
 pub mod links;
 pub mod svg;
+pub mod trend;
 pub mod verdict;
 pub mod waterfall;
 

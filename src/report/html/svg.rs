@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use maud::{Markup, html};
 
 use super::text;
+use crate::report::format;
 
 /// A share of 0 to 1 as a bar.
 pub fn bar(share: f64, tone: &str) -> Markup {
@@ -103,9 +104,29 @@ pub struct Mark {
     pub after: Option<f64>,
 }
 
+/// A value that a line should not cross.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Limit {
+    /// The value.
+    pub value: f64,
+    /// What it is, in words.
+    pub label: String,
+}
+
+/// What stands in a line besides its points.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Drawn<'a> {
+    /// Where its level changed.
+    pub marks: &'a [Mark],
+    /// What it should not cross.
+    pub limit: Option<Limit>,
+    /// The unit of its values (UCUM).
+    pub unit: &'a str,
+}
+
 /// A line with a band for the intervals, its points leading where they say.
-pub fn line(points: &[Point], ends: [&str; 2], described: &str) -> Markup {
-    marked_line(points, &[], Size::Wide, ends, described)
+pub fn line(points: &[Point], unit: &str, ends: [&str; 2], described: &str) -> Markup {
+    marked_line(points, &Drawn { unit, ..Drawn::default() }, Size::Wide, ends, described)
 }
 
 /// How large a line is drawn, so that its words are as large as those around it.
@@ -120,15 +141,19 @@ pub enum Size {
 }
 
 /// The same with the places at which its level changed.
-pub fn marked_line(points: &[Point], marks: &[Mark], size: Size, ends: [&str; 2], described: &str) -> Markup {
+pub fn marked_line(points: &[Point], drawn: &Drawn<'_>, size: Size, ends: [&str; 2], described: &str) -> Markup {
+    let marks = drawn.marks;
     let (width, height) = match size {
         Size::Card => (1080.0, 200.0),
         Size::Wide => (640.0, 168.0),
         Size::Tile => (360.0, 120.0),
     };
-    let (left, right, top, bottom) = (44.0, 12.0, 10.0, 22.0);
     let all = points.iter().flat_map(|point| point.value.into_iter().chain(point.interval.into_iter().flatten()));
-    let (low, high) = range(all, 0.02);
+    let (low, high) = range(all.chain(drawn.limit.iter().map(|limit| limit.value)), 0.02);
+    let labelled: Vec<(f64, String)> =
+        ticks(low, high).into_iter().map(|tick| (tick, short(tick, drawn.unit))).collect();
+    let longest = labelled.iter().map(|(_, label)| label.chars().count()).max().unwrap_or(0);
+    let (left, right, top, bottom) = ((14.0 + 7.0 * longest as f64).max(44.0), 12.0, 10.0, 22.0);
     let step = (width - left - right) / (points.len().max(2) - 1) as f64;
     let x = |i: usize| if points.len() == 1 { (left + width - right) / 2.0 } else { left + step * i as f64 };
     let y = |value: f64| top + (height - top - bottom) * (1.0 - (value - low) / (high - low));
@@ -137,9 +162,14 @@ pub fn marked_line(points: &[Point], marks: &[Mark], size: Size, ends: [&str; 2]
     html! {
         svg.chart viewBox={ "0 0 " (width) " " (height) } role="group" aria-label=(text(described)) focusable="false"
             preserveAspectRatio="xMinYMid meet" {
-            @for tick in ticks(low, high) {
-                line.grid-line x1=(number(left)) x2=(number(width - right)) y1=(number(y(tick))) y2=(number(y(tick))) {}
-                text.tick x=(number(left - 8.0)) y=(number(y(tick) + 4.0)) text-anchor="end" { (short(tick)) }
+            @for (tick, label) in &labelled {
+                line.grid-line x1=(number(left)) x2=(number(width - right)) y1=(number(y(*tick))) y2=(number(y(*tick))) {}
+                text.tick x=(number(left - 8.0)) y=(number(y(*tick) + 4.0)) text-anchor="end" { (label) }
+            }
+            @if let Some(limit) = &drawn.limit {
+                line.limit x1=(number(left)) x2=(number(width - right)) y1=(number(y(limit.value))) y2=(number(y(limit.value))) {
+                    title { (text(&limit.label)) }
+                }
             }
             text.tick x=(number(left)) y=(number(height - 6.0)) { (text(ends[0])) }
             text.tick x=(number(width - right)) y=(number(height - 6.0)) text-anchor="end" { (text(ends[1])) }
@@ -283,8 +313,8 @@ fn range(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
         return (0.0, 1.0);
     }
     let pad = (high - low) * margin;
-    if high - low < 1e-9 {
-        let pad = (high.abs() * 0.1).max(0.05);
+    if high - low <= 1e-9 * high.abs() {
+        let pad = if high == 0.0 { 0.05 } else { high.abs() * 0.1 };
         return (low - pad, high + pad);
     }
     (low - pad, high + pad)
@@ -301,8 +331,15 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
     (first..=last.min(first + 8)).map(|i| i as f64 * step).collect()
 }
 
-fn short(x: f64) -> String {
-    crate::report::format::score(x)
+/// A value at a line of the grid.
+fn short(x: f64, unit: &str) -> String {
+    match unit {
+        // Multiples of a round step: what is left of 0 is noise.
+        "ms" if x.abs() < 1e-9 => "0".to_owned(),
+        "ms" => format::milliseconds(Some(x)),
+        "USD" => format!("${}", format::score(x)),
+        _ => format::score(x),
+    }
 }
 
 #[cfg(test)]
@@ -316,7 +353,7 @@ mod tests {
         assert!(drawn.contains(r#"aria-label="three runs""#));
         // Nothing at all is still a drawing.
         assert!(!sparkline(&[None], "").into_string().contains("NaN"));
-        assert!(!line(&[], ["", ""], "").into_string().contains("NaN"));
+        assert!(!line(&[], "1", ["", ""], "").into_string().contains("NaN"));
         assert!(!histogram(&[], ["", ""], "").into_string().contains("NaN"));
     }
 
@@ -339,7 +376,7 @@ mod tests {
             href: Some("/runs/\"zz".to_owned()),
             ..Point::default()
         };
-        let drawn = line(&[point], ["<script>", ""], "\"><script>").into_string();
+        let drawn = line(&[point], "1", ["<script>", ""], "\"><script>").into_string();
         assert!(!drawn.contains("<script") && !drawn.contains("\"zz"), "{drawn}");
     }
 }

@@ -175,7 +175,7 @@ pub(super) fn history(history: &[Past], now: &str, evaluator: &str) -> Markup {
     }
     let day = |past: Option<&Past>| past.map_or_else(String::new, |past| past.started_at.chars().take(10).collect());
     let (first, last) = (day(history.first()), day(history.last()));
-    svg::line(&points, [&first, &last], &format!("{evaluator} in the last {} runs", points.len()))
+    svg::line(&points, "", [&first, &last], &format!("{evaluator} in the last {} runs", points.len()))
 }
 
 /// What to do while there is no run.

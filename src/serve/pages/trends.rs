@@ -15,8 +15,8 @@ use crate::compare::nights::{TrendError, TrendOptions};
 use crate::compare::trend::{Trend, TrendPoint};
 use crate::report::format::count;
 use crate::report::html::compare::{metric_name, number};
-use crate::report::html::document::{changes, trend_chart};
 use crate::report::html::svg::Size;
+use crate::report::html::trend::{changes, limit, trend_chart};
 use crate::report::html::verdict;
 use crate::report::text::cut;
 use crate::serve::App;
@@ -108,6 +108,7 @@ fn body(context: &PageContext, trend: &Trend, known: &Known) -> Markup {
         (chooser(context, trend, known))
         section.card.trend aria-label="The score run by run" {
             (trend_chart(trend, newest, Size::Card, |run| Some(link::run(run))))
+            (limit(trend))
             (changes(trend, |run| Some(link::run(run))))
         }
         @if !trend.slices.is_empty() {
@@ -117,7 +118,7 @@ fn body(context: &PageContext, trend: &Trend, known: &Known) -> Markup {
                     @for slice in &trend.slices {
                         article.tile {
                             h3 { @match slice.slice.as_ref().and_then(|slice| slice.value.as_deref()) { Some(value) => (cut(value, 60)), None => "none" }
-                                span.muted { " " (number(unit(&trend.score), slice.points.last().and_then(|point| point.mean))) } }
+                                span.muted { " " (number(&trend.unit, slice.points.last().and_then(|point| point.mean))) } }
                             (trend_chart(slice, newest, Size::Tile, |run| Some(link::run(run))))
                             @if !slice.changes.is_empty() { (changes(slice, |run| Some(link::run(run)))) }
                         }
@@ -132,15 +133,6 @@ fn body(context: &PageContext, trend: &Trend, known: &Known) -> Markup {
         }
         details.gap { summary { "The same in the terminal" }
             (parts::snippet(&format!("spanscore trend --suite {} --score {}", crate::report::terminal::shell_word(&trend.suite), crate::report::terminal::shell_word(&trend.score)))) }
-    }
-}
-
-/// The unit of a score, as far as its name tells.
-fn unit(score: &str) -> &'static str {
-    match score {
-        name if name.ends_with("_ms") => "ms",
-        name if name.ends_with("_usd") => "USD",
-        _ => "1",
     }
 }
 
@@ -167,7 +159,7 @@ fn chooser(context: &PageContext, trend: &Trend, known: &Known) -> Markup {
 }
 
 fn runs(trend: &Trend) -> Markup {
-    let unit = unit(&trend.score);
+    let unit = trend.unit.as_str();
     html! {
         div.scroll role="region" aria-label="Runs, table" tabindex="0" {
             table.list data-rows="" {
