@@ -2,14 +2,17 @@
 //! claims of the cases that are shown.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::build::{CompareOptions, compare};
-use super::comparison::{CaseChange, Comparison};
+use super::cases::{cases, unpaired};
+use super::comparison::{CaseChange, Cases, Comparison, Unpaired};
 use super::file::{self, BaselineError};
 use super::gate::{GateReport, Policy, Verdict};
 use super::judge::{self, Past, PolicyError};
 use super::load::load_run;
+use super::pair::pair;
 use super::pin::side_of;
 use super::side::{Column, Side};
 use super::simulate::Simulation;
@@ -108,6 +111,23 @@ pub fn compare_named(
         places.claim(readers[1], list)?;
     }
     Ok(comparison)
+}
+
+/// This part of each list of cases of a comparison, with their claims: what a limit left out of it.
+pub fn cases_named(
+    readers: [&Reader; 2],
+    base: &Named,
+    head: &Named,
+    part: Range<usize>,
+) -> Result<(Cases, Unpaired), OpenError> {
+    let (then, now) = (open(readers[0], base, &[])?, open(readers[1], head, &[])?);
+    let pairing = pair(&then, &now);
+    let mut found = cases(&then, &now, &pairing, part.clone());
+    let places = Places { base: (base, &then), head: (head, &now) };
+    for list in [&mut found.regressed, &mut found.improved, &mut found.lost] {
+        places.claim(readers[1], list)?;
+    }
+    Ok((found, unpaired(&then, &now, &pairing, part)))
 }
 
 /// The columns of a run's dataset, as a clause of an error.

@@ -65,7 +65,10 @@ pub fn gate(report: &GateReport, style: Style) -> String {
     }
     out.push('\n');
     operands(&mut out, &[("baseline", report.base.as_ref()), ("run", Some(&report.head))], style);
-    differs(&mut out, &report.differs, style);
+    // Of a baseline that cannot be read it is not known what differs.
+    if report.base.is_some() {
+        differs(&mut out, &report.differs, style);
+    }
     if let Some(coverage) = report.coverage {
         put!(out, "  {} cases are in both ({:.1} %)\n", count(report.pairs), coverage * 100.0);
     }
@@ -453,6 +456,10 @@ fn one_trend(out: &mut String, trend: &Trend, style: Style) {
         put!(title, " where {} is {}", slice.column, slice.value.as_deref().unwrap_or("absent"));
     }
     put!(out, "{}\n", style.paint(Tone::Strong, &clean(&title)));
+    // A plain number has four digits here; what has a unit wears it.
+    let is_plain = matches!(trend.unit.as_str(), "" | "1");
+    let level = |x: Option<f64>| if is_plain { value(x) } else { format::in_unit(&trend.unit, x) };
+    let ends = |x| if is_plain { format::interval(x) } else { format::interval_in(&trend.unit, x) };
     let mut sheet =
         Sheet::new(style, &["run", "started", ">mean", "95 % interval", ">n", "verdict", "changed"]).flexible(6);
     for (place, point) in trend.points.iter().enumerate() {
@@ -461,8 +468,8 @@ fn one_trend(out: &mut String, trend: &Trend, style: Style) {
         sheet.toned([
             (point.run_id.clone(), None),
             (point.started_at.replace('T', " ").get(..16).unwrap_or(ABSENT).to_owned(), None),
-            (value(point.mean), is_change.then_some(Tone::Warn)),
-            (format::interval(point.ci95), None),
+            (level(point.mean), is_change.then_some(Tone::Warn)),
+            (ends(point.ci95), None),
             (count(point.n), None),
             (point.verdict.clone().unwrap_or_default(), None),
             (changed.join(", "), None),
@@ -473,8 +480,8 @@ fn one_trend(out: &mut String, trend: &Trend, style: Style) {
         let line = format!(
             "change at {}: {} → {}, p {}",
             change.at_run,
-            score(change.before),
-            score(change.after),
+            level(Some(change.before)),
+            level(Some(change.after)),
             probability(Some(change.p_value))
         );
         put!(out, "  {}\n", style.paint(Tone::Warn, &clean(&line)));

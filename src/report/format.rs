@@ -152,8 +152,9 @@ pub fn dollars(x: Option<f64>) -> String {
     x.map_or_else(
         || ABSENT.to_owned(),
         |x| match x {
+            0.0 => "$0".to_owned(),
             x if x >= 1.0 => format!("${x:.2}"),
-            x if x.abs() >= 1e-4 || x == 0.0 => format!("${x:.6}"),
+            x if x.abs() >= 1e-4 => format!("${x:.6}"),
             x => format!("${x:.decimals$}", decimals = of_small(x.abs()).map_or(6, |decimals| decimals.max(6))),
         },
     )
@@ -213,6 +214,7 @@ mod tests {
         assert_eq!(interval(Some([0.0, 0.000_41])), "[0.000, 0.00041]");
         for (unit, x, shown) in [
             ("USD", 0.000_23, "$0.000230"),
+            ("USD", 0.0, "$0"),
             ("USD", 2.3e-7, "$0.00000023"),
             ("ms", 812.4, "812 ms"),
             ("1", 0.000_23, "0.00023"),

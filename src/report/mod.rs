@@ -26,6 +26,7 @@ pub mod lists;
 mod look_back;
 pub mod low;
 pub mod markdown;
+mod markdown_text;
 pub mod results;
 pub mod style;
 pub mod table;

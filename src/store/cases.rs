@@ -118,6 +118,18 @@ impl Reader {
         Ok(rows)
     }
 
+    /// A case's trials in a run, planned ones included; none where the run does not have it.
+    pub fn trials_of_case(&self, run: &RunRow, case: &CaseId) -> Result<Vec<CaseRow>, StoreError> {
+        let Some(seq) = self.find_case(run, case)? else { return Ok(Vec::new()) };
+        let id = pack(run.number, TrialKey { seq, repeat: 0 })?;
+        let mut rows = Vec::new();
+        self.scan(run, (id, id), Needs::ALL, &mut |_, row| {
+            rows.push(row);
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
     /// One trial with everything.
     pub(super) fn case_row(&self, run: &RunRow, id: i64) -> Result<CaseRow, StoreError> {
         let mut found = None;

@@ -226,8 +226,13 @@ pub fn shift(comparison: &Comparison) -> Markup {
     }
 }
 
-/// Cases from both sides, with both traces.
-pub fn cases(changes: &[CaseChange], by: &str, links: &dyn Links) -> Markup {
+/// Cases from both sides, with both traces; `below` gives what stands in a row of its own below a case.
+pub fn cases(
+    changes: &[CaseChange],
+    by: &str,
+    links: &dyn Links,
+    below: &dyn Fn(&CaseChange) -> Option<Markup>,
+) -> Markup {
     html! {
         div.scroll role="region" aria-label="Cases of both sides, table" tabindex="0" {
             table.list data-rows="" {
@@ -258,6 +263,7 @@ pub fn cases(changes: &[CaseChange], by: &str, links: &dyn Links) -> Markup {
                                 }
                             }
                         }
+                        @if let Some(more) = below(change) { tr.below { td colspan="7" { (more) } } }
                     }
                 }
             }

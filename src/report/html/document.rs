@@ -1,6 +1,8 @@
 //! The report of a run as one HTML file that works by mail and offline: style and script stand in it, under a policy that lets
 //! nothing else run and nothing be fetched.
 
+use std::collections::HashMap;
+
 use base64::Engine as _;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
@@ -11,7 +13,7 @@ use super::trend::{changes, day, limit, trend_chart};
 use super::{agreement, cases, compare, confusion, text, verdict, waterfall};
 use crate::compare::comparison::UnpairedCounts;
 use crate::compare::gate::GateReport;
-use crate::model::{Evaluation, Label, RunSpec};
+use crate::model::{Evaluation, Label, RunSpec, SpanId};
 use crate::report::details::{CaseChange, Details};
 use crate::report::document::Report;
 use crate::report::evidence::{Evidence, Worst};
@@ -80,7 +82,8 @@ fn page(evidence: &Evidence<'_>, rows: &[CaseRow], worst: &[Worst<'_>]) -> Marku
 
 fn sections(evidence: &Evidence<'_>, rows: &[CaseRow], worst: &[Worst<'_>]) -> Markup {
     let report = evidence.report;
-    let links = InFile { spec: &evidence.run.spec, has_changes: true };
+    let starts = starts(&evidence.run.spec, rows);
+    let links = InFile { spec: &evidence.run.spec, starts: &starts, has_changes: true };
     let apart = evidence.verdict_apart();
     let none = Details::default();
     let details = report.details.as_ref().unwrap_or(&none);
@@ -102,7 +105,7 @@ fn sections(evidence: &Evidence<'_>, rows: &[CaseRow], worst: &[Worst<'_>]) -> M
             (evaluators(evidence))
             (resources(report))
         }
-        @if let Some(gate) = apart.filter(|gate| gate.base.is_some()) { (by_verdict(evidence, gate)) }
+        @if let Some(gate) = apart.filter(|gate| gate.base.is_some()) { (by_verdict(evidence, gate, &InFile { has_changes: false, ..links })) }
         @if let Some(comparison) = evidence.comparison {
             section.card aria-labelledby="comparison" {
                 header { h2 #comparison { "Compared with " (text(&comparison.base.name)) } span.muted { (count(comparison.pairs)) " cases that both have" } }
@@ -130,7 +133,7 @@ fn sections(evidence: &Evidence<'_>, rows: &[CaseRow], worst: &[Worst<'_>]) -> M
                 @if !list.is_empty() {
                     section.card.flush.flows aria-labelledby=(id) {
                         header { h2 id=(id) { (title) } span.muted { "by " (text(&comparison.cases.by)) ", the largest first" } }
-                        (compare::cases(&list[..list.len().min(LISTED)], &comparison.cases.by, &links))
+                        (compare::cases(&list[..list.len().min(LISTED)], &comparison.cases.by, &links, &|_| None))
                         @if total > LISTED as u64 { p.pager { a href={ "#change=" (id) } { (in_table(evidence.cases_in(rows, &[change]), total)) } } }
                     }
                 }
@@ -164,19 +167,18 @@ fn judged(gate: &GateReport) -> Markup {
 }
 
 /// The cases that the verdict itself kept, where its baseline is not what the run is compared with here.
-fn by_verdict(evidence: &Evidence<'_>, gate: &GateReport) -> Markup {
-    let links = InFile { spec: &evidence.run.spec, has_changes: false };
+fn by_verdict(evidence: &Evidence<'_>, gate: &GateReport, links: &InFile<'_>) -> Markup {
     let by = &evidence.report.run.primary;
     html! {
         section.card aria-labelledby="by-verdict" {
             header { h2 #by-verdict { "Against the baseline" } span.muted { (count(gate.pairs)) " cases that both have" } }
-            (compare::counts(&gate.counts, UnpairedCounts::default(), &links))
+            (compare::counts(&gate.counts, UnpairedCounts::default(), links))
         }
         @for (id, title, list, total) in [("worse", "Worse than in the baseline", &gate.regressed, gate.counts.regressed), ("better", "Better than in the baseline", &gate.improved, gate.counts.improved)] {
             @if !list.is_empty() {
                 section.card.flush.flows aria-labelledby=(id) {
                     header { h2 id=(id) { (title) } span.muted { "by " (text(by)) ", the largest first" } }
-                    (compare::cases(&list[..list.len().min(LISTED)], by, &links))
+                    (compare::cases(&list[..list.len().min(LISTED)], by, links, &|_| None))
                     @if total > LISTED as u64 { p.pager { (LISTED.min(list.len())) " of " (count(total)) } }
                 }
             }
@@ -448,10 +450,22 @@ fn footer(evidence: &Evidence<'_>) -> Markup {
 }
 
 /// Addresses within the file: its table of cases, and the user's trace backend.
+#[derive(Clone, Copy)]
 struct InFile<'a> {
     spec: &'a RunSpec,
+    /// When the trials of the table began, by their spans.
+    starts: &'a HashMap<SpanId, u64>,
     /// Whether the table tells what became of a case against the same base.
     has_changes: bool,
+}
+
+/// When trials began, where the template of links asks for it.
+fn starts(spec: &RunSpec, rows: &[CaseRow]) -> HashMap<SpanId, u64> {
+    if link::template(spec).is_some_and(|template| template.contains("_unix_ms}")) {
+        rows.iter().filter_map(|row| Some((row.span_id?, row.started_unix_nano))).collect()
+    } else {
+        HashMap::new()
+    }
 }
 
 impl Links for InFile<'_> {
@@ -465,8 +479,9 @@ impl Links for InFile<'_> {
 
     fn trace(&self, trace: &str, span: Option<&str>, head: bool) -> Option<String> {
         let span = span.and_then(|span| span.parse().ok());
-        // When the trial began is not at hand here; the templates that ask for it use it to narrow a search.
-        link::of_span(self.spec, trace.parse().ok()?, span, self.spec.started_unix_nano).filter(|_| head)
+        // The templates that ask for the start use it to narrow a search: that of the run will do where the trial's is not at hand.
+        let start = span.and_then(|span| self.starts.get(&span)).copied().unwrap_or(self.spec.started_unix_nano);
+        link::of_span(self.spec, trace.parse().ok()?, span, start).filter(|_| head)
     }
 
     fn diff(&self, _base: &str, _head: &str) -> Option<String> {

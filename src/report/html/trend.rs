@@ -61,7 +61,7 @@ fn limit_in_words(trend: &Trend, gate: &GateLine) -> String {
 
 /// What the dashed line of a trend is; nothing where it has none.
 pub fn limit(trend: &Trend) -> Markup {
-    html! { @if let Some(gate) = &trend.gate { p.muted { "Dashed: " (limit_in_words(trend, gate)) ". A verdict asks whether the whole interval lies beyond it." } } }
+    html! { @if let Some(gate) = &trend.gate { p.muted { "Dashed: " (limit_in_words(trend, gate)) ". A verdict asks how sure it is that the paired difference is beyond the margin, not where this line lies alone." } } }
 }
 
 /// The day of a time.

@@ -2,6 +2,7 @@
 //!
 //! Only runs are compared here. A baseline is a file, and no address leads the server to a file.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -10,22 +11,27 @@ use axum::{Extension, Router};
 use maud::{Markup, html};
 
 use super::cache::Cache;
-use super::layout::text;
+use super::layout::{block, text};
 use super::{Nav, PageContext, PageError, PageResult, link, parts};
 use crate::compare::CompareOptions;
-use crate::compare::comparison::{CaseChange, Comparison};
-use crate::compare::open::{Named, OpenError, compare_named};
+use crate::compare::comparison::{CaseChange, CaseSide, Comparison, UnpairedCase};
+use crate::compare::open::{Named, OpenError, cases_named, compare_named};
+use crate::model::CaseId;
 use crate::report::Report;
 use crate::report::details::previous_run;
 use crate::report::format::count;
 use crate::report::html::links::Links;
 use crate::report::html::{compare as shown, confusion};
+use crate::report::results::outcome_in_a_word;
+use crate::report::text_diff::{Piece, text_diff};
 use crate::serve::App;
 use crate::store::rows::RunRow;
 use crate::store::{Reader, StoreError};
 
-/// Cases in each list of a comparison that is kept; the counts know of all.
+/// Cases in each list of a comparison that is kept; pages beyond read the cases again.
 const LISTED: usize = 2_000;
+/// How much of an answer is shown, in characters.
+const ANSWER: usize = 20_000;
 /// Cases on a page.
 const PAGE: usize = 50;
 /// Runs to choose from.
@@ -45,6 +51,8 @@ struct Compared {
     base: RunRow,
     head: RunRow,
     comparison: Arc<Comparison>,
+    /// The cases that are listed.
+    list: Listed,
     /// The dataset's columns, of which a part may be asked for.
     columns: Vec<String>,
 }
@@ -52,6 +60,8 @@ struct Compared {
 async fn show(State(app): State<Arc<App>>, Extension(cache): Extension<Cache>, context: PageContext) -> PageResult {
     let own = |name| context.parameter(name).map(str::to_owned);
     let (base, head, slice) = (own("base"), own("head"), own("slice"));
+    let only = Only::of(context.parameter("only"))?;
+    let page = context.parameter("page").and_then(|page| page.parse::<usize>().ok()).unwrap_or(1).max(1);
     let (choices, compared) = app
         .read(move |reader| {
             let runs = reader.runs()?;
@@ -68,7 +78,8 @@ async fn show(State(app): State<Arc<App>>, Extension(cache): Extension<Cache>, c
             let slices: Vec<String> = slice.into_iter().collect();
             let comparison = cache.comparison(reader, &base, &head, &slices)?;
             let columns = columns(reader, &head)?;
-            Ok((choices, Some(Compared { base, head, comparison, columns })))
+            let list = Listed::of(reader, [&base, &head], &comparison, only, page)?;
+            Ok((choices, Some(Compared { base, head, comparison, list, columns })))
         })
         .await?;
     let Some(compared) = compared else {
@@ -94,6 +105,156 @@ pub(super) fn columns(reader: &Reader, run: &RunRow) -> Result<Vec<String>, Stor
     let named = rows.iter().flat_map(|row| row.columns.iter().map(|(name, _)| format!("col.{name}")));
     columns.extend(named.take(12));
     Ok(columns)
+}
+
+/// Which cases are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Only {
+    Regressed,
+    Improved,
+    Lost,
+    Unpaired,
+}
+
+impl Only {
+    const ALL: [Self; 4] = [Self::Regressed, Self::Improved, Self::Lost, Self::Unpaired];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Regressed => "regressed",
+            Self::Improved => "improved",
+            Self::Lost => "lost",
+            Self::Unpaired => "unpaired",
+        }
+    }
+
+    fn of(name: Option<&str>) -> Result<Self, PageError> {
+        let Some(name) = name else { return Ok(Self::Regressed) };
+        Self::ALL.into_iter().find(|only| only.as_str() == name).ok_or_else(|| {
+            let known = Self::ALL.map(Self::as_str).join(", ");
+            PageError::bad_request(format!("only={name}: no list of cases has that name; there are {known}"))
+        })
+    }
+
+    /// How many cases there are, in all lists that stand together.
+    const fn count(self, comparison: &Comparison) -> u64 {
+        let (counts, unpaired) = (&comparison.cases.counts, &comparison.unpaired.counts);
+        match self {
+            Self::Regressed => counts.regressed,
+            Self::Improved => counts.improved,
+            Self::Lost => counts.lost,
+            Self::Unpaired => unpaired.base + unpaired.head,
+        }
+    }
+}
+
+/// A page of a list of cases.
+struct Listed {
+    only: Only,
+    /// From 1.
+    page: usize,
+    pages: usize,
+    cases: Vec<CaseChange>,
+    unpaired: [Vec<UnpairedCase>; 2],
+    /// What both sides answered, by case, where that says more than the labels do.
+    answers: HashMap<String, [String; 2]>,
+}
+
+impl Listed {
+    /// The page of that number, or the last one.
+    fn of(
+        reader: &Reader,
+        runs: [&RunRow; 2],
+        comparison: &Comparison,
+        only: Only,
+        page: usize,
+    ) -> Result<Self, PageError> {
+        let unpaired = &comparison.unpaired;
+        let longest = match only {
+            Only::Unpaired => unpaired.counts.base.max(unpaired.counts.head),
+            only => only.count(comparison),
+        };
+        let pages = usize::try_from(longest).unwrap_or(usize::MAX).div_ceil(PAGE).max(1);
+        let page = page.min(pages);
+        let part = (page - 1) * PAGE..page * PAGE;
+        let beyond;
+        let (cases, unpaired) = if part.end <= LISTED {
+            (&comparison.cases, unpaired)
+        } else {
+            let [base, head] = runs.map(|run| Named::Run(Box::new(run.clone())));
+            beyond = cases_named([reader, reader], &base, &head, part.clone())?;
+            (&beyond.0, &beyond.1)
+        };
+        let from = if part.end <= LISTED { part.start } else { 0 };
+        let list = match only {
+            Only::Regressed => &cases.regressed[..],
+            Only::Improved => &cases.improved,
+            Only::Lost => &cases.lost,
+            Only::Unpaired => &[],
+        };
+        let cases: Vec<CaseChange> = list.iter().skip(from).take(PAGE).cloned().collect();
+        let unpaired = [&unpaired.base, &unpaired.head].map(|list| match only {
+            Only::Unpaired => list.iter().skip(from).take(PAGE).cloned().collect(),
+            _ => Vec::new(),
+        });
+        let answers = answers(reader, runs, &cases)?;
+        Ok(Self { only, page, pages, cases, unpaired, answers })
+    }
+}
+
+/// The raw answers of both sides to these cases, where one of them says more than its label.
+fn answers(
+    reader: &Reader,
+    runs: [&RunRow; 2],
+    cases: &[CaseChange],
+) -> Result<HashMap<String, [String; 2]>, StoreError> {
+    let mut found = HashMap::new();
+    for case in cases {
+        let Ok(id) = CaseId::parse(&case.case_id) else { continue };
+        let answer = |run: &RunRow, side: &CaseSide| -> Result<Option<(String, bool)>, StoreError> {
+            let rows = reader.trials_of_case(run, &id)?;
+            let row = rows.iter().find(|row| row.span_id.is_some() && row.span_id == side.span_id).or(rows.first());
+            Ok(row.and_then(|row| {
+                let raw = row.raw_output.clone()?;
+                let label = row.outcome.as_ref().map(outcome_in_a_word);
+                let more = label != Some(raw.trim());
+                Some((raw, more))
+            }))
+        };
+        let both = answer(runs[0], &case.base)?.zip(answer(runs[1], &case.head)?);
+        if let Some(((then, more), (now, more_now))) = both
+            && (more || more_now)
+        {
+            found.insert(case.case_id.clone(), [then, now]);
+        }
+    }
+    Ok(found)
+}
+
+/// Both answers side by side, what differs marked.
+fn side_by_side(answers: &[String; 2]) -> Markup {
+    let [then, now] = answers.each_ref().map(|text| text.chars().take(ANSWER).collect::<String>());
+    let pieces = text_diff(&then, &now);
+    let shown = |is_now: bool| {
+        html! {
+            pre.prose.delta {
+                @for piece in &pieces {
+                    @match piece {
+                        Piece::Same(same) => (block(same)),
+                        Piece::Removed(gone) => @if !is_now { del { (block(gone)) } },
+                        Piece::Added(new) => @if is_now { ins { (block(new)) } },
+                        Piece::Cut(n) => span.muted { " … " (count(*n as u64)) " characters alike … " },
+                    }
+                }
+            }
+        }
+    };
+    html! {
+        details.answers {
+            summary { @if then == now { "Answers, alike" } @else { "Answers, what differs" } }
+            div.pair { div { h4 { "Base" } (shown(false)) } div { h4 { "Head" } (shown(true)) } }
+        }
+    }
 }
 
 /// The comparison of two runs by parts of the dataset.
@@ -151,10 +312,9 @@ fn chooser(choices: &[Choice], base: &str, head: &str) -> Markup {
 }
 
 fn body(context: &PageContext, choices: &[Choice], compared: &Compared) -> Markup {
-    let Compared { base, head, comparison, columns } = compared;
+    let Compared { base, head, comparison, list: listed, columns } = compared;
     let (base_id, head_id) = (base.spec.run_id.as_str(), head.spec.run_id.as_str());
     let links = PageLinks::of_comparison(context, head);
-    let only = context.parameter("only").unwrap_or("regressed");
     let swapped = link::with_query("/compare", [("base", Some(head_id)), ("head", Some(base_id))]);
     html! {
         div.head {
@@ -187,7 +347,7 @@ fn body(context: &PageContext, choices: &[Choice], compared: &Compared) -> Marku
                 (shown::counts(&comparison.cases.counts, comparison.unpaired.counts, &links))
             }
             (parts_of(context, comparison, columns, &links))
-            (list(context, comparison, only, &links))
+            (list(context, comparison, listed, &links))
         }
     }
 }
@@ -215,49 +375,42 @@ fn parts_of(context: &PageContext, comparison: &Comparison, columns: &[String], 
     }
 }
 
-fn list(context: &PageContext, comparison: &Comparison, only: &str, links: &dyn Links) -> Markup {
-    let cases = &comparison.cases;
-    let unpaired = comparison.unpaired.base.len() + comparison.unpaired.head.len();
-    let kinds = [
-        ("regressed", cases.counts.regressed),
-        ("improved", cases.counts.improved),
-        ("lost", cases.counts.lost),
-        ("unpaired", unpaired as u64),
-    ];
-    let listed: &[CaseChange] = match only {
-        "improved" => &cases.improved,
-        "lost" => &cases.lost,
-        "unpaired" => &[],
-        _ => &cases.regressed,
-    };
-    let page = context.parameter("page").and_then(|page| page.parse::<usize>().ok()).unwrap_or(1).max(1);
-    let from = ((page - 1) * PAGE).min(listed.len());
-    let to = (from + PAGE).min(listed.len());
+fn list(context: &PageContext, comparison: &Comparison, list: &Listed, links: &dyn Links) -> Markup {
+    let Listed { only, page, pages, cases, unpaired, answers } = list;
+    let counts = comparison.unpaired.counts;
     let turn = |page: usize| context.with(&[("page", Some(&page.to_string()))]) + "#list";
+    let from = (page - 1) * PAGE;
+    let within = |listed: usize, total: u64| {
+        format!("{}–{} of {}", count(from as u64 + 1), count((from + listed) as u64), count(total))
+    };
+    let below = |case: &CaseChange| answers.get(&case.case_id).map(side_by_side);
     html! {
         section #list.card.flush.span-12 aria-label="Cases of both sides" {
             header {
                 nav.tabs aria-label="Which cases" {
-                    @for (kind, n) in kinds {
-                        a href={ (context.with(&[("only", Some(kind)), ("page", None)])) "#list" } aria-current=[(kind == only).then_some("true")] { (kind) " " (count(n)) }
+                    @for kind in Only::ALL {
+                        a href={ (context.with(&[("only", Some(kind.as_str())), ("page", None)])) "#list" } aria-current=[(kind == *only).then_some("true")] { (kind.as_str()) " " (count(kind.count(comparison))) }
                     }
                 }
             }
-            @if only == "unpaired" {
-                @for (name, side) in [("base", &comparison.unpaired.base), ("head", &comparison.unpaired.head)] {
-                    @if !side.is_empty() { h3.inset { "Only in the " (name) } (shown::unpaired(&side[..side.len().min(200)], name, links)) }
+            @if *only == Only::Unpaired {
+                @for (name, side, total) in [("base", &unpaired[0], counts.base), ("head", &unpaired[1], counts.head)] {
+                    @if !side.is_empty() {
+                        h3.inset { "Only in the " (name) span.muted { " " (within(side.len(), total)) } }
+                        (shown::unpaired(side, name, links))
+                    }
                 }
-                @if unpaired == 0 { p.pager { "Every case has its partner." } }
-            } @else if listed.is_empty() {
+                @if counts.base + counts.head == 0 { p.pager { "Every case has its partner." } }
+            } @else if cases.is_empty() {
                 p.pager { "None." }
             } @else {
-                (shown::cases(&listed[from..to], &cases.by, links))
-                @if listed.len() > PAGE {
-                    nav.pager aria-label="Pages" {
-                        @if page > 1 { a rel="prev" data-prev="" href=(turn(page - 1)) { "‹ Before" } }
-                        span { (count(from as u64 + 1)) "–" (count(to as u64)) " of " (count(listed.len() as u64)) }
-                        @if to < listed.len() { a rel="next" data-next="" href=(turn(page + 1)) { "More ›" } }
-                    }
+                (shown::cases(cases, &comparison.cases.by, links, &below))
+            }
+            @if *pages > 1 {
+                nav.pager aria-label="Pages" {
+                    @if *page > 1 { a rel="prev" data-prev="" href=(turn(page - 1)) { "‹ Before" } }
+                    span { @if *only == Only::Unpaired { "Page " (page) " of " (pages) } @else { (within(cases.len(), only.count(comparison))) } }
+                    @if page < pages { a rel="next" data-next="" href=(turn(page + 1)) { "More ›" } }
                 }
             }
         }

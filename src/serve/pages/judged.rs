@@ -48,7 +48,7 @@ pub(super) fn whole(report: &Report) -> Markup {
         @if !gate.regressed.is_empty() {
             section.card.flush.first aria-labelledby="worse" {
                 header { h2 #worse { "Worse than in the baseline" } span.muted { (count(gate.counts.regressed)) " regressed, " (count(gate.counts.improved)) " improved" } }
-                (shown::cases(&gate.regressed[..gate.regressed.len().min(10)], &report.run.primary, &links))
+                (shown::cases(&gate.regressed[..gate.regressed.len().min(10)], &report.run.primary, &links, &|_| None))
             }
         }
     }

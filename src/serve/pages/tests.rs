@@ -294,6 +294,8 @@ async fn errors_are_harmless_pages_too() {
         ("/compare?base=baseline.json&head=latest", StatusCode::NOT_FOUND, "no run"),
         ("/trends?suite=%3Cscript%3E", StatusCode::NOT_FOUND, "no run of suite"),
         ("/trends?score=nope", StatusCode::NOT_FOUND, "there are"),
+        ("/trends?by=col.nope", StatusCode::BAD_REQUEST, "no case has such a column"),
+        ("/compare?only=bogus", StatusCode::BAD_REQUEST, "regressed, improved, lost, unpaired"),
     ] {
         let answer = scene.get(address).await;
         assert_eq!(answer.status, status, "{address}");
@@ -326,6 +328,8 @@ async fn comparisons_and_trends_are_those_of_the_terminal() {
     // Three cases became worse, two better; each leads to both traces and to what differs between them.
     assert!(page.contains("regressed 3") && page.contains("improved 2"), "{page}");
     assert_eq!(page.matches(">diff</a>").count(), 2);
+    assert_eq!(scene.html(&format!("{address}&page=999")).await.matches(">diff</a>").count(), 2, "the last page");
+    assert!(scene.html(address).await.contains(r#"aria-current="true">improved"#));
     let options = TrendOptions { last: 60, ..TrendOptions::default() };
     let nights = trend(&reader, &options).expect("a trend");
     assert_eq!(scene.json("/trends?format=json").await, serde_json::to_value(&nights).expect("JSON"));

@@ -37,6 +37,7 @@ impl From<TrendError> for PageError {
     fn from(error: TrendError) -> Self {
         match error {
             TrendError::Store(error) => error.into(),
+            error @ TrendError::UnknownColumn { .. } => Self::bad_request(error.to_string()),
             other => Self::not_found(other.to_string()).instead("Trends", "/trends"),
         }
     }
