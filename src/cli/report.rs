@@ -46,6 +46,11 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
     let run = reader.resolve_run(&args.run)?;
     let judged = Judged::of(&reader, &run)?;
     inputs.extend(judged.gate.iter().map(|gate| PathBuf::from(&gate.baseline)));
+    // What the run was made from, and the suite at hand.
+    let made_from =
+        ["dataset", "replay", "prompt"].map(|name| run.spec.config.get(name).and_then(|path| path.as_str()));
+    inputs.extend(made_from.into_iter().flatten().map(PathBuf::from));
+    inputs.push(PathBuf::from(super::run::DEFAULT_SUITE));
     check(&args.output, &inputs)?;
     leave_nothing_behind(&args.output)?;
     let wanted = Wanted { against: args.against.as_deref(), slices: &args.slices, files: &args.output };
@@ -84,7 +89,7 @@ pub(super) fn check(files: &[PathBuf], read: &[PathBuf]) -> anyhow::Result<()> {
         }
         if let Some(other) = read.iter().find(|other| is_same_file(path, other)) {
             anyhow::bail!(
-                "writing a report to `{shown}`: that is `{}`, which is read here and would be lost; name another file",
+                "writing a report to `{shown}`: that is `{}`, which is not a report and would be lost; name another file",
                 other.display()
             );
         }

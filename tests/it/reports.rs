@@ -88,10 +88,11 @@ fn what_a_run_reads_is_never_what_its_report_is_written_to() {
     let runs = || scratch.run(&["runs", "--format", "json"]).stdout.matches("\"status\"").count();
     let before = runs();
     for (args, said) in [
-        (&["run", "--gate", "baseline.json", "-o", "baseline.json"][..], "which is read here and would be lost"),
+        (&["run", "--gate", "baseline.json", "-o", "baseline.json"][..], "which is not a report and would be lost"),
         (&["run", "--gate", "baseline.json", "-o", "linked.json"], "that is `baseline.json`"),
         (&["run", "-o", "dir.html"], "that is a folder"),
         (&["report", "--against", "baseline.json", "-o", "baseline.json"], "would be lost"),
+        (&["report", "-o", "claims.csv"], "would be lost"),
         (&["report", "--by", "expected", "-o", "out.html"], "nothing to compare it with"),
         (&["report", "--against", "latest", "--by", "col.nope", "-o", "out.html"], "nope"),
         (&["report", "--against", "latest", "--by", "score.label_match", "-o", "out.html"], "--by score.label_match"),
