@@ -8,7 +8,7 @@ pub(super) fn plain(text: &str) -> String {
     let text = super::text::clean(text);
     let mut before = ' ';
     for (at, c) in text.char_indices() {
-        let rest = &text[at + c.len_utf8()..];
+        let rest = text.get(at + c.len_utf8()..).unwrap_or_default();
         let next = rest.chars().next().unwrap_or(' ');
         // A word joiner within what GitHub would make a link or a picture of, and nowhere else: a name that is copied from
         // here still works.
@@ -17,7 +17,7 @@ pub(super) fn plain(text: &str) -> String {
             '@' if before.is_alphanumeric() => rest.split_whitespace().next().is_some_and(|word| word.contains('.')),
             '@' => next.is_alphanumeric(),
             '#' => next.is_ascii_digit(),
-            '.' => text[..at].get(at.saturating_sub(3)..).is_some_and(|word| word.eq_ignore_ascii_case("www")),
+            '.' => text.get(at.saturating_sub(3)..at).is_some_and(|word| word.eq_ignore_ascii_case("www")),
             _ => false,
         };
         match c {
