@@ -305,11 +305,15 @@ impl Courier {
                         self.pause(self.pace.linger).await;
                     }
                 }
-                Reading::Held if until.is_some() && alone => {
+                Reading::Held => {
                     let leader = self.destination.follows().unwrap_or_default();
-                    return Err(Stop::Problem(format!("{leader} has not taken their spans yet")));
+                    let problem = format!("{leader} has not taken their spans yet");
+                    if until.is_some() && alone {
+                        return Err(Stop::Problem(problem));
+                    }
+                    lock(&self.report).problem = Some(problem);
+                    self.pause(self.pace.linger).await;
                 }
-                Reading::Held => self.pause(self.pace.linger).await,
                 Reading::Nothing if until.is_some() => return Ok(()),
                 Reading::Nothing => self.state.changed().await.map_err(|_| Stop::Time)?,
             }

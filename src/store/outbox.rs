@@ -505,6 +505,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn log_records_that_follow_spans_wait_until_those_are_settled() {
+        let scene = Scene::started(3, 1).await;
+        let config = serde_json::Value::Null;
+        scene.writer.register_destination(&scene.spec.run_id, "sink", Signal::Logs, &config).await.expect("registered");
+        for seq in 0..2 {
+            scene.record(trial(seq, 0, 0, completed(Predicted::Label(Label::True)))).await;
+        }
+        let run = scene.run().number;
+        let behind =
+            || scene.reader().outbox_batch_behind(run, "sink", Signal::Logs, 99, Some("jaeger")).expect("a batch");
+        assert_eq!((behind().len(), behind().held), (4, false), "nobody to wait for");
+        register(&scene, Signal::Traces).await;
+        assert_eq!((behind().len(), behind().held), (0, true));
+        // Two spans a trial; half a trial is not enough.
+        let spans = |max| scene.reader().outbox_batch(run, "jaeger", Signal::Traces, max).expect("a batch");
+        ack(&scene, Signal::Traces, spans(1).cursor, [1, 0, 0]).await;
+        assert_eq!((behind().len(), behind().held), (0, true));
+        ack(&scene, Signal::Traces, spans(1).cursor, [1, 0, 0]).await;
+        assert_eq!((behind().len(), behind().held), (2, true));
+        ack(&scene, Signal::Traces, spans(9).cursor, [2, 0, 0]).await;
+        assert_eq!((behind().len(), behind().held), (4, false), "open roots hold nothing up");
+        let scores = scene.reader().score_counts(&scene.run()).expect("counts");
+        assert_eq!(
+            scores.into_iter().map(|(name, counts)| (name, counts.pending)).collect::<Vec<_>>(),
+            [("sink".into(), 4)]
+        );
+        scene.writer.restart_delivery(&scene.spec.run_id, "jaeger").await.expect("restarted");
+        assert_eq!((counts(&scene).delivered, counts(&scene).pending, behind().len()), (0, 6, 0));
+    }
+
+    #[tokio::test]
     async fn a_destination_that_is_not_registered_is_an_error() {
         let scene = Scene::started(1, 1).await;
         let error = scene.reader().outbox_batch(1, "nowhere", Signal::Logs, 1).expect_err("unknown");

@@ -17,6 +17,8 @@ mod gate;
 mod gate_accidents;
 // What Application Insights gets, and what comes back out of it.
 mod appinsights;
+// Scores in Langfuse, and what all sinks have in common.
+mod sinks;
 mod log_analytics;
 // Foundry projects, Entra tokens and Azure OpenAI, all on the loopback.
 mod azure;

@@ -23,7 +23,7 @@ pub(super) async fn check(args: &Args, export: &ExportPlan, checks: &mut Checks)
             continue;
         }
         match sink.look().await {
-            Finding::Fine(what) => checks.ok(&name, format!("{} takes the key; {what}", config.address())),
+            Finding::Fine(what) => checks.ok(&name, format!("{} knows {what}", config.address())),
             Finding::Note(what) => checks.add(&name, Status::Warn, what, None),
             Finding::Problem(what, hint) => checks.add(&name, Status::Fail, what, Some(hint)),
         }
