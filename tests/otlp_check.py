@@ -9,11 +9,14 @@ tests/otlp_server.py, which reads requests with OpenTelemetry's own Python class
 - one log record `gen_ai.evaluation.result` for each score that `cases --format json` shows, on the trace and `chat` span
   of its trial, with the same value, label and explanation;
 - counts: stored = delivered, nothing pending, rejected or sent twice, and as many items as arrived;
-- headers and gzip, as the environment variables ask.
+- headers and gzip, as the environment variables ask;
+- the file that `spanscore export -o` writes of the run reads strictly with the same classes, and is complete.
 """
 
 import calendar
 import collections
+import gzip
+import json
 import re
 import sys
 import time
@@ -118,6 +121,37 @@ def check_scores(check, name, spanscore, records, chats, run_id):
     return len(records)
 
 
+def check_file(check, folder, spanscore, spans, logs):
+    """The file of a run, read with OpenTelemetry's own classes: every line a request, every span and record well formed."""
+    import otlp_server  # needs its packages
+
+    path = folder / "run.jsonl.gz"
+    code, _, err = spanscore.call("export", "--run", "latest", "-o", path)
+    ids, parents, records, problems = set(), set(), [], [err.strip()] if code else []
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            signal = "traces" if "resourceSpans" in json.loads(line) else "logs"
+            # Strict: an unknown field or a value of the wrong type is an error.
+            request = otlp_server.from_json(line, otlp_server.SIGNALS[signal][0]())
+            for group in request.resource_spans if signal == "traces" else request.resource_logs:
+                if not any(a.key == "service.name" for a in group.resource.attributes):
+                    problems.append("a resource without service.name")
+                for scope in group.scope_spans if signal == "traces" else group.scope_logs:
+                    for item in scope.spans if signal == "traces" else scope.log_records:
+                        if len(item.trace_id) != 16 or len(item.span_id) != 8:
+                            problems.append(f"ids of {len(item.trace_id)} and {len(item.span_id)} bytes")
+                        if signal == "logs":
+                            records.append((item.trace_id, item.span_id))
+                            continue
+                        if not item.name or not item.start_time_unix_nano <= item.end_time_unix_nano:
+                            problems.append(f"span `{item.name}` from {item.start_time_unix_nano} to {item.end_time_unix_nano}")
+                        ids.add((item.trace_id, item.span_id))
+                        if item.parent_span_id:
+                            parents.add((item.trace_id, item.parent_span_id))
+    check(len(ids) == spans and len(records) == logs and parents <= ids and set(records) <= ids and not problems,
+          f"file: {len(ids)} spans and {len(records)} log records, parents and judged spans among them, {len(problems)} problems {problems[:2]}")
+
+
 def main():
     parser = common.arguments(__doc__)
     parser.add_argument("--claims", type=int, default=1000)
@@ -152,6 +186,7 @@ def main():
             logs = check_scores(check, protocol, spanscore, by_signal["logs"], chats, report["run"]["id"])
             check(counts == {"stored": spans + logs, "delivered": spans + logs, "pending": 0, "rejected": 0, "not_sampled": 0, "duplicates": 0},
                   f"{protocol}: {counts}")
+            check_file(check, folder, spanscore, spans, logs)
             exported = report["spans"]["exported"]["otlp"]
             check(report["spans"]["created"] == report["spans"]["stored"] == spans and exported["pending"] == 0,
                   f"{protocol}: report: {report['spans']}")
