@@ -253,3 +253,50 @@ async fn a_wait_beyond_the_deadline_is_not_begun() {
     let report = deliveries.finish(Duration::from_millis(100)).await.remove(0);
     assert_eq!((report.problem.as_deref(), report.complete), (Some("busy"), false));
 }
+
+/// Takes items one at a time, each after a while; hanging, it never answers. Getting one twice makes no difference.
+struct OneByOne {
+    hangs: bool,
+}
+
+#[async_trait]
+impl Destination for OneByOne {
+    fn name(&self) -> &'static str {
+        "one by one"
+    }
+
+    fn takes(&self, signal: Signal) -> bool {
+        signal == Signal::Traces
+    }
+
+    fn portion(&self) -> usize {
+        1
+    }
+
+    fn is_idempotent(&self) -> bool {
+        true
+    }
+
+    async fn deliver(&self, batch: &Batch) -> Delivery {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
+        Delivery::complete(batch.items.len())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_items_one_by_one_is_waited_for_as_long_as_it_gets_on() {
+    let deliver = async |hangs: bool| {
+        let outbox: Arc<Memory> = Memory::with(15);
+        let kept: Arc<dyn Outbox> = Arc::clone(&outbox) as _;
+        let route = Route { destination: Arc::new(OneByOne { hangs }) as _, sampler: Sampler::default() };
+        let begun = Instant::now();
+        let deliveries = Deliveries::start(&kept, &[route], &Ids::seeded(1), FAST);
+        let report = deliveries.finish(Duration::from_secs(1)).await.remove(0);
+        (report.delivered, report.complete, report.duplicates, begun.elapsed().as_secs())
+    };
+    assert_eq!(deliver(false).await, (15, true, 0, 4), "15 times 300 ms are more than the second that was given");
+    assert_eq!(deliver(true).await, (0, false, 0, 1), "and what was on its way is no duplicate");
+}
