@@ -87,7 +87,7 @@ impl Backend {
         let mut left_out = false;
         for line in REFERENCE.lines() {
             if let Some(header) = line.trim_start_matches("# ").strip_prefix('[') {
-                section = header.split(']').next().unwrap_or_default().trim_start_matches('[').to_owned();
+                header.split(']').next().unwrap_or_default().trim_start_matches('[').clone_into(&mut section);
                 left_out = false;
                 if section == "sinks"
                     && let Some(sink) = sink

@@ -51,9 +51,10 @@ impl Outbox for Memory {
         let (positions, spans): (Vec<_>, Vec<_>) =
             all.iter().filter(|(position, _)| *position > cursor).take(limit).cloned().unzip();
         let batch = Batch { origin: Arc::default(), items: Items::Spans(spans) };
-        Ok(match positions.is_empty() {
-            true => Reading::Nothing,
-            false => Reading::Batch(OutboxBatch { batch, positions, cut: false }),
+        Ok(if positions.is_empty() {
+            Reading::Nothing
+        } else {
+            Reading::Batch(OutboxBatch { batch, positions, cut: false })
         })
     }
 

@@ -139,9 +139,8 @@ impl Client {
                 ))
             }
             408 | 425 | 429 | 500 | 502..=504 => later(says()),
-            // 507: Phoenix's disk is full.
-            501 | 505.. => Fate::Halt(says()),
             405 => Fate::Halt(format!("{}; is `url` the address of {title}?", says())),
+            // 507 among them: Phoenix's disk is full.
             _ => Fate::Halt(says()),
         })
     }

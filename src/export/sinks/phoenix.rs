@@ -35,7 +35,6 @@ impl Backend for Phoenix {
         let mut parts: Vec<Vec<usize>> = places.chunks(AT_ONCE).rev().map(<[usize]>::to_vec).collect();
         while let Some(part) = parts.pop() {
             let fate = match annotate(client, scores, &part).await {
-                Answer::All(fate) => fate,
                 Answer::UnknownSpans { which, message } => {
                     let (unknown, known): (Vec<_>, Vec<_>) =
                         part.into_iter().partition(|&place| span(&scores[place]).is_some_and(|id| which.contains(&id)));
@@ -62,7 +61,7 @@ impl Backend for Phoenix {
                     parts.extend([second.to_vec(), first.to_vec()]);
                     continue;
                 }
-                Answer::Refused(fate) => fate,
+                Answer::All(fate) | Answer::Refused(fate) => fate,
             };
             let on = goes_on(&fate);
             for place in part {
