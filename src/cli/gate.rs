@@ -14,7 +14,6 @@ use crate::compare::gate::GateReport;
 use crate::compare::simulate::Simulation;
 use crate::compare::{Policy, Verdict, file, judge, open};
 use crate::config::{GatePlan, RunPlan, Suite};
-use crate::model::EvaluatorId;
 use crate::report::compare as shown;
 use crate::store::rows::RunRow;
 use crate::store::{Reader, Store};
@@ -177,7 +176,7 @@ fn margins(texts: &[String]) -> anyhow::Result<BTreeMap<String, f64>> {
 
 /// Checks before a run whether it can be judged after it: nobody pays for a verdict that could be known to fail.
 pub(super) fn check(plan: &RunPlan, inputs: &Inputs, baseline: &Path) -> anyhow::Result<()> {
-    let evaluators: Vec<EvaluatorId> = inputs.evaluators.iter().map(|e| e.spec().id.clone()).collect();
+    let evaluators: Vec<_> = inputs.evaluators.iter().map(|e| (e.spec().id.clone(), e.spec().kind)).collect();
     judge::check(&Policy::of(&plan.gate), &evaluators)?;
     file::read(baseline).context("--gate")?;
     Ok(())

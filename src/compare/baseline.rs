@@ -82,6 +82,29 @@ pub struct BaselineRun {
     pub fingerprints: Vec<String>,
 }
 
+/// What an evaluator gave a trial: a number, `null` where it does not apply, `"failed"`, or `"absent"`. Files of form 1 know
+/// only numbers and `null`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum BaselineScore {
+    /// This number.
+    Value(f64),
+    /// There should be a number.
+    Missing(MissingScore),
+    /// It does not apply.
+    Skipped,
+}
+
+/// Why a number that should be there is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MissingScore {
+    /// The evaluator broke.
+    Failed,
+    /// Nothing is recorded.
+    Absent,
+}
+
 /// A case of a baseline. Each list has one entry per trial: the runs in their order, of each its repeats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,8 +120,8 @@ pub struct BaselineCase {
     pub expected: Option<Label>,
     /// What each trial was taken for: a label, `unparseable`, `failed`, `skipped` or `absent`.
     pub output: Vec<String>,
-    /// The values of each evaluator; `null` where it gave none.
-    pub scores: BTreeMap<EvaluatorId, Vec<Option<f64>>>,
+    /// What each evaluator gave.
+    pub scores: BTreeMap<EvaluatorId, Vec<BaselineScore>>,
     /// Latency of each answer, in milliseconds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub latency_ms: Vec<Option<f64>>,

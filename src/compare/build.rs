@@ -165,6 +165,9 @@ pub(super) fn metric_of(definition: &Definition, numbers: &Numbers, estimate: Pa
     if numbers.missing > 0 {
         warnings.push(format!("{} cases have no value on one side and are in neither mean", numbers.missing));
     }
+    if numbers.partly_missing > 0 {
+        warnings.push(format!("{} cases have no value for some of their trials", numbers.partly_missing));
+    }
     Metric {
         name: definition.name.clone(),
         direction: definition.direction,
@@ -179,6 +182,7 @@ pub(super) fn metric_of(definition: &Definition, numbers: &Numbers, estimate: Pa
         discordant: estimate.discordant,
         n: estimate.n,
         missing: numbers.missing,
+        partly_missing: numbers.partly_missing,
         clusters: estimate.clusters,
         bounds: numbers.bounds(),
         change,

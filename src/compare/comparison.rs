@@ -101,6 +101,9 @@ pub struct Metric {
     pub n: u64,
     /// Pairs with a value on one side, or an evaluator that broke; they are in no mean.
     pub missing: u64,
+    /// Pairs with a value on both sides of which some trial has none; their means are of the trials that have one.
+    #[serde(default)]
+    pub partly_missing: u64,
     /// Clusters among the pairs; `None` without groups.
     pub clusters: Option<u64>,
     /// The difference with every missing value as bad for the head as can be, and as good; of bounded metrics.

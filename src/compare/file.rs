@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::baseline::Baseline;
+use super::baseline::{Baseline, BaselineScore};
 
-/// The version of the file's form that this program writes.
-pub const FORM: u64 = 1;
+/// The latest form of the file that this program reads and writes. Form 2 says of a missing score why it is missing; a baseline
+/// without any is written in form 1, which earlier versions read.
+pub const FORM: u64 = 2;
 
 /// Why a baseline file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -123,7 +124,7 @@ fn envelope(text: &str, path: &Path) -> Result<Envelope, BaselineError> {
 
 fn verified(envelope: Envelope, path: &Path) -> Result<Pinned, BaselineError> {
     let damaged = |reason: String| BaselineError::Damaged { path: path.to_owned(), reason };
-    if envelope.spanscore_baseline != FORM {
+    if envelope.spanscore_baseline == 0 {
         return Err(damaged(format!("there is no form {}", envelope.spanscore_baseline)));
     }
     check(&envelope.baseline).map_err(|e| damaged(e.to_string()))?;
@@ -136,7 +137,10 @@ fn verified(envelope: Envelope, path: &Path) -> Result<Pinned, BaselineError> {
 
 /// The text of a baseline file.
 pub fn render(baseline: &Baseline) -> String {
-    let mut out = format!("{{\n\"spanscore_baseline\": {FORM},\n\"digest\": \"{}\",\n\"baseline\": ", digest(baseline));
+    let missing = |score: &BaselineScore| matches!(score, BaselineScore::Missing(_));
+    let form =
+        if baseline.cases.iter().flat_map(|case| case.scores.values().flatten()).any(missing) { FORM } else { 1 };
+    let mut out = format!("{{\n\"spanscore_baseline\": {form},\n\"digest\": \"{}\",\n\"baseline\": ", digest(baseline));
     content(baseline, &mut |part| out.push_str(part));
     out.push_str("\n}\n");
     out
@@ -294,6 +298,27 @@ mod tests {
         let side = side_of(&baseline, "b.json");
         assert_eq!((side.per_case(), side.cases.len(), side.errors()), (2, 5, 0));
         assert_eq!(side.accuracy(0).get(), Some(0.5));
+    }
+
+    #[tokio::test]
+    async fn a_score_that_broke_is_not_one_that_does_not_apply() {
+        use crate::compare::baseline::MissingScore;
+        use crate::compare::side::Cell;
+        let mut baseline = baseline().await;
+        assert!(render(&baseline).starts_with("{\n\"spanscore_baseline\": 1,"));
+        let scores = baseline.cases[0].scores.values_mut().next().expect("an evaluator");
+        *scores = vec![BaselineScore::Missing(MissingScore::Failed), BaselineScore::Missing(MissingScore::Absent)];
+        *baseline.cases[1].scores.values_mut().next().expect("an evaluator") = vec![BaselineScore::Skipped; 2];
+        let text = render(&baseline);
+        assert!(
+            text.starts_with("{\n\"spanscore_baseline\": 2,") && text.contains("[\"failed\",\"absent\"]"),
+            "{text}"
+        );
+        let read = parse(&text, Path::new("b.json")).expect("valid").baseline;
+        assert_eq!(read, baseline);
+        let side = side_of(&read, "b.json");
+        assert_eq!(side.cells_of(0, 0), [Cell::Failed, Cell::Absent]);
+        assert_eq!((side.scores(0, 0).missing, side.scores(0, 1).due()), (2, 0));
     }
 
     #[tokio::test]

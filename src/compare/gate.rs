@@ -53,7 +53,7 @@ pub struct Policy {
     pub horizon: u32,
     /// Least share of cases that must be paired.
     pub min_coverage: f64,
-    /// Largest share of trials without an answer, and of cases without a score.
+    /// Largest share of trials without an answer; for each metric, of trials and of cases without a score.
     pub max_error_share: f64,
     /// Cases that must pass, whatever the statistics say.
     pub must_pass: Vec<String>,
@@ -155,6 +155,9 @@ pub struct GateMetric {
     pub n: u64,
     /// Pairs with a value on one side, or an evaluator that broke.
     pub missing: u64,
+    /// Pairs with a value on both sides of which some trial has none; their means are of the trials that have one.
+    #[serde(default)]
+    pub partly_missing: u64,
     /// Clusters among the pairs.
     pub clusters: Option<u64>,
     /// The difference with missing values as bad and as good as can be.

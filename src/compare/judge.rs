@@ -53,7 +53,7 @@ pub struct Past {
 }
 
 /// Checks a policy against the evaluators that a run has, before anything is judged.
-pub fn check(policy: &Policy, evaluators: &[EvaluatorId]) -> Result<(), PolicyError> {
+pub fn check(policy: &Policy, evaluators: &[(EvaluatorId, EvaluatorKind)]) -> Result<(), PolicyError> {
     let value = |what: &str, found: f64, fits: bool, expected: &'static str| {
         if fits {
             Ok(())
@@ -64,9 +64,9 @@ pub fn check(policy: &Policy, evaluators: &[EvaluatorId]) -> Result<(), PolicyEr
     if policy.metrics.is_empty() && policy.must_pass.is_empty() {
         return Err(PolicyError::Nothing);
     }
-    let known = known_metrics(evaluators);
+    let known = known_metrics(evaluators.iter().map(|(id, _)| id));
     for (name, margin) in &policy.metrics {
-        let is_score = |id: &str| evaluators.iter().any(|evaluator| evaluator.as_str() == id);
+        let is_score = |id: &str| evaluators.iter().any(|(evaluator, _)| evaluator.as_str() == id);
         if !known.contains(name) && !name.strip_prefix("score.").is_some_and(is_score) {
             let distance = |known: &String| strsim::damerau_levenshtein(known, name);
             let nearest = known.iter().min_by_key(|known| distance(known)).filter(|known| distance(known) <= 3);
@@ -77,6 +77,10 @@ pub fn check(policy: &Policy, evaluators: &[EvaluatorId]) -> Result<(), PolicyEr
             });
         }
         value(&format!("margin of `{name}`"), *margin, margin.is_finite() && *margin >= 0.0, "a number, 0 or more")?;
+        // A metric that cannot get worse by more than this would let everything through.
+        if let Some((widest, expected)) = widest(name, evaluators) {
+            value(&format!("margin of `{name}`"), *margin, *margin < widest, expected)?;
+        }
     }
     let share = |x: f64| x.is_finite() && (0.0..=1.0).contains(&x);
     value("alpha", policy.alpha, policy.alpha > 0.0 && policy.alpha < 0.5, "a number above 0 and below 0.5")?;
@@ -84,6 +88,23 @@ pub fn check(policy: &Policy, evaluators: &[EvaluatorId]) -> Result<(), PolicyEr
     value("confirm", policy.confirm.into(), policy.confirm >= 1, "1 or more runs")?;
     value("min_coverage", policy.min_coverage, share(policy.min_coverage), "a share from 0 to 1")?;
     value("max_error_share", policy.max_error_share, share(policy.max_error_share), "a share from 0 to 1")
+}
+
+/// How far a metric can fall at most, where that is known, and what margin it may have.
+fn widest(name: &str, evaluators: &[(EvaluatorId, EvaluatorKind)]) -> Option<(f64, &'static str)> {
+    let share = Some((1.0, "a number below 1, for it lies between 0 and 1: 2 % is 0.02"));
+    match name {
+        "accuracy" | "macro_f1" => share,
+        "mcc" | "kappa" => Some((2.0, "a number below 2, for it lies between -1 and 1: 2 % is 0.02")),
+        fixed if FIXED.contains(&fixed) => None,
+        name => {
+            let id = name.strip_prefix("score.").unwrap_or(name);
+            let is_assertion = |(evaluator, kind): &(EvaluatorId, EvaluatorKind)| {
+                [id, name].contains(&evaluator.as_str()) && *kind == EvaluatorKind::Assertion
+            };
+            share.filter(|_| evaluators.iter().any(is_assertion))
+        }
+    }
 }
 
 /// The verdict where there is no baseline to hold the run against.
@@ -180,6 +201,11 @@ fn conclude(report: &mut GateReport, invalid: Vec<String>, past: Past) {
     }
     let of = |verdict: Verdict| report.metrics.iter().filter(move |metric| metric.verdict == verdict);
     let said = |verdict: Verdict| of(verdict).flat_map(|metric| metric.reasons.iter().cloned());
+    let checked = report.must_pass.checked;
+    let passed = (checked > 0 && lost.is_empty()).then(|| {
+        let ungated = if report.metrics.is_empty() { "; no metric is gated" } else { "" };
+        format!("{checked} of {checked} must-pass cases passed{ungated}")
+    });
     let mut reasons = lost;
     let by_metric = of(Verdict::Fail).next().is_some();
     let confirmed = past.failed_in_a_row + 1 >= report.policy.confirm;
@@ -195,7 +221,7 @@ fn conclude(report: &mut GateReport, invalid: Vec<String>, past: Past) {
     } else {
         Verdict::Pass
     };
-    reasons.extend(said(Verdict::Fail).chain(said(Verdict::Inconclusive)).chain(said(Verdict::Pass)));
+    reasons.extend(said(Verdict::Fail).chain(said(Verdict::Inconclusive)).chain(said(Verdict::Pass)).chain(passed));
     let more = of(Verdict::Inconclusive).filter_map(|metric| metric.more_cases_needed).max();
     (report.verdict, report.reasons, report.more_cases_needed) = (verdict, reasons, more);
 }
@@ -289,13 +315,22 @@ impl<'d> Gating<'d> {
         if n == 0 {
             return Some(format!("{name}: no case has it on both sides"));
         }
-        (missing as f64 > policy.max_error_share * (n + missing) as f64).then(|| {
-            format!(
+        if missing as f64 > policy.max_error_share * (n + missing) as f64 {
+            return Some(format!(
                 "{name}: {missing} of {} cases lack a value on one side, more than {}",
                 n + missing,
                 percent(policy.max_error_share)
-            )
-        })
+            ));
+        }
+        // A case with one value among its repeats has a mean, but of what is left.
+        let sides = ["the baseline", "the run"].into_iter().zip(self.numbers.trials);
+        let lacking =
+            sides.filter(|(_, trials)| f64::from(trials.missing) > policy.max_error_share * f64::from(trials.due()));
+        let said: Vec<String> = lacking
+            .map(|(what, trials)| format!("{} of {} trials of {what} lack a value", trials.missing, trials.due()))
+            .collect();
+        (!said.is_empty())
+            .then(|| format!("{name}: {}, more than {}", said.join(" and "), percent(policy.max_error_share)))
     }
 }
 
@@ -368,6 +403,7 @@ fn gate_metric(definition: &Definition, numbers: &Numbers, decision: MetricDecis
         discordant: metric.discordant,
         n: metric.n,
         missing: metric.missing,
+        partly_missing: metric.partly_missing,
         clusters: metric.clusters,
         bounds: metric.bounds,
         warnings: metric.warnings,
@@ -403,6 +439,7 @@ fn unmeasured(gating: &Gating<'_>) -> GateMetric {
         discordant: None,
         n: 0,
         missing: gating.numbers.missing,
+        partly_missing: gating.numbers.partly_missing,
         clusters: None,
         bounds: None,
         warnings: Vec::new(),
@@ -481,9 +518,9 @@ fn why_not(head: &Side, case: usize, trial: usize) -> Option<String> {
 }
 
 /// The names of the metrics that a policy may ask of a run with these evaluators.
-pub fn known_metrics(evaluators: &[EvaluatorId]) -> Vec<String> {
+pub fn known_metrics<'e>(evaluators: impl Iterator<Item = &'e EvaluatorId>) -> Vec<String> {
     let mut names: Vec<String> = FIXED.iter().map(|name| (*name).to_owned()).collect();
-    names.extend(evaluators.iter().map(|id| score_name(id.as_str())));
+    names.extend(evaluators.map(|id| score_name(id.as_str())));
     names
 }
 
@@ -497,7 +534,8 @@ mod tests {
     }
 
     fn verdict(base: &Side, head: &Side, policy: &Policy) -> Verdict {
-        check(policy, &[EvaluatorId::parse("label_match").expect("an id")]).expect("a policy");
+        let evaluators = [(EvaluatorId::parse("label_match").expect("an id"), EvaluatorKind::Assertion)];
+        check(policy, &evaluators).expect("a policy");
         judge(base, head, policy, Past::default()).verdict
     }
 
@@ -528,6 +566,44 @@ mod tests {
         let ([a, b], [c, d]) = (there.1.expect("an interval"), back.1.expect("an interval"));
         assert!((a + d).abs() < 1e-9 && (b + c).abs() < 1e-9);
         assert_eq!((there.2.regressed, there.2.improved), (back.2.improved, back.2.regressed));
+    }
+
+    #[test]
+    fn an_evaluator_that_breaks_on_most_repeats_is_not_a_pass() {
+        // Three repeats a case; the run is wrong wherever its evaluator broke.
+        let thrice = |side: Side| {
+            let mut side = side;
+            let triple = |at: usize| [at; 3];
+            side.runs[0].1 = 3;
+            side.trials = (0..side.trials.len()).flat_map(triple).map(|at| side.trials[at]).collect();
+            let cells = &side.evaluators[0].cells;
+            side.evaluators[0].cells = (0..cells.len()).flat_map(triple).map(|at| cells[at]).collect();
+            side
+        };
+        let good = thrice(answered(300, |_| false));
+        let gate = |broken: Cell, every: usize, most: f64| {
+            let mut head = good.clone();
+            for at in (0..900).filter(|at| at % 3 > 0 && at / 3 % every == 0) {
+                head.evaluators[0].cells[at] = broken;
+            }
+            let metrics = [("label_match".to_owned(), 0.02)].into();
+            let policy = Policy { metrics, horizon: 1, max_error_share: most, ..Policy::default() };
+            let report = judge(&good, &head, &policy, Past::default());
+            let metric = &report.metrics[0];
+            (report.verdict, metric.missing, metric.partly_missing, metric.bounds.expect("bounded"), report.reasons)
+        };
+        for broken in [Cell::Failed, Cell::Absent] {
+            let (verdict, missing, partly, [worst, best], reasons) = gate(broken, 1, 0.02);
+            assert_eq!((verdict, missing, partly), (Verdict::Invalid, 0, 300), "{reasons:?}");
+            assert!((worst + 2.0 / 3.0).abs() < 1e-12 && best == 0.0, "{worst} {best}");
+            assert_eq!(reasons, ["label_match: 600 of 900 trials of the run lack a value, more than 2 %"]);
+        }
+        // A few are tolerated, and stand in the bounds.
+        let (verdict, _, partly, [worst, best], reasons) = gate(Cell::Failed, 100, 0.02);
+        assert_eq!((verdict, partly), (Verdict::Pass, 3), "{reasons:?}");
+        assert!((worst + 6.0 / 900.0).abs() < 1e-12 && best == 0.0, "{worst} {best}");
+        // An evaluator that does not apply is no missing one.
+        assert_eq!(gate(Cell::Skipped, 1, 0.02).0, Verdict::Pass);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::comparison::Better;
 use super::differences::is_same;
 use super::pair::Pairing;
-use super::side::{CaseValue, Output, Side};
+use super::side::{CaseValue, Output, Side, Tally};
 use crate::model::EvaluatorKind;
 use crate::stats::paired::{Direction, Measure, PairedLabels, PairedValue, Statistic};
 
@@ -57,7 +57,11 @@ pub struct Numbers {
     range: Option<[f64; 2]>,
     /// Pairs with a value on one side only, or on neither where there should be one.
     pub missing: u64,
-    /// Sum of the differences that the missing values would make at worst and at best; of bounded metrics.
+    /// Pairs with a value on both sides of which some trial has none.
+    pub partly_missing: u64,
+    /// What the trials of the pairs gave, in the base and in the head.
+    pub trials: [Tally; 2],
+    /// What the missing values would add to the sum of the differences at worst and at best; of bounded metrics.
     extremes: [f64; 2],
 }
 
@@ -156,34 +160,30 @@ impl Definition {
 
     /// The numbers of the pairs at these places.
     pub fn numbers(&self, base: &Side, head: &Side, pairing: &Pairing, chosen: impl Iterator<Item = usize>) -> Numbers {
-        let mut numbers = Numbers {
-            values: Vec::new(),
-            labels: Vec::new(),
-            of: self.of,
-            range: self.range,
-            missing: 0,
-            extremes: [0.0; 2],
-        };
+        let mut numbers = Numbers { of: self.of, range: self.range, ..Numbers::default() };
         for place in chosen {
             let (in_base, in_head) = pairing.pairs[place];
             let cluster = pairing.clusters[place];
+            let (then, now) = (self.tally(base, in_base, false), self.tally(head, in_head, true));
             if let Of::Agreement(_) = self.of {
                 numbers.add_labels(base, head, in_base, in_head, cluster);
             } else {
-                let (then, now) = (self.value(base, in_base, false), self.value(head, in_head, true));
                 numbers.add_value(then, now, cluster, self.direction);
             }
+            let whole = |tally: Tally| tally.missing == 0 || tally.found == 0;
+            numbers.partly_missing += u64::from(then.found > 0 && now.found > 0 && !(whole(then) && whole(now)));
+            numbers.trials = [numbers.trials[0].plus(then), numbers.trials[1].plus(now)];
         }
         numbers
     }
 
-    fn value(&self, side: &Side, case: usize, is_head: bool) -> CaseValue {
+    fn tally(&self, side: &Side, case: usize, is_head: bool) -> Tally {
         match self.of {
-            Of::Accuracy | Of::Agreement(_) => side.accuracy(case),
-            Of::Score(in_base, in_head) => side.score(if is_head { in_head } else { in_base }, case),
-            Of::Latency(_) => side.mean_of(case, |trial| trial.latency_ms),
-            Of::Tokens(which) => side.mean_of(case, |trial| trial.tokens[which].map(|n| n as f64)),
-            Of::Cost => side.mean_of(case, |trial| trial.cost_usd),
+            Of::Accuracy | Of::Agreement(_) => side.right(case),
+            Of::Score(in_base, in_head) => side.scores(if is_head { in_head } else { in_base }, case),
+            Of::Latency(_) => side.known(case, |trial| trial.latency_ms),
+            Of::Tokens(which) => side.known(case, |trial| trial.tokens[which].map(|n| n as f64)),
+            Of::Cost => side.known(case, |trial| trial.cost_usd),
         }
     }
 }
@@ -219,18 +219,25 @@ impl Numbers {
         (n > 0.0).then(|| self.extremes.map(|extra| (known + extra) / n))
     }
 
-    fn add_value(&mut self, then: CaseValue, now: CaseValue, cluster: u32, direction: Better) {
-        match (then, now) {
-            (CaseValue::Value(base), CaseValue::Value(head)) => self.values.push(PairedValue { base, head, cluster }),
-            (CaseValue::NotApplicable, CaseValue::NotApplicable) => {}
+    fn add_value(&mut self, then: Tally, now: Tally, cluster: u32, direction: Better) {
+        let known = match (then.value(), now.value()) {
+            (CaseValue::Value(base), CaseValue::Value(head)) => {
+                self.values.push(PairedValue { base, head, cluster });
+                head - base
+            }
+            (CaseValue::NotApplicable, CaseValue::NotApplicable) => return,
             _ => {
                 self.missing += 1;
-                if let Some([low, high]) = self.range {
-                    let (bad, good) = if direction == Better::Higher { (low, high) } else { (high, low) };
-                    self.extremes[0] += now.get().unwrap_or(bad) - then.get().unwrap_or(good);
-                    self.extremes[1] += now.get().unwrap_or(good) - then.get().unwrap_or(bad);
-                }
+                0.0
             }
+        };
+        let complete = |tally: Tally| tally.missing == 0 && tally.found > 0;
+        if let (Some([low, high]), false) = (self.range, complete(then) && complete(now)) {
+            let (bad, good) = if direction == Better::Higher { (low, high) } else { (high, low) };
+            // Where one side has nothing to have a number for, the other's value stands against the extreme.
+            let at = |tally: Tally, x: f64| tally.filled(x).unwrap_or(x);
+            self.extremes[0] += at(now, bad) - at(then, good) - known;
+            self.extremes[1] += at(now, good) - at(then, bad) - known;
         }
     }
 

@@ -88,7 +88,7 @@ pub fn trend(reader: &Reader, options: &TrendOptions) -> Result<Trend, TrendErro
     let suite = newest.spec.suite.clone();
     let score = options.score.clone().unwrap_or_else(|| newest.spec.primary.to_string());
     let evaluators: Vec<_> = runs.iter().flat_map(|run| run.spec.evaluators.iter().map(|e| e.id.clone())).collect();
-    let mut known = known_metrics(&evaluators);
+    let mut known = known_metrics(evaluators.iter());
     known.sort();
     known.dedup();
     if !known.contains(&score) {

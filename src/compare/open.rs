@@ -177,7 +177,7 @@ pub fn gate(
 
 /// Checks a policy against a run.
 pub fn check(policy: &Policy, run: &RunRow) -> Result<(), PolicyError> {
-    let evaluators: Vec<_> = run.spec.evaluators.iter().map(|e| e.id.clone()).collect();
+    let evaluators: Vec<_> = run.spec.evaluators.iter().map(|e| (e.id.clone(), e.kind)).collect();
     judge::check(policy, &evaluators)
 }
 
@@ -249,12 +249,8 @@ impl Policy {
         let default = Self::default();
         let margins =
             |(name, margin): (&String, &Option<f64>)| (name.clone(), margin.unwrap_or(super::gate::DEFAULT_MARGIN));
-        // A gate on cases alone is a gate.
-        let metrics = if plan.metrics.is_empty() && plan.must_pass.is_empty() {
-            default.metrics
-        } else {
-            plan.metrics.iter().map(margins).collect()
-        };
+        // A gate on cases alone is a gate, but only where it is asked for.
+        let metrics = plan.metrics.as_ref().map_or(default.metrics, |metrics| metrics.iter().map(margins).collect());
         Self {
             metrics,
             alpha: plan.alpha.unwrap_or(default.alpha),

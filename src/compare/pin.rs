@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::baseline::{Baseline, BaselineCase, BaselineDataset, BaselineEvaluator, BaselineRun};
+use super::baseline::{
+    Baseline, BaselineCase, BaselineDataset, BaselineEvaluator, BaselineRun, BaselineScore, MissingScore,
+};
 use super::differences::is_same;
 use super::operand::{Operand, OperandDataset, OperandKind, OperandRun};
 use super::side::{CaseRef, Cell, Output, Side, SideEvaluator, Trial};
@@ -41,6 +43,23 @@ pub enum PinError {
         /// How many.
         n: usize,
     },
+    /// An evaluator of a run broke too often.
+    #[error(
+        "run {run} cannot be a baseline: {missing} of {due} scores of `{evaluator}` are missing, more than {most:.0} % of them; \
+         make a run in which the evaluator works"
+    )]
+    Scores {
+        /// The run.
+        run: String,
+        /// The evaluator.
+        evaluator: String,
+        /// Scores that should be there and are not.
+        missing: u32,
+        /// Scores that should be there.
+        due: u32,
+        /// The largest share that is tolerated, in per cent.
+        most: f64,
+    },
     /// A run has two cases of one id.
     #[error("run {run} cannot be a baseline: it has case `{case}` twice, and a baseline knows cases by their id")]
     TwoCases {
@@ -68,11 +87,19 @@ pub enum PinError {
     },
 }
 
-/// The largest share of trials without an answer in a run that becomes a baseline.
+/// The largest share of trials without an answer, and of missing scores of an evaluator, in a run that becomes a baseline.
 const MOST_ERRORS: f64 = 0.02;
 
 /// Pools runs, oldest first, into a baseline.
 pub fn pin(sides: &[Side]) -> Result<Baseline, PinError> {
+    for side in sides {
+        is_scored(side)?;
+    }
+    merged(sides)
+}
+
+/// The same, whatever the evaluators gave.
+fn merged(sides: &[Side]) -> Result<Baseline, PinError> {
     let first = sides.first().ok_or(PinError::NoRuns)?;
     let mut seen = BTreeSet::new();
     for side in sides {
@@ -123,7 +150,7 @@ pub fn pin(sides: &[Side]) -> Result<Baseline, PinError> {
 
 /// Several runs of the same thing as one side.
 pub fn pool(sides: &[Side]) -> Result<Side, PinError> {
-    let mut pooled = side_of(&pin(sides)?, "");
+    let mut pooled = side_of(&merged(sides)?, "");
     if let Some(first) = sides.first() {
         // What only a run knows.
         for (evaluator, own) in pooled.evaluators.iter_mut().zip(&first.evaluators) {
@@ -181,9 +208,11 @@ pub fn side_of(baseline: &Baseline, name: &str) -> Side {
             .iter()
             .flat_map(|case| {
                 let values = case.scores.get(&e.id);
-                (0..per_case).map(move |at| match values.and_then(|values| values.get(at)).copied().flatten() {
-                    Some(x) => Cell::Value(x),
-                    None => Cell::Skipped,
+                (0..per_case).map(move |at| match values.and_then(|values| values.get(at)) {
+                    Some(BaselineScore::Value(x)) => Cell::Value(*x),
+                    Some(BaselineScore::Skipped) => Cell::Skipped,
+                    Some(BaselineScore::Missing(MissingScore::Failed)) => Cell::Failed,
+                    Some(BaselineScore::Missing(MissingScore::Absent)) | None => Cell::Absent,
                 })
             })
             .collect(),
@@ -263,8 +292,10 @@ fn pinned_case(sides: &[Side], case: &CaseRef, group: Option<&str>, of: &dyn Fn(
             side.cells_of(place, of(at))
         });
         let values = cells.map(|cell| match cell {
-            Cell::Value(x) => Some(*x),
-            _ => None,
+            Cell::Value(x) => BaselineScore::Value(*x),
+            Cell::Skipped => BaselineScore::Skipped,
+            Cell::Failed => BaselineScore::Missing(MissingScore::Failed),
+            Cell::Absent | Cell::NotFinite => BaselineScore::Missing(MissingScore::Absent),
         });
         scores.insert(evaluator.id.clone(), values.collect());
     }
@@ -304,6 +335,25 @@ fn is_whole(side: &Side) -> Result<(), PinError> {
         Some(pair) => Err(PinError::TwoCases { run: name(side), case: pair[0].to_owned() }),
         None => Ok(()),
     }
+}
+
+fn is_scored(side: &Side) -> Result<(), PinError> {
+    for (place, evaluator) in side.evaluators.iter().enumerate() {
+        let scored = side.scored(place);
+        if f64::from(scored.missing) > MOST_ERRORS * f64::from(scored.due()) {
+            let (run, evaluator) = (name(side), evaluator.id.to_string());
+            let (missing, due) = (scored.missing, scored.due());
+            // What is no number at all is said by itself.
+            let said =
+                side.not_finite().next().is_some() || side.errors() as f64 > MOST_ERRORS * side.trials.len() as f64;
+            return if said {
+                Ok(())
+            } else {
+                Err(PinError::Scores { run, evaluator, missing, due, most: MOST_ERRORS * 100.0 })
+            };
+        }
+    }
+    Ok(())
 }
 
 fn same(first: &Side, side: &Side) -> Result<(), PinError> {

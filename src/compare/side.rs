@@ -180,6 +180,52 @@ impl Trial {
     };
 }
 
+/// What the trials of a case gave: the numbers that there are, and how many more there should be.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Tally {
+    /// Sum of the numbers.
+    pub sum: f64,
+    /// How many there are.
+    pub found: u32,
+    /// How many there should be besides: no answer, an evaluator that broke, a score that is not recorded.
+    pub missing: u32,
+}
+
+impl Tally {
+    /// The number that stands for the case.
+    pub fn value(self) -> CaseValue {
+        match (self.found, self.missing) {
+            (0, 0) => CaseValue::NotApplicable,
+            (0, _) => CaseValue::Missing,
+            (found, _) => CaseValue::Value(self.sum / f64::from(found)),
+        }
+    }
+
+    /// How many numbers there should be.
+    pub const fn due(self) -> u32 {
+        self.found + self.missing
+    }
+
+    /// The case's mean if each missing number were this; `None` where none should be.
+    pub fn filled(self, with: f64) -> Option<f64> {
+        (self.due() > 0).then(|| (self.sum + with * f64::from(self.missing)) / f64::from(self.due()))
+    }
+
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        let (found, missing) = (self.found + other.found, self.missing + other.missing);
+        Self { sum: self.sum + other.sum, found, missing }
+    }
+
+    fn add(self, x: f64) -> Self {
+        Self { sum: self.sum + x, found: self.found + 1, ..self }
+    }
+
+    const fn miss(self) -> Self {
+        Self { missing: self.missing + 1, ..self }
+    }
+}
+
 /// The number that stands for a case, or why there is none.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum CaseValue {
@@ -242,38 +288,59 @@ impl Side {
 
     /// Share of a case's answers that are right.
     pub fn accuracy(&self, case: usize) -> CaseValue {
+        self.right(case).value()
+    }
+
+    /// A case's answers, 1 for each that is right.
+    pub fn right(&self, case: usize) -> Tally {
         let Some(expected) = self.cases.get(case).and_then(|case| case.expected) else {
-            return CaseValue::NotApplicable;
+            return Tally::default();
         };
-        let answers = self.trials_of(case).iter().filter(|trial| trial.output.is_answer());
-        let (right, n) =
-            answers.fold((0u32, 0u32), |(right, n), trial| (right + u32::from(trial.output.is(expected)), n + 1));
-        if n == 0 { CaseValue::Missing } else { CaseValue::Value(f64::from(right) / f64::from(n)) }
+        self.trials_of(case).iter().fold(Tally::default(), |tally, trial| {
+            if trial.output.is_answer() {
+                tally.add(f64::from(u8::from(trial.output.is(expected))))
+            } else {
+                tally.miss()
+            }
+        })
     }
 
     /// Mean of an evaluator's values over a case's trials.
     pub fn score(&self, evaluator: usize, case: usize) -> CaseValue {
-        let (mut sum, mut n, mut missing) = (0.0, 0u32, false);
+        self.scores(evaluator, case).value()
+    }
+
+    /// What an evaluator gave a case's trials. A case with a score that is no number has none.
+    pub fn scores(&self, evaluator: usize, case: usize) -> Tally {
+        let mut tally = Tally::default();
         for (cell, trial) in self.cells_of(evaluator, case).iter().zip(self.trials_of(case)) {
-            match cell {
-                Cell::Value(x) => (sum, n) = (sum + x, n + 1),
-                Cell::NotFinite => return CaseValue::Missing,
-                Cell::Failed | Cell::Absent => missing = true,
-                Cell::Skipped => missing |= !trial.output.is_answer(),
-            }
+            tally = match cell {
+                Cell::Value(x) => tally.add(*x),
+                Cell::NotFinite => return Tally { missing: self.per_case() as u32, ..Tally::default() },
+                Cell::Failed | Cell::Absent => tally.miss(),
+                Cell::Skipped if trial.output.is_answer() => tally,
+                Cell::Skipped => tally.miss(),
+            };
         }
-        match (n, missing) {
-            (0, true) => CaseValue::Missing,
-            (0, false) => CaseValue::NotApplicable,
-            _ => CaseValue::Value(sum / f64::from(n)),
-        }
+        tally
     }
 
     /// Mean over a case's answers of something that may be unknown.
     pub fn mean_of(&self, case: usize, of: impl Fn(&Trial) -> Option<f64>) -> CaseValue {
-        let known = self.trials_of(case).iter().filter(|trial| trial.output.is_answer()).filter_map(of);
-        let (sum, n) = known.fold((0.0, 0u32), |(sum, n), x| (sum + x, n + 1));
-        if n == 0 { CaseValue::NotApplicable } else { CaseValue::Value(sum / f64::from(n)) }
+        self.known(case, of).value()
+    }
+
+    /// Something that may be unknown, over a case's trials; a case of which nothing is known has nothing to be known of.
+    pub fn known(&self, case: usize, of: impl Fn(&Trial) -> Option<f64>) -> Tally {
+        let known = |trial: &Trial| if trial.output.is_answer() { of(trial) } else { None };
+        let add = |tally: Tally, trial: &Trial| known(trial).map_or_else(|| tally.miss(), |x| tally.add(x));
+        let tally = self.trials_of(case).iter().fold(Tally::default(), add);
+        if tally.found == 0 { Tally::default() } else { tally }
+    }
+
+    /// How many of an evaluator's scores there should be, and how many of them are missing.
+    pub fn scored(&self, evaluator: usize) -> Tally {
+        (0..self.cases.len()).map(|case| self.scores(evaluator, case)).fold(Tally::default(), Tally::plus)
     }
 
     /// Trials without an answer.

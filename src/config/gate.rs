@@ -14,7 +14,7 @@ use super::plan::PlanError;
 #[expect(missing_docs, reason = "reference.toml says what each key means")]
 pub struct GateSection {
     pub baseline: Option<PathBuf>,
-    pub metrics: BTreeMap<String, GateMetricSection>,
+    pub metrics: Option<BTreeMap<String, GateMetricSection>>,
     pub alpha: Option<f64>,
     pub horizon: Option<u32>,
     pub min_coverage: Option<f64>,
@@ -37,8 +37,9 @@ pub struct GateMetricSection {
 pub struct GatePlan {
     /// The baseline's file.
     pub baseline: Option<PathBuf>,
-    /// Margins by metric; `None` takes the default margin.
-    pub metrics: BTreeMap<String, Option<f64>>,
+    /// Margins by metric, `None` for the default margin; `None` in all where the section names no metrics, which then are
+    /// the default ones.
+    pub metrics: Option<BTreeMap<String, Option<f64>>>,
     /// Error rate of each side of the decision.
     pub alpha: Option<f64>,
     /// Nights that it is spent over.
@@ -67,7 +68,7 @@ impl GatePlan {
         check("[gate] alpha", gate.alpha, |x| x > 0.0 && x < 0.5, "a number above 0 and below 0.5")?;
         check("[gate] min_coverage", gate.min_coverage, share, "a share from 0 to 1")?;
         check("[gate] max_error_share", gate.max_error_share, share, "a share from 0 to 1")?;
-        for (name, metric) in &gate.metrics {
+        for (name, metric) in gate.metrics.iter().flatten() {
             let key = format!("[gate] metrics.{name} margin");
             check(&key, metric.margin, |x| x >= 0.0, "a number, 0 or more, in the metric's own unit")?;
         }
@@ -75,7 +76,10 @@ impl GatePlan {
         super::plan::within("[gate] confirm", gate.confirm.unwrap_or(1).into(), 1, 100)?;
         Ok(Self {
             baseline: gate.baseline.as_deref().map(|path| suite.resolve(path)),
-            metrics: gate.metrics.iter().map(|(name, metric)| (name.clone(), metric.margin)).collect(),
+            metrics: gate
+                .metrics
+                .as_ref()
+                .map(|metrics| metrics.iter().map(|(name, metric)| (name.clone(), metric.margin)).collect()),
             alpha: gate.alpha,
             horizon: gate.horizon,
             min_coverage: gate.min_coverage,
@@ -102,9 +106,12 @@ mod tests {
             "[gate]\nbaseline = \"b.json\"\nmetrics = { accuracy = { margin = 0.02 }, kappa = {} }\nhorizon = 7\n",
         )
         .expect("valid");
-        assert_eq!(plan.metrics, [("accuracy".to_owned(), Some(0.02)), ("kappa".to_owned(), None)].into());
+        assert_eq!(plan.metrics, Some([("accuracy".to_owned(), Some(0.02)), ("kappa".to_owned(), None)].into()));
         assert_eq!((plan.horizon, plan.baseline), (Some(7), Some(PathBuf::from("b.json"))));
         assert_eq!(resolve("[suite]\n"), Ok(GatePlan::default()));
+        let cases =
+            |metrics: &str| resolve(&format!("[gate]\nmust_pass = [\"c1\"]\n{metrics}")).expect("valid").metrics;
+        assert_eq!((cases(""), cases("metrics = {}\n")), (None, Some(BTreeMap::new())));
     }
 
     #[test]

@@ -323,7 +323,7 @@ mod tests {
         let suite = Suite::parse(&uncommented, "reference.toml").expect("every example is valid");
         assert_eq!(suite.dataset.columns.claim.as_deref(), Some("statement"));
         assert_eq!(suite.run.max_cost, Some(5.0));
-        assert_eq!(suite.gate.metrics["accuracy"].margin, Some(0.02));
+        assert_eq!(suite.gate.metrics.as_ref().expect("metrics")["accuracy"].margin, Some(0.02));
         assert_eq!(suite.tags["team"], "evals");
     }
 

@@ -349,6 +349,7 @@ pub(super) fn gate() -> GateReport {
         discordant: Some([2, 1]),
         n: 28,
         missing: 0,
+        partly_missing: 0,
         clusters: None,
         bounds: None,
         warnings: Vec::new(),

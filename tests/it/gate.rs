@@ -102,6 +102,28 @@ fn a_case_that_must_pass_fails_the_gate_by_itself() {
 }
 
 #[test]
+fn must_pass_does_not_switch_the_metrics_off() {
+    let scratch = scene();
+    let gate = |metrics: &str| {
+        let suite = "[suite]\nname = \"small\"\ndataset = \"claims.csv\"\n\n[model]\nprovider = \"builtin\"\n\n";
+        scratch.write("spanscore.toml", format!("{suite}[gate]\nhorizon = 1\nmust_pass = [\"c001\"]\n{metrics}"));
+        scratch.run(&["gate", "bad", "--baseline", "baseline.json"])
+    };
+    // Half of the answers are wrong, though not that one.
+    let default = gate("");
+    assert_eq!((default.code, default.stdout.contains("more than the margin 0.02")), (1, true), "{}", default.stdout);
+    assert!(default.stdout.contains("accuracy"), "{}", default.stdout);
+    let alone = gate("metrics = {}\n");
+    assert_eq!(alone.code, 0, "{}", alone.stdout);
+    assert!(alone.stdout.contains("1 of 1 must-pass cases passed; no metric is gated"), "{}", alone.stdout);
+    let nothing = scratch.path().join("spanscore.toml");
+    let text = std::fs::read_to_string(&nothing).expect("readable").replace("must_pass = [\"c001\"]\n", "");
+    std::fs::write(nothing, text).expect("written");
+    let asked = scratch.run(&["gate", "bad", "--baseline", "baseline.json"]);
+    assert_eq!((asked.code, asked.stderr.contains("the gate asks for nothing")), (2, true), "{}", asked.stderr);
+}
+
+#[test]
 fn a_run_beside_itself_has_not_changed() {
     let scratch = scene();
     let same = scratch.json(&["compare", "good", "good", "--by", "col.part"]);

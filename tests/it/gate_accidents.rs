@@ -32,6 +32,17 @@ fn tamper(scratch: &Scratch, sql: &str) {
 
 const LATEST_SCORES: &str = "trial >> 40 = (SELECT max(number) FROM run) AND evaluator = 0";
 
+/// Of scores: those of repeats after the first.
+const FURTHER: &str = "trial % 4096 > 0";
+
+/// A run with three repeats.
+fn repeats(scratch: &Scratch, answers: &str) {
+    let once = std::fs::read_to_string(scratch.path().join(answers)).expect("readable");
+    let again = |repeat: u32| once.replace("{\"id\"", &format!("{{\"repeat\":{repeat},\"id\""));
+    scratch.write("thrice.jsonl", [again(0), again(1), again(2)].concat());
+    scratch.json(&["run", "--replay", "thrice.jsonl", "--repeat", "3", "--name", "thrice"]);
+}
+
 fn other(scratch: &Scratch, csv: &str, more: &[&str]) {
     scratch.write("other.csv", csv);
     let mut args = vec!["run", "--dataset", "other.csv", "--replay", "good.jsonl", "--name", "other"];
@@ -113,11 +124,11 @@ fn the_gate_never_opens_by_accident() {
         },
         Accident {
             name: "the baseline is of a later form",
-            spoil: |s| rewrite(s, |text| text.replacen("\"spanscore_baseline\": 1", "\"spanscore_baseline\": 2", 1)),
+            spoil: |s| rewrite(s, |text| text.replacen("\"spanscore_baseline\": 1", "\"spanscore_baseline\": 3", 1)),
             run: "good",
             flags: &[],
             code: 3,
-            said: "is of form 2, and this program knows forms up to 1",
+            said: "is of form 3, and this program knows forms up to 2",
         },
         Accident {
             name: "another dataset",
@@ -211,6 +222,45 @@ fn the_gate_never_opens_by_accident() {
             said: "label_match: 30 of 60 cases lack a value on one side, more than 2 %",
         },
         Accident {
+            name: "an evaluator broke on two of three repeats",
+            spoil: |s| {
+                repeats(s, "bad.jsonl");
+                tamper(s, &format!("UPDATE score SET state = 1, value = NULL WHERE {LATEST_SCORES} AND {FURTHER}"));
+            },
+            run: "thrice",
+            flags: &["--margin", "label_match=0.3"],
+            code: 3,
+            said: "label_match: 120 of 180 trials of the run lack a value, more than 2 %",
+        },
+        Accident {
+            name: "an evaluator broke on the repeats that would have counted",
+            spoil: |s| {
+                repeats(s, "bad.jsonl");
+                let wrong = "trial / 4096 % 2 = 0";
+                tamper(
+                    s,
+                    &format!(
+                        "UPDATE score SET state = 1, value = NULL WHERE {LATEST_SCORES} AND {FURTHER} AND {wrong}"
+                    ),
+                );
+            },
+            run: "thrice",
+            flags: &["--margin", "label_match=0.3"],
+            code: 3,
+            said: "label_match: 60 of 180 trials of the run lack a value, more than 2 %",
+        },
+        Accident {
+            name: "scores of two of three repeats are gone",
+            spoil: |s| {
+                repeats(s, "bad.jsonl");
+                tamper(s, &format!("DELETE FROM score WHERE {LATEST_SCORES} AND {FURTHER}"));
+            },
+            run: "thrice",
+            flags: &["--margin", "label_match=0.3"],
+            code: 3,
+            said: "label_match: 120 of 180 trials of the run lack a value, more than 2 %",
+        },
+        Accident {
             name: "all cases are of one group",
             spoil: |s| {
                 s.write("claims.csv", claims(CASES, |_| "one".to_owned(), "today"));
@@ -271,6 +321,30 @@ fn the_gate_never_opens_by_accident() {
             said: "expected METRIC=MARGIN with a margin of 0 or more",
         },
         Accident {
+            name: "a margin in per cent",
+            spoil: |_| (),
+            run: "bad",
+            flags: &["--margin", "macro_f1=2"],
+            code: 2,
+            said: "the gate's margin of `macro_f1` is 2; expected a number below 1, for it lies between 0 and 1: 2 % is 0.02",
+        },
+        Accident {
+            name: "a margin as wide as an assertion's range",
+            spoil: |_| (),
+            run: "bad",
+            flags: &["--margin", "label_match=1"],
+            code: 2,
+            said: "the gate's margin of `label_match` is 1; expected a number below 1",
+        },
+        Accident {
+            name: "a margin as wide as a coefficient's range",
+            spoil: |_| (),
+            run: "bad",
+            flags: &["--margin", "mcc=2"],
+            code: 2,
+            said: "the gate's margin of `mcc` is 2; expected a number below 2, for it lies between -1 and 1: 2 % is 0.02",
+        },
+        Accident {
             name: "an alpha that lets everything through",
             spoil: |_| (),
             run: "good",
@@ -292,6 +366,17 @@ fn the_gate_never_opens_by_accident() {
             assert!(ran.stdout.starts_with("Gate  INVALID\n"), "{}: {said}", accident.name);
         }
     }
+}
+
+#[test]
+fn a_run_whose_evaluator_broke_becomes_no_baseline() {
+    let scratch = scene();
+    repeats(&scratch, "good.jsonl");
+    tamper(&scratch, &format!("UPDATE score SET state = 1, value = NULL WHERE {LATEST_SCORES} AND {FURTHER}"));
+    let refused = scratch.run(&["baseline", "save", "thrice", "-o", "broken.json"]);
+    let said = "120 of 180 scores of `label_match` are missing, more than 2 %";
+    assert_eq!((refused.code, refused.stderr.contains(said)), (2, true), "{}", refused.stderr);
+    assert!(!scratch.path().join("broken.json").exists());
 }
 
 /// The scene once more, for making it takes longer than copying it.
