@@ -1,5 +1,6 @@
 //! What every command has at hand: where the store is, how results are to look, and the only writers to stdout and stderr.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -151,13 +152,19 @@ impl Context {
     /// Prints a result to stdout, with a newline at its end. A closed pipe is no error: nobody is reading any more.
     pub fn print(&self, text: &str) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
+        let text = if self.is_github_job() { without_commands(text) } else { Cow::Borrowed(text) };
         let end = if text.ends_with('\n') { "" } else { "\n" };
         ignore_broken_pipe(write!(out, "{text}{end}").and_then(|()| out.flush()))
     }
 
     /// Prints one JSON document to stdout.
     pub fn print_json(&self, document: &impl Serialize) -> anyhow::Result<()> {
-        self.print(&serde_json::to_string_pretty(document)?)
+        let mut text = serde_json::to_string_pretty(document)?;
+        if self.is_github_job() {
+            // The same document: such a text can only stand in a string.
+            text = text.replace("##[", "#\\u0023[");
+        }
+        self.print(&text)
     }
 
     /// Prints a hint, a note or a warning to stderr, unless --quiet.
@@ -185,17 +192,45 @@ impl Context {
 
     /// Prints a rendered result to stderr, for stdout is taken.
     pub fn show_aside(&self, text: &str) {
-        show(text);
+        show(&if self.is_github_job() { without_commands(text) } else { Cow::Borrowed(text) });
     }
 
     /// Prints to stderr whatever is asked for, control bytes made visible.
     pub fn say(&self, text: &str) {
-        note(text);
+        if self.is_github_job() {
+            note(&without_commands(text));
+        } else {
+            note(text);
+        }
+    }
+
+    /// Prints a line that GitHub is to take as a command to its runner.
+    pub fn command(&self, line: &str) {
+        note(line);
+    }
+
+    /// Whether this is a job of GitHub Actions, whose runner reads commands off what a job prints.
+    pub fn is_github_job(&self) -> bool {
+        self.env.get("GITHUB_ACTIONS") == Some("true")
     }
 
     pub(super) fn error(&self, error: &anyhow::Error) {
         self.say(&format!("error: {}", in_words(error)));
     }
+}
+
+/// A text in which the runner of GitHub Actions finds no command: it reads `::name::` at the beginning of a line and `##[name]`
+/// anywhere, and the text of datasets and models is not to command it.
+fn without_commands(text: &str) -> Cow<'_, str> {
+    let is_command = |line: &str| line.trim_start().starts_with("::") || line.contains("##[");
+    if !text.lines().any(is_command) {
+        return Cow::Borrowed(text);
+    }
+    let lines = text.split('\n').map(|line| {
+        let line = line.replace("##[", "# #[");
+        if line.trim_start().starts_with("::") { line.replacen("::", ": :", 1) } else { line }
+    });
+    Cow::Owned(lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// An error with its causes, each said once.
@@ -228,5 +263,17 @@ fn ignore_broken_pipe(result: io::Result<()>) -> anyhow::Result<()> {
     match result {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(|e| super::exit::Infrastructure(format!("writing to stdout: {e}")).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_datasets_commands_no_runner() {
+        let text = "id\n  ::error title=x::pwned\na ##[add-mask]True\nplain :: text";
+        assert_eq!(without_commands(text), "id\n  : :error title=x::pwned\na # #[add-mask]True\nplain :: text");
+        assert!(matches!(without_commands("a\nb :: c"), Cow::Borrowed(_)));
     }
 }

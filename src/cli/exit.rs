@@ -1,5 +1,6 @@
 //! Exit codes: documented constants, and which error means which.
 
+use std::io;
 use std::process::ExitCode;
 
 use crate::compare::Verdict;
@@ -73,6 +74,9 @@ impl Exit {
             if cause.downcast_ref::<Infrastructure>().is_some() {
                 return Self::Incomplete;
             }
+            if cause.downcast_ref::<io::Error>().is_some_and(is_the_disk) {
+                return Self::Incomplete;
+            }
         }
         Self::Usage
     }
@@ -82,6 +86,12 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())
     }
+}
+
+/// A disk that is full or broken: no other name on the command line helps.
+fn is_the_disk(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// The machine's errors apart from what the user can name otherwise.

@@ -98,6 +98,12 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
         report = extend(report, &store, &run, &policy, args.policy.suite.as_deref(), budget, ctx)?;
     }
     keep(&store, &run, &report, ctx);
+    let mut exit = Exit::of_verdict(report.verdict);
+    // Where the job has a summary, the verdict stands in it, as after `run`.
+    if let Err(error) = super::report::announce(&reader, &run, ctx) {
+        ctx.error(&error);
+        exit = exit.or(Exit::of(&error));
+    }
     match ctx.format {
         Format::Json => ctx.print_json(&report)?,
         Format::Text => {
@@ -105,7 +111,7 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
             ctx.next(shown::gate_hints(&report));
         }
     }
-    Ok(Exit::of_verdict(report.verdict))
+    Ok(exit)
 }
 
 impl PolicyArgs {

@@ -220,6 +220,14 @@ fn write_wanted(
     Ok(written)
 }
 
+/// What GitHub shows of a job, of a run whose files nobody asked for; nothing elsewhere.
+pub(super) fn announce(reader: &Reader, run: &RunRow, ctx: &Context) -> anyhow::Result<()> {
+    if ctx.is_github_job() || ctx.env.get("GITHUB_STEP_SUMMARY").is_some() {
+        write(reader, run, None, &[], ctx)?;
+    }
+    Ok(())
+}
+
 /// The comparison of a run with what was named, and what that has of its cases.
 fn compared(reader: &Reader, run: &RunRow, base: &str, slices: &[String]) -> anyhow::Result<(Base, Comparison)> {
     let (base, head) = (open::resolve(reader, base)?, Named::Run(Box::new(run.clone())));
@@ -254,9 +262,9 @@ fn on_github(reader: &Reader, evidence: &Evidence<'_>, ctx: &Context) -> anyhow:
         append(Path::new(summary), &text)
             .map_err(|e| anyhow::anyhow!("writing the summary of the job to `{summary}` (GITHUB_STEP_SUMMARY): {e}"))?;
     }
-    if ctx.env.get("GITHUB_ACTIONS") == Some("true") {
+    if ctx.is_github_job() {
         for line in markdown::annotations(evidence) {
-            ctx.say(&line);
+            ctx.command(&line);
         }
     }
     Ok(())

@@ -241,21 +241,25 @@ impl One<'_> {
         let reader = self.store.reader()?;
         let row = reader.resolve_run(run_id.as_str())?;
         let mut exit = exit_of(&summary, row.counts.completed);
+        let mut judged_now = false;
         if let Some(baseline) = self.args.gate.as_deref().filter(|_| !self.stop.requested() && exit != Exit::Usage) {
             let judged = gate::judge_run(&reader, &row, plan, baseline)?;
             gate::keep_now(self.store, &row, &judged, context).await;
             exit = exit.or(Exit::of_verdict(judged.verdict));
+            judged_now = true;
         }
         let report = report::build(&reader, &row, false)?;
-        if row.counts.recorded() > 0 && !self.args.output.is_empty() {
-            let files = self.files(&row);
-            match report_files::write(&reader, &row, &files, context) {
-                Ok(written) => context.hint(&format!("written: {}", written.join(", "))),
-                // What was measured is shown all the same.
-                Err(error) => {
-                    context.error(&error);
-                    exit = exit.or(Exit::of(&error));
-                }
+        if row.counts.recorded() > 0 {
+            let written = match &*self.files(&row) {
+                [] if judged_now => report_files::announce(&reader, &row, context),
+                [] => Ok(()),
+                files => report_files::write(&reader, &row, files, context)
+                    .map(|written| context.hint(&format!("written: {}", written.join(", ")))),
+            };
+            // What was measured is shown all the same.
+            if let Err(error) = written {
+                context.error(&error);
+                exit = exit.or(Exit::of(&error));
             }
         }
         self.explain(&summary, &run_id);

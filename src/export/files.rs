@@ -12,7 +12,7 @@ use flate2::write::GzEncoder;
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It cannot be written.
-    #[error("writing `{path}`: {source}; name a file in a folder that you may write to with -o")]
+    #[error("writing `{path}`: {source}; {}", advice(source))]
     Write {
         /// The file.
         path: String,
@@ -45,6 +45,14 @@ pub enum FileError {
         /// What the writer said.
         reason: String,
     },
+}
+
+/// What helps where a file cannot be written.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, and write it again",
+        _ => "name a file in a folder that you may write to with -o",
+    }
 }
 
 impl FileError {

@@ -250,6 +250,8 @@ impl<'c> Applier<'c> {
             Some(run) => {
                 // A session may be told to go on with another prompt: the record says what is run.
                 self.store_spec(run, spec)?;
+                // What was judged is not what will stand there.
+                self.change("DELETE FROM verdict WHERE run = ?1", [run])?;
                 run
             }
             None => self.insert_run(spec)?,
