@@ -93,12 +93,15 @@ pub(super) fn exec(args: &Args, ctx: &Context) -> anyhow::Result<Exit> {
         policy.alpha /= 2.0;
     }
     let mut report = open::gate(&reader, &run, &policy, &baseline, args.simulation().as_ref())?;
-    if args.extend && report.verdict == Verdict::Inconclusive {
+    let mut exit = Exit::Success;
+    let has = |verdict: Verdict| report.metrics.iter().any(|metric| metric.verdict == verdict);
+    // More runs do not help where a metric fails already, and only waits to be confirmed.
+    if args.extend && report.verdict == Verdict::Inconclusive && has(Verdict::Inconclusive) && !has(Verdict::Fail) {
         let budget = Budget { runs: args.max_runs, cost_usd: args.max_cost };
-        report = extend(report, &store, &run, &policy, args.policy.suite.as_deref(), budget, ctx)?;
+        (report, exit) = extend(report, &store, &run, &policy, args.policy.suite.as_deref(), budget, ctx)?;
     }
     keep(&store, &run, &report, ctx);
-    let mut exit = Exit::of_verdict(report.verdict);
+    exit = exit.or(Exit::of_verdict(report.verdict));
     // Where the job has a summary, the verdict stands in it, as after `run`.
     if let Err(error) = super::report::announce(&reader, &run, ctx) {
         ctx.error(&error);

@@ -56,6 +56,9 @@ pub(super) struct Args {
     /// Show no progress
     #[arg(long)]
     no_progress: bool,
+    /// Whether `gate --extend` asks for it
+    #[arg(skip)]
+    further: bool,
 }
 
 pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
@@ -89,7 +92,15 @@ pub(super) fn again(suite: Option<&Path>, flags: RunFlags, context: &Context) ->
     let export = export_plan(&plan, context)?;
     let inputs = Inputs::load(&plan, &context.env)?;
     application::check(&plan, context)?;
-    let args = Args { suite: None, flags, gate: None, output: Vec::new(), dry_run: false, no_progress: context.quiet };
+    let args = Args {
+        suite: None,
+        flags,
+        gate: None,
+        output: Vec::new(),
+        dry_run: false,
+        no_progress: context.quiet,
+        further: true,
+    };
     let store = Store::open(&context.store_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     Ok(runtime.block_on(run_all(&args, context, &plan, &export, &inputs, &store))?.1)
@@ -409,7 +420,7 @@ impl One<'_> {
         if let Some(reason) = &summary.skip_reason {
             self.context.say(&format!("{} trials skipped: {reason}", summary.skipped));
         }
-        if summary.status != RunStatus::Completed {
+        if summary.status != RunStatus::Completed && !self.args.further {
             self.context.hint(&format!("to go on: {}", self.resume_command(run_id)));
         }
     }

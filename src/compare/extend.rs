@@ -92,7 +92,9 @@ impl Extension {
 
     /// The verdict on one metric.
     pub fn verdict_on(&self, name: &str) -> Verdict {
-        let metric = self.metrics.iter().find(|metric| metric.name == name);
+        // A policy may say `score.ID` for what is called ID.
+        let is_it = |metric: &&Evidence| metric.name == name || metric.name.strip_prefix("score.") == Some(name);
+        let metric = self.metrics.iter().find(is_it);
         metric.map_or(Verdict::Inconclusive, |metric| self.one(metric))
     }
 

@@ -1,6 +1,8 @@
 //! The gate: a run held against a baseline under a policy. INVALID before FAIL before INCONCLUSIVE before PASS; what cannot
 //! be judged never passes.
 
+use std::collections::BTreeSet;
+
 use super::build::{in_words, metric_of, refused, settings};
 use super::cases::{Decider, cases};
 use super::comparison::CaseCounts;
@@ -46,10 +48,25 @@ pub enum PolicyError {
 pub const NAMED: usize = 20;
 
 /// What is known of the runs before this one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Past {
-    /// How many runs of the suite right before this one failed against the same baseline.
-    pub failed_in_a_row: u32,
+    /// The metrics that failed in each earlier run of the suite that was judged against the same baseline, latest first.
+    pub failed: Vec<BTreeSet<String>>,
+}
+
+impl Past {
+    /// Why metrics that fail now are not yet a FAIL; `None` where one of them fails for as many runs in a row as must.
+    pub fn unconfirmed(&self, metrics: &[GateMetric], confirm: u32) -> Option<String> {
+        let failing = metrics.iter().filter(|metric| metric.verdict == Verdict::Fail);
+        let in_a_row = |metric: &GateMetric| {
+            1 + self.failed.iter().take_while(|failed| failed.contains(&metric.name)).count() as u32
+        };
+        let (runs, name) = failing.map(|metric| (in_a_row(metric), &metric.name)).max_by_key(|(runs, _)| *runs)?;
+        (runs < confirm).then(|| {
+            let so_far = if runs == 1 { "for the first time".to_owned() } else { format!("for {runs} runs in a row") };
+            format!("{name} fails {so_far}; it must for {confirm} before that is a FAIL (confirm)")
+        })
+    }
 }
 
 /// Checks a policy against the evaluators that a run has, before anything is judged.
@@ -131,7 +148,7 @@ pub fn without_baseline(head: &Operand, policy: &Policy, baseline: &str, why: St
 }
 
 /// Judges a run. The policy must have been checked against it.
-pub fn judge(base: &Side, head: &Side, policy: &Policy, past: Past) -> GateReport {
+pub fn judge(base: &Side, head: &Side, policy: &Policy, past: &Past) -> GateReport {
     let pairing = pair(base, head);
     let differs = differences(base, head);
     let definitions = definitions(base, head, &policy.allow);
@@ -187,7 +204,7 @@ pub fn judge(base: &Side, head: &Side, policy: &Policy, past: Past) -> GateRepor
 }
 
 /// The verdict of everything together, and its reasons.
-fn conclude(report: &mut GateReport, invalid: Vec<String>, past: Past) {
+fn conclude(report: &mut GateReport, invalid: Vec<String>, past: &Past) {
     let lost: Vec<String> =
         report.must_pass.failed.iter().map(|case| format!("case {} must pass: {}", case.case_id, case.why)).collect();
     if !invalid.is_empty() {
@@ -208,13 +225,11 @@ fn conclude(report: &mut GateReport, invalid: Vec<String>, past: Past) {
     });
     let mut reasons = lost;
     let by_metric = of(Verdict::Fail).next().is_some();
-    let confirmed = past.failed_in_a_row + 1 >= report.policy.confirm;
-    let verdict = if !reasons.is_empty() || by_metric && confirmed {
+    let unconfirmed = past.unconfirmed(&report.metrics, report.policy.confirm);
+    let verdict = if !reasons.is_empty() || by_metric && unconfirmed.is_none() {
         Verdict::Fail
-    } else if by_metric {
-        let (so_far, wanted) = (past.failed_in_a_row + 1, report.policy.confirm);
-        reasons
-            .push(format!("a metric fails for {so_far} runs in a row; {wanted} must before that is a FAIL (confirm)"));
+    } else if let Some(why) = unconfirmed {
+        reasons.push(why);
         Verdict::Inconclusive
     } else if of(Verdict::Inconclusive).next().is_some() {
         Verdict::Inconclusive
@@ -536,7 +551,7 @@ mod tests {
     fn verdict(base: &Side, head: &Side, policy: &Policy) -> Verdict {
         let evaluators = [(EvaluatorId::parse("label_match").expect("an id"), EvaluatorKind::Assertion)];
         check(policy, &evaluators).expect("a policy");
-        judge(base, head, policy, Past::default()).verdict
+        judge(base, head, policy, &Past::default()).verdict
     }
 
     #[test]
@@ -559,7 +574,7 @@ mod tests {
         assert_eq!(verdict(&good, &bad, &policy(0.02, 30)), Verdict::Fail);
         assert_eq!(verdict(&bad, &good, &policy(0.02, 30)), Verdict::Pass);
         let [there, back] = [(&good, &bad), (&bad, &good)].map(|(base, head)| {
-            let report = judge(base, head, &policy(0.02, 30), Past::default());
+            let report = judge(base, head, &policy(0.02, 30), &Past::default());
             (report.metrics[0].delta, report.metrics[0].ci95, report.counts)
         });
         assert_eq!(there.0, back.0.map(|delta| -delta));
@@ -588,7 +603,7 @@ mod tests {
             }
             let metrics = [("label_match".to_owned(), 0.02)].into();
             let policy = Policy { metrics, horizon: 1, max_error_share: most, ..Policy::default() };
-            let report = judge(&good, &head, &policy, Past::default());
+            let report = judge(&good, &head, &policy, &Past::default());
             let metric = &report.metrics[0];
             (report.verdict, metric.missing, metric.partly_missing, metric.bounds.expect("bounded"), report.reasons)
         };

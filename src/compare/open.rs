@@ -162,8 +162,8 @@ pub fn gate(
         Ok(found) => found,
         Err(error) => return Ok(judge::without_baseline(&head.operand, policy, &shown, error.to_string())),
     };
-    let past = Past { failed_in_a_row: failed_before(reader, run, &digest, policy.confirm)? };
-    let mut report = judge::judge(&base, &head, policy, past);
+    let past = past(reader, run, &digest, policy.confirm)?;
+    let mut report = judge::judge(&base, &head, policy, &past);
     report.baseline_digest = Some(digest);
     if report.verdict != Verdict::Invalid {
         report.self_check = simulation.map(|how| judge::self_check(&base, &head, policy, how));
@@ -190,31 +190,30 @@ pub fn judged(report: &GateReport) -> JudgedRun {
     }
 }
 
-/// How many runs of the suite right before this one had a failing metric against the same baseline; at most as many as
-/// are asked for.
-fn failed_before(reader: &Reader, run: &RunRow, digest: &str, wanted: u32) -> Result<u32, StoreError> {
+/// What became of the suite's earlier runs that were judged against the same baseline, as far back as `confirm` asks. Runs
+/// that nobody judged, and those that could not be judged, say nothing of it.
+pub fn past(reader: &Reader, run: &RunRow, digest: &str, confirm: u32) -> Result<Past, StoreError> {
     let place = |run: &RunRow| (run.spec.started_unix_nano, run.number);
-    let mut failed = 0;
-    if wanted > 1 {
-        for other in reader.runs()? {
-            if other.spec.suite != run.spec.suite || place(&other) >= place(run) {
-                continue;
-            }
-            let judged = reader.verdict(&other)?.filter(|judged| judged.baseline.as_deref() == Some(digest));
-            let fails = judged.is_some_and(|judged| {
-                let metrics = judged.report.get("metrics").and_then(|metrics| metrics.as_array());
-                metrics.is_some_and(|all| all.iter().any(|one| one["verdict"] == Verdict::Fail.as_str()))
-            });
-            if !fails {
-                break;
-            }
-            failed += 1;
-            if failed + 1 >= wanted {
-                break;
-            }
+    let mut past = Past::default();
+    if confirm < 2 {
+        return Ok(past);
+    }
+    for other in reader.runs()? {
+        if other.spec.suite != run.spec.suite || place(&other) >= place(run) {
+            continue;
+        }
+        let judged = reader
+            .verdict(&other)?
+            .filter(|judged| judged.baseline.as_deref() == Some(digest) && judged.verdict != Verdict::Invalid.as_str());
+        let Some(judged) = judged else { continue };
+        let metrics = judged.report.get("metrics").and_then(|metrics| metrics.as_array());
+        let fails = metrics.into_iter().flatten().filter(|one| one["verdict"] == Verdict::Fail.as_str());
+        past.failed.push(fails.filter_map(|one| Some(one["name"].as_str()?.to_owned())).collect());
+        if past.failed.len() as u32 + 1 >= confirm {
+            break;
         }
     }
-    Ok(failed)
+    Ok(past)
 }
 
 /// Where the claims of the cases are to be found.

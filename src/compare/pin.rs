@@ -93,12 +93,13 @@ const MOST_ERRORS: f64 = 0.02;
 /// Pools runs, oldest first, into a baseline.
 pub fn pin(sides: &[Side]) -> Result<Baseline, PinError> {
     for side in sides {
+        is_whole(side)?;
         is_scored(side)?;
     }
     merged(sides)
 }
 
-/// The same, whatever the evaluators gave.
+/// The runs as one, whatever is missing in them.
 fn merged(sides: &[Side]) -> Result<Baseline, PinError> {
     let first = sides.first().ok_or(PinError::NoRuns)?;
     let mut seen = BTreeSet::new();
@@ -108,7 +109,6 @@ fn merged(sides: &[Side]) -> Result<Baseline, PinError> {
                 return Err(PinError::Twice(run.id.clone()));
             }
         }
-        is_whole(side)?;
         same(first, side)?;
     }
     let mut order: Vec<usize> = (0..first.cases.len()).collect();
@@ -148,7 +148,7 @@ fn merged(sides: &[Side]) -> Result<Baseline, PinError> {
     })
 }
 
-/// Several runs of the same thing as one side.
+/// Several runs of the same thing as one side. What is missing in them stays missing: a gate's policy says how much may be.
 pub fn pool(sides: &[Side]) -> Result<Side, PinError> {
     let mut pooled = side_of(&merged(sides)?, "");
     if let Some(first) = sides.first() {
@@ -343,14 +343,7 @@ fn is_scored(side: &Side) -> Result<(), PinError> {
         if f64::from(scored.missing) > MOST_ERRORS * f64::from(scored.due()) {
             let (run, evaluator) = (name(side), evaluator.id.to_string());
             let (missing, due) = (scored.missing, scored.due());
-            // What is no number at all is said by itself.
-            let said =
-                side.not_finite().next().is_some() || side.errors() as f64 > MOST_ERRORS * side.trials.len() as f64;
-            return if said {
-                Ok(())
-            } else {
-                Err(PinError::Scores { run, evaluator, missing, due, most: MOST_ERRORS * 100.0 })
-            };
+            return Err(PinError::Scores { run, evaluator, missing, due, most: MOST_ERRORS * 100.0 });
         }
     }
     Ok(())

@@ -39,8 +39,13 @@ pub struct ChangePoint {
     pub p_value: f64,
 }
 
-/// Above this lag-1 correlation of what the split leaves over, nights are shuffled in blocks.
+/// Above this lag-1 correlation of what the split leaves over, nights are shuffled in blocks. One below 0 makes long spells on
+/// one level rarer than chance does, so that shuffling nights one by one is on the safe side.
 const CORRELATED: f64 = 0.2;
+/// Shorter series have too few blocks for any change to be significant, and half of them correlate as much by chance: there
+/// the correlation must be more than this many deviations of independent nights.
+const FEW: usize = 16;
+const BEYOND_CHANCE: f64 = 1.645;
 
 /// Longer series are cut to their last points: the search takes the square of their number.
 const MOST: usize = 500;
@@ -127,7 +132,9 @@ fn best_split(segment: &[f64], least: usize) -> Option<Split> {
 
 /// The share of shuffles with a statistic as great, by `(r + 1)/(B + 1)`.
 fn p_value(segment: &[f64], split: &Split, settings: &ChangeSettings, least: usize, random: &mut Random) -> f64 {
-    let block = if correlation(segment, split).abs() > CORRELATED { block_length(segment.len()) } else { 1 };
+    let n = segment.len();
+    let limit = if n < FEW { BEYOND_CHANCE / (n as f64).sqrt() } else { CORRELATED };
+    let block = if correlation(segment, split) > limit { block_length(n) } else { 1 };
     let blocks: Vec<&[f64]> = segment.chunks(block).collect();
     let mut order: Vec<usize> = (0..blocks.len()).collect();
     let mut shuffled = Vec::with_capacity(segment.len());
@@ -159,9 +166,10 @@ fn correlation(segment: &[f64], split: &Split) -> f64 {
     if squares <= 0.0 { 0.0 } else { left.windows(2).map(|pair| pair[0] * pair[1]).sum::<f64>() / squares }
 }
 
-/// The root of the number of points, which grows slower than their number and faster than any memory of theirs.
+/// The third root of the number of points, the usual order for blocks (Hall, Horowitz & Jing 1995, On blocking rules for the
+/// bootstrap with dependent data). Longer ones leave a month so few orders that no change could be significant.
 fn block_length(points: usize) -> usize {
-    ((points as f64).sqrt().round() as usize).max(2)
+    (points as f64).cbrt().max(2.0) as usize
 }
 
 #[cfg(test)]
@@ -199,6 +207,24 @@ mod tests {
         }
         let found = change_points(&series, &ChangeSettings::default());
         assert_eq!(found.iter().map(|c| c.index).collect::<Vec<_>>(), [20, 35], "{found:?}");
+    }
+
+    /// Drops of ten deviations in series of a few weeks, and alarms in series that only have a memory.
+    #[test]
+    fn short_series_show_their_drops_and_memory_is_not_taken_for_one() {
+        let settings = ChangeSettings { permutations: 99, ..ChangeSettings::default() };
+        for n in [8, 10, 14, 20, 30] {
+            let found = (0..60).filter(|seed| {
+                let mut series = noise(n, 500 + seed, 0.0);
+                series[n / 2..].iter_mut().for_each(|x| *x -= 10.0);
+                change_points(&series, &settings).iter().any(|change| change.index == n / 2)
+            });
+            let found = found.count();
+            assert!(found >= 48, "{found} of 60 at {n} points");
+        }
+        let alarms = (0..200).filter(|seed| !change_points(&noise(30, 900 + seed, 0.4), &settings).is_empty()).count();
+        // A memory of .4 wanders: one series in four shows a level that it kept for a while. Longer blocks do not change that.
+        assert!(alarms <= 65, "{alarms} of 200");
     }
 
     #[test]

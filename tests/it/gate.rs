@@ -248,6 +248,16 @@ fn a_fail_that_must_be_confirmed_waits_for_the_next_run() {
     let run = |answers: &str| scratch.run(&["run", "--replay", answers, "--gate", "baseline.json", "--quiet"]).code;
     assert_eq!([run("bad.jsonl"), run("bad.jsonl")], [3, 1]);
     assert_eq!([run("good.jsonl"), run("bad.jsonl")], [0, 3], "a good run in between begins the count anew");
+    // A run that nobody judges is no night.
+    scratch.json(&["run", "--replay", "good.jsonl", "--limit", "5"]);
+    assert_eq!(run("bad.jsonl"), 1);
+    // A metric that fails already needs no further runs, only the next night.
+    let runs = || scratch.json(&["runs"]).as_array().expect("a list").len();
+    assert_eq!([run("good.jsonl"), run("bad.jsonl")], [0, 3]);
+    let before = runs();
+    let extended = scratch.run(&["gate", "latest", "--baseline", "baseline.json", "--extend"]);
+    assert_eq!((extended.code, runs()), (3, before), "{}{}", extended.stdout, extended.stderr);
+    assert!(extended.stdout.contains("accuracy fails for the first time"), "{}", extended.stdout);
 }
 
 #[test]
@@ -335,8 +345,15 @@ fn an_undecided_gate_runs_on_until_it_is_decided_or_the_budget_is_used_up() {
     assert_eq!(undecided.code, 3, "{}{}", undecided.stdout, undecided.stderr);
     assert!(undecided.stdout.contains("after 2 further runs the evidence"), "{}", undecided.stdout);
     assert_eq!(runs(), before + 2);
-    let decided = extend("good", "accuracy=0.05", "1");
-    assert!([0, 3].contains(&decided.code), "{}{}", decided.stdout, decided.stderr);
+    // The runs that were made count again, and one more is made.
+    let again = extend("good", "accuracy=0.02", "3");
+    assert_eq!((again.code, runs()), (3, before + 3), "{}{}", again.stdout, again.stderr);
+    assert!(again.stdout.contains("after 3 further runs the evidence"), "{}", again.stdout);
+    let decided = extend("good", "accuracy=0.15", "1");
+    assert_eq!((decided.code, runs()), (0, before + 3), "{}{}", decided.stdout, decided.stderr);
+    let score = extend("good", "score.label_match=0.15", "1");
+    assert_eq!(score.code, 0, "{}{}", score.stdout, score.stderr);
+    assert!(!score.stdout.contains("INCONCLUSIVE"), "{}", score.stdout);
     let refused = extend("good", "kappa=0.05", "1");
     assert_eq!(
         (refused.code, refused.stderr.contains("--extend decides on shares only")),
