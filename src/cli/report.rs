@@ -223,7 +223,7 @@ fn write_wanted(
 /// What GitHub shows of a job, of a run whose files nobody asked for; nothing elsewhere.
 pub(super) fn announce(reader: &Reader, run: &RunRow, ctx: &Context) -> anyhow::Result<()> {
     if ctx.is_github_job() || ctx.env.get("GITHUB_STEP_SUMMARY").is_some() {
-        write(reader, run, None, &[], ctx)?;
+        write(reader, run, &[], ctx)?;
     }
     Ok(())
 }
