@@ -72,7 +72,7 @@ impl Backend {
 
     /// The keys of `[trace]`, and the `[[sinks]]` table where it has one.
     fn parts(&self) -> (&'static str, Option<&'static str>) {
-        let place = self.text.find("[[sinks]]").unwrap_or(self.text.len());
+        let place = self.text.find("\n[[sinks]]").map_or(self.text.len(), |before| before + 1);
         let (trace, sink) = self.text.split_at(place);
         (trace.trim_start_matches("[trace]\n"), (!sink.is_empty()).then_some(sink))
     }
