@@ -168,8 +168,9 @@ pub struct GateMetric {
     pub margin: f64,
     /// Its verdict.
     pub verdict: Verdict,
-    /// How much worse it is, as the interval that was held against the margin.
-    pub damage: Option<[f64; 2]>,
+    /// How much worse it is, as the interval that was held against the margin. An end that is `None` is open: nothing bounds
+    /// it on that side, such as the 95th percentile of few cases from above.
+    pub damage: Option<[Option<f64>; 2]>,
     /// The error rates of that interval's ends after all corrections: for FAIL (lower end), for PASS (upper end).
     pub alpha: Option<[f64; 2]>,
     /// How many independent single-run pairs would say as much.
@@ -178,6 +179,23 @@ pub struct GateMetric {
     pub more_cases_needed: Option<u64>,
     /// Why, as sentences.
     pub reasons: Vec<String>,
+}
+
+impl GateMetric {
+    /// The interval of the damage in words, `and` between its ends; `None` where there is none.
+    pub fn damage_in_words(&self, and: &str, show: impl Fn(f64) -> String) -> Option<String> {
+        match self.damage? {
+            [Some(low), Some(high)] => Some(format!("{}{and}{}", show(low), show(high))),
+            [Some(low), None] => Some(format!("{} or more", show(low))),
+            [None, Some(high)] => Some(format!("{} or less", show(high))),
+            [None, None] => None,
+        }
+    }
+
+    /// The interval of the damage where it has both ends.
+    pub fn closed_damage(&self) -> Option<[f64; 2]> {
+        self.damage.and_then(|[low, high]| Some([low?, high?]))
+    }
 }
 
 /// Cases that must pass.

@@ -168,7 +168,7 @@ pub fn judge(base: &Side, head: &Side, policy: &Policy, past: &Past) -> GateRepo
     for (gating, decision) in gating.iter().zip(decisions) {
         match (gating.definition, decision) {
             (Some(definition), Some(decision)) => {
-                if invalid.is_empty() && decision.interval.is_none() {
+                if invalid.is_empty() && decision.estimate.unfit {
                     let why = decision.estimate.why_undefined.clone();
                     let why = why.unwrap_or_else(|| "its interval is undefined".to_owned());
                     invalid.push(format!("{}: {why}", definition.name));
@@ -619,6 +619,50 @@ mod tests {
         assert!((worst + 6.0 / 900.0).abs() < 1e-12 && best == 0.0, "{worst} {best}");
         // An evaluator that does not apply is no missing one.
         assert_eq!(gate(Cell::Skipped, 1, 0.02).0, Verdict::Pass);
+    }
+
+    #[test]
+    fn a_metric_without_a_number_or_an_end_hides_no_fail() {
+        let slow = |side: &Side, factor: f64| {
+            let mut side = side.clone();
+            for (at, trial) in side.trials.iter_mut().enumerate() {
+                trial.latency_ms = Some(factor * (100.0 + (at * 37 % 100) as f64));
+            }
+            side
+        };
+        let two = |other: &str, margin: f64| Policy {
+            metrics: [("accuracy".to_owned(), 0.02), (other.to_owned(), margin)].into(),
+            ..Policy::default()
+        };
+        let (good, bad) = (answered(150, |_| false), answered(150, |at| at % 2 == 0));
+        // So few cases give the 95th percentile no upper end.
+        let p95 = two("latency_p95_ms", 1000.0);
+        let unchanged = judge(&slow(&good, 1.0), &slow(&bad, 1.0), &p95, Past::default());
+        assert_eq!(unchanged.verdict, Verdict::Fail, "{:?}", unchanged.reasons);
+        let latency = &unchanged.metrics[1];
+        assert_eq!(latency.verdict, Verdict::Inconclusive, "{:?}", latency.reasons);
+        assert!(matches!(latency.damage, Some([Some(_), None])) && latency.ci95.is_some(), "{latency:?}");
+        assert!(latency.more_cases_needed.is_some());
+        // Ten times as slow is surely worse, however much worse it may be.
+        let slower = judge(&slow(&good, 1.0), &slow(&good, 10.0), &p95, Past::default());
+        assert_eq!((slower.verdict, slower.metrics[1].verdict), (Verdict::Fail, Verdict::Fail), "{:?}", slower.reasons);
+        // Every answer is the same label: no coefficient, and no more than that.
+        let mut labelled = good.clone();
+        for at in (0..150).filter(|at| at % 2 == 0) {
+            labelled.cases[at].expected = Some(crate::model::Label::False);
+            labelled.trials[at].output = super::super::side::Output::False;
+        }
+        let mut collapsed = labelled.clone();
+        for trial in &mut collapsed.trials {
+            trial.output = super::super::side::Output::True;
+        }
+        let report = judge(&labelled, &collapsed, &two("mcc", 0.05), Past::default());
+        assert_eq!(report.verdict, Verdict::Fail, "{:?}", report.reasons);
+        assert_eq!(report.metrics[1].verdict, Verdict::Inconclusive);
+        assert!(report.metrics[1].reasons[0].contains("undefined"), "{:?}", report.metrics[1].reasons);
+        let alone = Policy { metrics: [("mcc".to_owned(), 0.05)].into(), ..Policy::default() };
+        let report = judge(&labelled, &collapsed, &alone, Past::default());
+        assert_eq!(report.verdict, Verdict::Inconclusive, "{:?}", report.reasons);
     }
 
     #[test]

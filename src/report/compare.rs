@@ -241,12 +241,7 @@ fn gate_metrics(out: &mut String, metrics: &[GateMetric], style: Style) {
             (value(metric.base), None),
             (value(metric.head), None),
             (worse.map_or_else(|| ABSENT.to_owned(), signed), None),
-            (
-                metric
-                    .damage
-                    .map_or_else(|| ABSENT.to_owned(), |[low, high]| format!("{} to {}", signed(low), signed(high))),
-                None,
-            ),
+            (metric.damage_in_words(" to ", signed).unwrap_or_else(|| ABSENT.to_owned()), None),
             (score(metric.margin), None),
             (count(metric.n), None),
             (metric.discordant.map_or_else(String::new, |[b, c]| format!("{b}/{c}")), None),

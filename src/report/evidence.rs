@@ -204,8 +204,8 @@ impl Evidence<'_> {
         let mut judgements = vec![judged("verdict", gate.verdict, gate.reasons.join("\n"))];
         judgements.extend(gate.metrics.iter().map(|metric| {
             let mut why = format!("{} is {}: margin {}", metric.name, metric.verdict, metric.margin);
-            if let Some([low, high]) = metric.damage {
-                why = format!("{why}, worse by {low:.4} to {high:.4}");
+            if let Some(ends) = metric.damage_in_words(" to ", |x| format!("{x:.4}")) {
+                why = format!("{why}, worse by {ends}");
             }
             judged(&metric.name, metric.verdict, why)
         }));

@@ -336,7 +336,7 @@ pub(super) fn comparison() -> Comparison {
 
 /// A verdict: one metric failed, one is undecided.
 pub(super) fn gate() -> GateReport {
-    let metric = |name: &str, verdict, damage| GateMetric {
+    let metric = |name: &str, verdict, damage: [f64; 2]| GateMetric {
         name: name.to_owned(),
         direction: Better::Higher,
         unit: "1".to_owned(),
@@ -355,7 +355,7 @@ pub(super) fn gate() -> GateReport {
         warnings: Vec::new(),
         margin: 0.02,
         verdict,
-        damage: Some(damage),
+        damage: Some(damage.map(Some)),
         alpha: Some([0.0125, 0.0125]),
         p_fail: Some(0.001),
         p_pass: Some(0.9),

@@ -201,7 +201,7 @@ fn gating(out: &mut String, gate: &GateReport) {
     );
     for metric in &gate.metrics {
         let unit = metric.unit.as_str();
-        let damage = ends(unit, metric.damage);
+        let damage = metric.damage_in_words(" … ", |x| number(unit, Some(x))).unwrap_or_else(|| ABSENT.to_owned());
         put!(
             out,
             "| {} | {} | {} | {} | {damage} | {} | {} {} |\n",

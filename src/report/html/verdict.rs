@@ -122,7 +122,7 @@ fn row(metric: &GateMetric) -> Markup {
             td.number { (number(&metric.unit, metric.head)) }
             td.number { (signed(&metric.unit, metric.delta, metric.direction)) }
             td.muted { (damage(metric)) }
-            td { @if let Some(ends) = metric.damage { (drawn(metric, ends)) } }
+            td { @if let Some(ends) = metric.closed_damage() { (drawn(metric, ends)) } }
             td.number { (number(&metric.unit, Some(metric.margin))) }
             td.number { @match metric.discordant { Some([b, c]) => { (count(b)) " / " (count(c)) } None => (ABSENT) } }
             td.number { (count(metric.n)) @if metric.missing > 0 { div.muted { (count(metric.missing)) " missing" } } }
@@ -131,10 +131,7 @@ fn row(metric: &GateMetric) -> Markup {
 }
 
 fn damage(metric: &GateMetric) -> String {
-    match metric.damage {
-        Some([low, high]) => format!("{} … {}", number(&metric.unit, Some(low)), number(&metric.unit, Some(high))),
-        None => ABSENT.to_owned(),
-    }
+    metric.damage_in_words(" … ", |x| number(&metric.unit, Some(x))).unwrap_or_else(|| ABSENT.to_owned())
 }
 
 /// How much worse the run is, to the right of the middle; the margin as a line, what lies beyond it as a field.

@@ -88,8 +88,9 @@ pub struct MetricDecision {
     pub estimate: PairedEstimate,
     /// How much worse the head is.
     pub damage: Option<f64>,
-    /// The interval of the damage: FAIL where its lower end is above the margin, PASS where its upper end is not.
-    pub interval: Option<[f64; 2]>,
+    /// The interval of the damage: FAIL where its lower end is above the margin, PASS where its upper end is not. An end that
+    /// is `None` is open: the 95th percentile of few cases has no upper end, and yet can be surely worse.
+    pub interval: Option<[Option<f64>; 2]>,
     /// The tolerated damage.
     pub margin: f64,
     /// One-sided p-value against "the damage is at most the margin".
@@ -125,10 +126,7 @@ pub fn decide(questions: &[MetricQuestion<'_>], policy: &DecisionPolicy) -> Vec<
 
 fn one(question: &MetricQuestion<'_>, evidence: &Evidence, fail: (bool, f64), pass: (bool, f64)) -> MetricDecision {
     let damage = evidence.damage(question.direction, [fail.1, pass.1]);
-    // A quantile of few cases can have no upper end; then nothing is claimed either way.
-    let open = damage.interval.is_none();
     let verdict = match (fail.0, pass.0) {
-        _ if open => Verdict::Inconclusive,
         (true, _) => Verdict::Fail,
         (_, true) => Verdict::Pass,
         _ => Verdict::Inconclusive,
@@ -143,12 +141,12 @@ fn one(question: &MetricQuestion<'_>, evidence: &Evidence, fail: (bool, f64), pa
     } else {
         None
     };
-    let reasons = reasons(question, verdict, damage.value, damage.interval, more_cases_needed, &damage.estimate);
+    let reasons = reasons(question, verdict, damage.value, damage.ends, more_cases_needed, &damage.estimate);
     MetricDecision {
         name: question.name.to_owned(),
         verdict,
         damage: damage.value,
-        interval: damage.interval,
+        interval: damage.ends,
         margin: question.margin,
         p_fail: evidence.p_fail(question.direction, question.margin),
         p_pass: evidence.p_pass(question.direction, question.margin),
@@ -164,7 +162,7 @@ fn reasons(
     question: &MetricQuestion<'_>,
     verdict: Verdict,
     damage: Option<f64>,
-    interval: Option<[f64; 2]>,
+    interval: Option<[Option<f64>; 2]>,
     more: Option<u64>,
     estimate: &PairedEstimate,
 ) -> Vec<String> {
@@ -174,19 +172,21 @@ fn reasons(
         return vec![format!("{name}: {why}")];
     };
     let margin = question.margin;
-    let side = |x: f64| format!("{} {}", number(x.abs()), if x < 0.0 { "better" } else { "worse" });
+    let side = |x: Option<f64>, worst: &str| match x {
+        Some(x) => format!("{} {}", number(x.abs()), if x < 0.0 { "better" } else { "worse" }),
+        None => format!("any amount {worst}"),
+    };
+    let (best, worst) = (side(low, "better"), side(high, "worse"));
     let change = match damage {
         0.0 => "unchanged".to_owned(),
         x => format!("{} by {}", if x < 0.0 { "better" } else { "worse" }, number(x.abs())),
     };
     let mut reasons = vec![match verdict {
-        Verdict::Fail => format!("{name} is {change}, at least {}: more than the margin {margin}", side(low)),
-        Verdict::Pass => format!("{name} is {change}, at most {}: within the margin {margin}", side(high)),
-        Verdict::Inconclusive => format!(
-            "{name} is {change}, anything from {} to {}: the margin {margin} lies between",
-            side(low),
-            side(high)
-        ),
+        Verdict::Fail => format!("{name} is {change}, at least {best}: more than the margin {margin}"),
+        Verdict::Pass => format!("{name} is {change}, at most {worst}: within the margin {margin}"),
+        Verdict::Inconclusive => {
+            format!("{name} is {change}, anything from {best} to {worst}: the margin {margin} lies between")
+        }
     }];
     if verdict == Verdict::Inconclusive {
         reasons.push(match more {

@@ -143,7 +143,7 @@ impl Evidence {
     pub fn of_counts(b: u64, c: u64, n: u64) -> Self {
         let shown = PairedEstimate { n, discordant: Some([b, c]), ..PairedEstimate::default() };
         if n == 0 {
-            return Self::undefined(shown, "there are no pairs");
+            return Self::unfit(shown, "there are no pairs");
         }
         let delta = (c as f64 - b as f64) / n as f64;
         means::assertions(PairedEstimate { delta: Some(delta), ..shown }, b, c)
@@ -179,6 +179,11 @@ impl Evidence {
         Self { estimate: PairedEstimate { why_undefined: Some(why.to_owned()), ..estimate }, ..Self::default() }
     }
 
+    /// Evidence of nothing, for a fault of the data.
+    pub(super) fn unfit(estimate: PairedEstimate, why: &str) -> Self {
+        Self::undefined(PairedEstimate { unfit: true, ..estimate }, why)
+    }
+
     /// The difference `head − base`.
     pub fn delta(&self) -> Option<f64> {
         self.estimate.delta
@@ -197,12 +202,18 @@ impl Evidence {
         self.checks.iter().map(|check| check.below(at)).fold(f64::NEG_INFINITY, f64::max)
     }
 
-    /// The interval of `delta` with one-sided levels for its lower and its upper end.
+    /// The interval of `delta` with one-sided levels for its lower and its upper end; `None` where an end is open.
     pub fn interval(&self, levels: [f64; 2]) -> Option<[f64; 2]> {
+        let [low, high] = self.ends(levels)?;
+        Some([low?, high?])
+    }
+
+    /// The ends of that interval; one that is `None` is open: nothing bounds the difference on that side.
+    pub fn ends(&self, levels: [f64; 2]) -> Option<[Option<f64>; 2]> {
         let delta = self.estimate.delta.filter(|_| self.is_defined())?;
         let z = levels.map(|level| -normal_quantile(level));
-        let low = self.end(delta, -1.0, |at| self.above(at) - z[0])?;
-        let high = self.end(delta, 1.0, |at| -self.below(at) - z[1])?;
+        let low = self.end(delta, -1.0, |at| self.above(at) - z[0]);
+        let high = self.end(delta, 1.0, |at| -self.below(at) - z[1]);
         Some([low, high])
     }
 
@@ -284,17 +295,22 @@ impl Evidence {
     /// The damage with its interval, at one-sided levels for its lower and its upper end.
     pub fn damage(&self, direction: Direction, levels: [f64; 2]) -> Damage {
         let mut estimate = self.estimate(direction, 1.0 - 2.0 * levels[0]);
-        let (value, interval) = match direction {
+        let closed = |ends: Option<[Option<f64>; 2]>| ends.and_then(|[low, high]| Some([low?, high?]));
+        let negative = |x: f64| 0.0 - x;
+        let (value, ends) = match direction {
             Direction::HigherIsBetter => {
-                estimate.interval = self.interval([levels[1], levels[0]]);
-                (estimate.delta.map(|x| 0.0 - x), estimate.interval.map(|[low, high]| [0.0 - high, 0.0 - low]))
+                let ends = self.ends([levels[1], levels[0]]);
+                estimate.interval = closed(ends);
+                let mirrored = ends.map(|[low, high]| [high.map(negative), low.map(negative)]);
+                (estimate.delta.map(negative), mirrored)
             }
             Direction::LowerIsBetter => {
-                estimate.interval = self.interval(levels);
-                (estimate.delta, estimate.interval)
+                let ends = self.ends(levels);
+                estimate.interval = closed(ends);
+                (estimate.delta, ends)
             }
         };
-        Damage { value, interval, effective_n: self.effective_n, estimate }
+        Damage { value, interval: closed(ends), ends, effective_n: self.effective_n, estimate }
     }
 
     /// By what factor the number of cases would have to grow for the verdict that the data lean to, all else being equal;

@@ -269,7 +269,7 @@ pub(super) fn evidence(
     };
     if !pairs.iter().all(valid) {
         let estimate = PairedEstimate { n: pairs.len() as u64, ..PairedEstimate::default() };
-        return Evidence::undefined(estimate, "a share of answers is not a number");
+        return Evidence::unfit(estimate, "a share of answers is not a number");
     }
     let Some(index) = STATISTICS.iter().position(|s| *s == statistic) else {
         let right = |shares: &[f32; 4], expected: u8| whole(f64::from(shares[usize::from(expected)]));
@@ -310,7 +310,7 @@ fn bootstrapped(
     let [base, head] = sides.map(|matrix| statistic.of(&matrix));
     let mut estimate = PairedEstimate { n: pairs.len() as u64, base, head, ..PairedEstimate::default() };
     if pairs.is_empty() {
-        return Evidence::undefined(estimate, "there are no pairs");
+        return Evidence::unfit(estimate, "there are no pairs");
     }
     let (Some(base), Some(head)) = (base, head) else {
         return Evidence::undefined(
@@ -361,7 +361,8 @@ fn bootstrapped(
         }
         estimate.method = format!("score interval{clusters}");
     }
-    evidence.estimate = PairedEstimate { why_undefined: evidence.estimate.why_undefined, ..estimate };
+    let PairedEstimate { why_undefined, unfit, .. } = evidence.estimate;
+    evidence.estimate = PairedEstimate { why_undefined, unfit, ..estimate };
     evidence
 }
 

@@ -42,10 +42,10 @@ pub(super) fn evidence(pairs: &[PairedValue], range: Option<[f64; 2]>, settings:
     let n = pairs.len();
     let mut estimate = PairedEstimate { n: n as u64, ..PairedEstimate::default() };
     if n == 0 {
-        return Evidence::undefined(estimate, "there are no pairs");
+        return Evidence::unfit(estimate, "there are no pairs");
     }
     if pairs.iter().any(|pair| !pair.base.is_finite() || !pair.head.is_finite()) {
-        return Evidence::undefined(estimate, "a value is not a finite number");
+        return Evidence::unfit(estimate, "a value is not a finite number");
     }
     let mean = |of: fn(&PairedValue) -> f64| pairs.iter().map(of).sum::<f64>() / n as f64;
     let (base, head) = (mean(|pair| pair.base), mean(|pair| pair.head));
@@ -67,7 +67,7 @@ pub(super) fn evidence(pairs: &[PairedValue], range: Option<[f64; 2]>, settings:
         return assertions(estimate, b, c);
     }
     if let Err(why) = describe(&mut estimate, &grouped) {
-        return Evidence::undefined(estimate, why);
+        return Evidence::unfit(estimate, why);
     }
     let observed = pairs.iter().flat_map(|pair| [pair.base, pair.head]);
     let [low, high] = range.unwrap_or_else(|| {
@@ -127,7 +127,7 @@ pub(super) fn linearised(
     let grouped = group(contributions.iter().map(|pair| (pair.cluster, pair.head)), settings.clustered);
     let clusters = grouped.clusters.len();
     if let Err(why) = describe(estimate, &grouped) {
-        return Evidence::undefined(estimate.clone(), why);
+        return Evidence::unfit(estimate.clone(), why);
     }
     let error = standard_error(&grouped.clusters, delta);
     let points = grouped.clusters.iter().map(|&(sum, size)| Point { sum, size, weight: 1.0 }).collect();

@@ -139,6 +139,9 @@ pub struct PairedEstimate {
     pub discordant: Option<[u64; 2]>,
     /// Why there is no interval, or no difference.
     pub why_undefined: Option<String>,
+    /// Whether that is the fault of the data: no pairs, a value that is no number, a single cluster. A statistic that these
+    /// data leave undefined, such as MCC where all answers are one label, is no fault of theirs.
+    pub unfit: bool,
     /// What a reader should know before trusting it.
     pub warnings: Vec<String>,
 }
@@ -150,8 +153,10 @@ pub struct Damage {
     pub estimate: PairedEstimate,
     /// How much worse the head is.
     pub value: Option<f64>,
-    /// The interval of the damage, each end at the one-sided level that was asked for.
+    /// The interval of the damage, each end at the one-sided level that was asked for; `None` where an end is open.
     pub interval: Option<[f64; 2]>,
+    /// Its ends; an end that is `None` is open: so few cases leave it unbounded on that side.
+    pub ends: Option<[Option<f64>; 2]>,
     /// How many independent single-run pairs would carry the same information; not above the number of pairs.
     pub effective_n: Option<f64>,
 }

@@ -62,10 +62,10 @@ pub(super) fn evidence(pairs: &[PairedValue], p: f64, settings: &Settings, gate:
     let n = pairs.len();
     let mut estimate = PairedEstimate { n: n as u64, ..PairedEstimate::default() };
     if n == 0 {
-        return Evidence::undefined(estimate, "there are no pairs");
+        return Evidence::unfit(estimate, "there are no pairs");
     }
     if pairs.iter().any(|pair| !pair.base.is_finite() || !pair.head.is_finite()) {
-        return Evidence::undefined(estimate, "a value is not a finite number");
+        return Evidence::unfit(estimate, "a value is not a finite number");
     }
     let sorted = |of: fn(&PairedValue) -> f64| {
         let mut values: Vec<f64> = pairs.iter().map(of).collect();
@@ -82,8 +82,11 @@ pub(super) fn evidence(pairs: &[PairedValue], p: f64, settings: &Settings, gate:
     let clustered = count < n;
     estimate.clusters = clustered.then_some(count as u64);
     if count < 2 {
-        let why = if clustered { "there is a single cluster" } else { "there is a single pair" };
-        return Evidence::undefined(estimate, why);
+        return if clustered {
+            Evidence::unfit(estimate, "there is a single cluster")
+        } else {
+            Evidence::undefined(estimate, "there is a single pair")
+        };
     }
     if clustered && (count as u64) < FEW_CLUSTERS {
         estimate.warnings.push(format!("{count} clusters: fewer than {FEW_CLUSTERS}, the interval may be too narrow"));
@@ -318,13 +321,35 @@ mod tests {
     }
 
     #[test]
+    fn unchanged_tails_of_few_cases_are_seldom_taken_for_worse() {
+        use crate::stats::paired::Direction;
+        for n in [20, 60, 150] {
+            let mut random = Random::seeded(n as u64);
+            let mut wait = || (-(1.0 - random.unit()).ln()).exp() * 100.0;
+            let mut failed = 0;
+            for night in 0..200u64 {
+                let pairs: Vec<PairedValue> =
+                    (0..n).map(|_| PairedValue { base: wait(), head: wait(), cluster: 0 }).collect();
+                let settings = Settings { seed: night, resamples: 999, ..Settings::default() };
+                let found = evidence(&pairs, 0.95, &settings, true);
+                failed += u32::from(found.p_fail(Direction::LowerIsBetter, 0.0).expect("defined") <= 0.025);
+            }
+            // 2.5 % of 200 is 5; three deviations above are 11.
+            assert!(failed <= 11, "{n}: {failed}");
+        }
+    }
+
+    #[test]
     fn a_quantile_of_few_cases_is_not_known_to_be_the_same() {
         let same: Vec<PairedValue> =
             (0..72).map(|i| PairedValue { base: f64::from(i), head: f64::from(i), cluster: 0 }).collect();
         let more: Vec<PairedValue> =
             (0..74).map(|i| PairedValue { base: f64::from(i), head: f64::from(i), cluster: 0 }).collect();
         let settings = Settings::default();
-        assert_eq!(evidence(&same, 0.95, &settings, true).interval([0.025, 0.025]), None);
+        let open = evidence(&same, 0.95, &settings, true);
+        assert_eq!(open.interval([0.025, 0.025]), None);
+        let [low, high] = open.ends([0.025, 0.025]).expect("one end");
+        assert!(low.is_some_and(|low| low < 0.0) && high.is_none(), "{low:?} {high:?}");
         let [low, high] = evidence(&more, 0.95, &settings, true).interval([0.025, 0.025]).expect("enough");
         assert!(low < 0.0 && high > 0.0 && high < 5.0, "{low} {high}");
     }
