@@ -214,6 +214,10 @@ pub struct MustPassCase {
     pub case_id: String,
     /// What happened, in words.
     pub why: String,
+    /// Whether it was answered and did not pass: that alone fails the gate, whatever else cannot be judged. False where it was
+    /// not run, not answered or not scored.
+    #[serde(default)]
+    pub answered: bool,
     /// The gold label.
     pub expected: Option<String>,
     /// What its trials were taken for.

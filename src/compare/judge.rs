@@ -1,5 +1,5 @@
-//! The gate: a run held against a baseline under a policy. INVALID before FAIL before INCONCLUSIVE before PASS; what cannot
-//! be judged never passes.
+//! The gate: a run held against a baseline under a policy. A case that must pass and was answered wrong is a FAIL whatever
+//! else; then INVALID before FAIL before INCONCLUSIVE before PASS: what cannot be judged never passes.
 
 use std::collections::BTreeSet;
 
@@ -125,12 +125,18 @@ fn widest(name: &str, evaluators: &[(EvaluatorId, EvaluatorKind)]) -> Option<(f6
 }
 
 /// The verdict where there is no baseline to hold the run against.
-pub fn without_baseline(head: &Operand, policy: &Policy, baseline: &str, why: String) -> GateReport {
-    GateReport {
+pub fn without_baseline(
+    head: &Operand,
+    must_pass: MustPass,
+    policy: &Policy,
+    baseline: &str,
+    why: String,
+) -> GateReport {
+    let mut report = GateReport {
         verdict: Verdict::Invalid,
-        reasons: vec![why],
+        reasons: Vec::new(),
         metrics: Vec::new(),
-        must_pass: MustPass::default(),
+        must_pass,
         more_cases_needed: None,
         base: None,
         head: head.clone(),
@@ -144,7 +150,9 @@ pub fn without_baseline(head: &Operand, policy: &Policy, baseline: &str, why: St
         baseline: baseline.to_owned(),
         baseline_digest: None,
         self_check: None,
-    }
+    };
+    conclude(&mut report, vec![why], Past::default());
+    report
 }
 
 /// Judges a run. The policy must have been checked against it.
@@ -208,9 +216,10 @@ fn conclude(report: &mut GateReport, invalid: Vec<String>, past: &Past) {
     let lost: Vec<String> =
         report.must_pass.failed.iter().map(|case| format!("case {} must pass: {}", case.case_id, case.why)).collect();
     if !invalid.is_empty() {
-        report.verdict = Verdict::Invalid;
-        report.reasons = invalid;
-        report.reasons.extend(lost);
+        // What was answered wrong needs no baseline.
+        let wrong = report.must_pass.failed.iter().any(|case| case.answered);
+        report.verdict = if wrong { Verdict::Fail } else { Verdict::Invalid };
+        report.reasons = if wrong { [lost, invalid].concat() } else { [invalid, lost].concat() };
         for metric in &mut report.metrics {
             metric.verdict = Verdict::Invalid;
         }
@@ -469,13 +478,14 @@ fn unmeasured(gating: &Gating<'_>) -> GateMetric {
 }
 
 /// Looks at the cases that must pass, each trial of them.
-fn must_pass(head: &Side, wanted: &[String]) -> MustPass {
+pub fn must_pass(head: &Side, wanted: &[String]) -> MustPass {
     let mut failed = Vec::new();
     for id in wanted {
         let Some(case) = head.cases.iter().position(|case| case.id.as_str() == id) else {
             failed.push(MustPassCase {
                 case_id: id.clone(),
                 why: "it is not in the run".to_owned(),
+                answered: false,
                 expected: None,
                 outputs: Vec::new(),
                 trace_id: None,
@@ -484,15 +494,20 @@ fn must_pass(head: &Side, wanted: &[String]) -> MustPass {
             continue;
         };
         let trials = head.trials_of(case);
-        let wrong = (0..trials.len()).find_map(|trial| Some((trial, why_not(head, case, trial)?)));
-        let wrong = if trials.is_empty() { Some((0, "it was not run".to_owned())) } else { wrong };
-        if let Some((trial, why)) = wrong {
+        let mut wrong: Vec<_> =
+            (0..trials.len()).filter_map(|trial| Some((trial, why_not(head, case, trial)?))).collect();
+        if trials.is_empty() {
+            wrong.push((0, (false, "it was not run".to_owned())));
+        }
+        // A wrong answer says more than none.
+        if let Some((trial, (answered, why))) = wrong.into_iter().min_by_key(|(_, (answered, _))| !answered) {
             let (decider, _) = Decider::of(head, head);
             let side = super::cases::case_side(head, case, decider, true, true);
             let place = trials.get(trial).filter(|trial| trial.trace_id.is_some());
             failed.push(MustPassCase {
                 case_id: id.clone(),
                 why,
+                answered,
                 expected: head.cases[case].expected.map(|label| label.to_string()),
                 outputs: side.outputs,
                 trace_id: place.map_or(side.trace_id, |trial| trial.trace_id),
@@ -503,11 +518,11 @@ fn must_pass(head: &Side, wanted: &[String]) -> MustPass {
     MustPass { checked: wanted.len() as u64, failed }
 }
 
-/// Why a trial does not pass, by the primary evaluator.
-fn why_not(head: &Side, case: usize, trial: usize) -> Option<String> {
+/// Why a trial does not pass, by the primary evaluator, after whether that was seen or only could not be.
+fn why_not(head: &Side, case: usize, trial: usize) -> Option<(bool, String)> {
     let output = head.trials_of(case).get(trial)?.output;
     if !output.is_answer() {
-        return Some(format!("a trial of it is `{}`", output.as_str()));
+        return Some((false, format!("a trial of it is `{}`", output.as_str())));
     }
     let expected = head.cases[case].expected;
     let place = head.evaluator(head.primary.as_str());
@@ -523,12 +538,11 @@ fn why_not(head: &Side, case: usize, trial: usize) -> Option<String> {
                 (_, None, _) => expected.is_some_and(|label| output.is(label)),
             };
             let wanted = expected.map(|label| format!(" where {label} was expected")).unwrap_or_default();
-            (!passes).then(|| format!("{} gave {x} for `{}`{wanted}", evaluator.id, output.as_str()))
+            (!passes).then(|| (true, format!("{} gave {x} for `{}`{wanted}", evaluator.id, output.as_str())))
         }
-        (Some(evaluator), _) => Some(format!("{} gave no score", evaluator.id)),
-        _ => {
-            (!expected.is_some_and(|label| output.is(label))).then(|| format!("it was answered `{}`", output.as_str()))
-        }
+        (Some(evaluator), _) => Some((false, format!("{} gave no score", evaluator.id))),
+        _ => (!expected.is_some_and(|label| output.is(label)))
+            .then(|| (true, format!("it was answered `{}`", output.as_str()))),
     }
 }
 

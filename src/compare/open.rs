@@ -144,8 +144,8 @@ pub(super) fn known_columns(reader: &Reader, run: &RunRow) -> Result<String, Sto
     Ok(if names.is_empty() { String::new() } else { format!("; it has {}", names.join(", ")) })
 }
 
-/// Judges a run against a baseline file. A baseline that cannot be read makes the verdict INVALID; a policy that makes no
-/// sense, and a store that cannot be read, are errors.
+/// Judges a run against a baseline file. A baseline that cannot be read makes the verdict INVALID, or FAIL where a case that
+/// must pass was answered wrong; a policy that makes no sense, and a store that cannot be read, are errors.
 ///
 /// With a simulation the verdict comes with the rates at which it would be wrong on these data.
 pub fn gate(
@@ -160,12 +160,15 @@ pub fn gate(
     let shown = baseline.display().to_string();
     let (base, digest) = match open_baseline(baseline) {
         Ok(found) => found,
-        Err(error) => return Ok(judge::without_baseline(&head.operand, policy, &shown, error.to_string())),
+        Err(error) => {
+            let must_pass = judge::must_pass(&head, &policy.must_pass);
+            return Ok(judge::without_baseline(&head.operand, must_pass, policy, &shown, error.to_string()));
+        }
     };
     let past = past(reader, run, &digest, policy.confirm)?;
     let mut report = judge::judge(&base, &head, policy, &past);
     report.baseline_digest = Some(digest);
-    if report.verdict != Verdict::Invalid {
+    if report.metrics.iter().all(|metric| metric.verdict != Verdict::Invalid) {
         report.self_check = simulation.map(|how| judge::self_check(&base, &head, policy, how));
     }
     let (in_base, in_head) = (Named::Baseline(baseline.to_owned()), Named::Run(Box::new(run.clone())));

@@ -102,6 +102,32 @@ fn a_case_that_must_pass_fails_the_gate_by_itself() {
 }
 
 #[test]
+fn a_case_that_must_pass_is_looked_at_whatever_cannot_be_judged() {
+    let scratch = scene();
+    let gate = |run: &str, case: &str, baseline: &str| {
+        let ran = scratch.run(&["gate", run, "--baseline", baseline, "--must-pass", case]);
+        (ran.code, ran.stdout)
+    };
+    scratch.write("broken.json", "{");
+    scratch.write("some.jsonl", answers(CASES - 2, 2));
+    scratch.json(&["run", "--replay", "some.jsonl", "--name", "some"]);
+    // Answered wrong: FAIL, whether the baseline cannot be read or the run lacks answers; both reasons are given.
+    for (run, baseline, other) in
+        [("bad", "broken.json", "is damaged"), ("some", "baseline.json", "has no answer for 2")]
+    {
+        let (code, said) = gate(run, "c000", baseline);
+        assert!(code == 1 && said.starts_with("Gate  FAIL\n") && said.contains("case c000 must pass"), "{said}");
+        assert!(said.contains(other), "{said}");
+        assert_eq!(gate(run, "c001", baseline).0, 3, "that one is right");
+    }
+    // Without an answer, or not in the run: no more than INVALID where nothing can be judged.
+    for case in ["c059", "nobody"] {
+        let (code, said) = gate("some", case, "baseline.json");
+        assert!(code == 3 && said.starts_with("Gate  INVALID\n") && said.contains("must pass"), "{said}");
+    }
+}
+
+#[test]
 fn must_pass_does_not_switch_the_metrics_off() {
     let scratch = scene();
     let gate = |metrics: &str| {

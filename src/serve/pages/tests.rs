@@ -12,6 +12,7 @@ use futures::StreamExt;
 use serde_json::Value as Json;
 use tower::ServiceExt;
 
+use crate::compare::gate::MustPass;
 use crate::compare::nights::{TrendOptions, trend};
 use crate::compare::open::{Named, compare_named, judged};
 use crate::compare::{CompareOptions, Operand, Policy, judge};
@@ -345,7 +346,7 @@ async fn a_verdict_stands_on_the_front_page_the_run_and_the_list() {
     let run = scene.reader().resolve_run("latest").expect("the run");
     assert!(!scene.html("/").await.contains("INVALID"));
     let why = HOSTILE[0].to_owned();
-    let report = judge::without_baseline(&Operand::default(), &Policy::default(), HOSTILE[4], why);
+    let report = judge::without_baseline(&Operand::default(), MustPass::default(), &Policy::default(), HOSTILE[4], why);
     scene.writer.keep_verdict(&run.spec.run_id, judged(&report)).await.expect("kept");
     for address in ["/", "/runs/20260923-120000-00000b", "/runs"] {
         let page = scene.html(address).await;
