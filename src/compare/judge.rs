@@ -413,7 +413,8 @@ fn gate_metric(definition: &Definition, numbers: &Numbers, decision: MetricDecis
     let p_value = decision.estimate.p_worse;
     let metric = metric_of(definition, numbers, decision.estimate);
     GateMetric {
-        name: metric.name,
+        // As the policy calls it.
+        name: decision.name,
         direction: metric.direction,
         unit: metric.unit,
         base: metric.base,
@@ -677,6 +678,18 @@ mod tests {
         let alone = Policy { metrics: [("mcc".to_owned(), 0.05)].into(), ..Policy::default() };
         let report = judge(&labelled, &collapsed, &alone, Past::default());
         assert_eq!(report.verdict, Verdict::Inconclusive, "{:?}", report.reasons);
+    }
+
+    #[test]
+    fn a_metric_keeps_the_name_that_the_policy_gives_it() {
+        let side = answered(300, |_| false);
+        let policy = Policy { metrics: [("score.label_match".to_owned(), 0.2)].into(), ..Policy::default() };
+        let report = judge(&side, &side, &policy, Past::default());
+        assert_eq!((report.metrics[0].name.as_str(), report.verdict), ("score.label_match", Verdict::Pass));
+        // Further runs find it under that name.
+        let mut further = crate::compare::extend::Extension::new(&policy, 1);
+        further.look(&side, &side, &policy);
+        assert_eq!(further.verdict_on(&report.metrics[0].name), Verdict::Pass);
     }
 
     #[test]
