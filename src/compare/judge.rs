@@ -693,6 +693,23 @@ mod tests {
     }
 
     #[test]
+    fn a_perfect_label_evaluator_passes_with_groups_and_without() {
+        for groups in [None, Some(300)] {
+            let mut side = answered(600, |_| false);
+            side.evaluators[0].kind = EvaluatorKind::Label;
+            if let Some(groups) = groups {
+                side.groups = (0..groups).map(|group| format!("g{group}")).collect();
+                for (at, case) in side.cases.iter_mut().enumerate() {
+                    case.group = Some((at % groups) as u32);
+                }
+            }
+            let policy = Policy { metrics: [("label_match".to_owned(), 0.05)].into(), ..Policy::default() };
+            let report = judge(&side, &side, &policy, Past::default());
+            assert_eq!(report.verdict, Verdict::Pass, "{groups:?}: {:?}", report.reasons);
+        }
+    }
+
+    #[test]
     fn all_failing_answers_are_invalid_and_not_a_pass() {
         let good = answered(300, |_| false);
         let mut none = good.clone();

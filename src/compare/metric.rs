@@ -3,7 +3,7 @@
 use super::comparison::Better;
 use super::differences::is_same;
 use super::pair::Pairing;
-use super::side::{CaseValue, Output, Side, Tally};
+use super::side::{CaseValue, Cell, Output, Side, Tally};
 use crate::model::EvaluatorKind;
 use crate::stats::paired::{Direction, Measure, PairedLabels, PairedValue, Statistic};
 
@@ -100,7 +100,7 @@ pub fn definitions(base: &Side, head: &Side, allow: &[String]) -> Vec<Definition
             name: score_name(id),
             direction: evaluator.direction.into(),
             unit: evaluator.unit.clone(),
-            range: (evaluator.kind == EvaluatorKind::Assertion).then_some([0.0, 1.0]),
+            range: is_share(base, in_base, head, in_head).then_some([0.0, 1.0]),
             refused,
             of: Of::Score(in_base, in_head),
         });
@@ -113,6 +113,17 @@ pub fn definitions(base: &Side, head: &Side, allow: &[String]) -> Vec<Definition
         cost("cost_usd", "USD", Of::Cost),
     ]);
     found
+}
+
+/// Whether an evaluator's numbers are rights and wrongs: an assertion's, and those of labels where each stands for 0 or 1.
+fn is_share(base: &Side, in_base: usize, head: &Side, in_head: usize) -> bool {
+    let (then, now) = (&base.evaluators[in_base], &head.evaluators[in_head]);
+    let whole = |cell: &Cell| !matches!(cell, Cell::Value(x) if *x != 0.0 && *x != 1.0);
+    match now.kind {
+        EvaluatorKind::Assertion => true,
+        EvaluatorKind::Label => then.cells.iter().chain(&now.cells).all(whole),
+        _ => false,
+    }
 }
 
 /// What the metric of an evaluator is called: its id, with a prefix where that name is taken.
