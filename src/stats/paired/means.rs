@@ -6,6 +6,9 @@ use super::{PairedEstimate, PairedValue, Settings, mcnemar, permutation};
 use crate::stats::estimate::FEW_CLUSTERS;
 use crate::stats::mean::cr1_standard_error;
 
+/// A standard error of less than this share of the values' range is what rounding leaves of none.
+const NOTHING: f64 = 1e-12;
+
 /// Sums over clusters of the differences, one entry for each cluster.
 pub(super) struct Grouped {
     /// Sum of the cluster's differences, and its pairs.
@@ -78,10 +81,10 @@ pub(super) fn evidence(pairs: &[PairedValue], range: Option<[f64; 2]>, settings:
         return Evidence::undefined(estimate, "all values are the same, and no range is known for them");
     }
     let error = standard_error(&grouped.clusters, delta);
-    let effective = effective_n(pairs, &grouped, delta, error);
+    let effective = effective_n(pairs, &grouped, delta, error, scale);
     let mut checks = Vec::new();
     // Without variation, and for a single pair, the score test is all there is.
-    let varies = error > 0.0 && error.is_finite();
+    let varies = error > NOTHING * scale && error.is_finite();
     if varies {
         checks.push(Check::Student { delta, error, degrees: clusters as f64 - 1.0 });
     }
@@ -131,9 +134,9 @@ pub(super) fn linearised(
     }
     let error = standard_error(&grouped.clusters, delta);
     let points = grouped.clusters.iter().map(|&(sum, size)| Point { sum, size, weight: 1.0 }).collect();
-    let effective = effective_n(contributions, &grouped, delta, error);
+    let effective = effective_n(contributions, &grouped, delta, error, 1.0);
     let mut checks = Vec::new();
-    let varies = error > 0.0 && error.is_finite();
+    let varies = error > NOTHING && error.is_finite();
     if varies && (gate || grouped.clustered) {
         checks.push(Check::Student { delta, error, degrees: clusters as f64 - 1.0 });
     }
@@ -182,14 +185,41 @@ pub(super) fn assertions(mut estimate: PairedEstimate, b: u64, c: u64) -> Eviden
 
 /// Pairs over the design effect. Where nothing varies, the number of clusters as large as that of a pair chosen at random
 /// (Kish 1965, Survey Sampling) is all that is known to be independent.
-fn effective_n(pairs: &[PairedValue], grouped: &Grouped, delta: f64, error: f64) -> f64 {
+fn effective_n(pairs: &[PairedValue], grouped: &Grouped, delta: f64, error: f64, scale: f64) -> f64 {
     let n = pairs.len() as f64;
     if !grouped.clustered {
         return n;
     }
     let squares: f64 = pairs.iter().map(|pair| (pair.head - pair.base - delta).powi(2)).sum();
-    if squares <= 0.0 || error <= 0.0 {
+    if squares <= n * (NOTHING * scale).powi(2) || error <= NOTHING * scale {
         return n * n / grouped.clusters.iter().map(|(_, size)| size * size).sum::<f64>();
     }
     (squares / (n - 1.0) / (error * error)).min(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interval(pairs: &[PairedValue], clustered: bool, gate: bool) -> [f64; 2] {
+        let settings = Settings { clustered, ..Settings::default() };
+        evidence(pairs, Some([0.0, 1.0]), &settings, gate).interval([0.025; 2]).expect("defined")
+    }
+
+    #[test]
+    fn what_rounding_leaves_is_no_variation() {
+        // The same change everywhere, but for the last digit of the differences.
+        let pairs: Vec<PairedValue> = (0..40)
+            .map(|at| {
+                let base = f64::from(at % 7) / 10.0;
+                PairedValue { base, head: base + 0.1, cluster: at as u32 / 2 }
+            })
+            .collect();
+        for clustered in [false, true] {
+            for gate in [false, true] {
+                let [low, high] = interval(&pairs, clustered, gate);
+                assert!(high - low > 0.05, "{clustered} {gate}: {low} {high}");
+            }
+        }
+    }
 }
