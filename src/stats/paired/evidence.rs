@@ -139,14 +139,14 @@ impl Evidence {
         Self::gather(measure, settings, true)
     }
 
-    /// What `b` and `c` discordant pairs among `n` say, where each pair is a right or wrong of single runs.
+    /// What `b` and `c` discordant pairs among `n` say to a gate, where each pair is a right or wrong of single runs.
     pub fn of_counts(b: u64, c: u64, n: u64) -> Self {
         let shown = PairedEstimate { n, discordant: Some([b, c]), ..PairedEstimate::default() };
         if n == 0 {
             return Self::unfit(shown, "there are no pairs");
         }
         let delta = (c as f64 - b as f64) / n as f64;
-        means::assertions(PairedEstimate { delta: Some(delta), ..shown }, b, c)
+        means::assertions(PairedEstimate { delta: Some(delta), ..shown }, b, c, true)
     }
 
     /// What each of several measures says; measures of the same answers share their bootstrap.

@@ -67,7 +67,7 @@ pub(super) fn evidence(pairs: &[PairedValue], range: Option<[f64; 2]>, settings:
     let grouped = group(pairs.iter().map(|pair| (pair.cluster, pair.head - pair.base)), settings.clustered);
     let clusters = grouped.clusters.len();
     if let (Some([b, c]), false) = (discordant, grouped.clustered) {
-        return assertions(estimate, b, c);
+        return assertions(estimate, b, c, gate);
     }
     if let Err(why) = describe(&mut estimate, &grouped) {
         return Evidence::unfit(estimate, why);
@@ -165,16 +165,17 @@ fn describe(estimate: &mut PairedEstimate, grouped: &Grouped) -> Result<(), &'st
     Ok(())
 }
 
-/// Single right or wrong answers on both sides: Tango's interval, McNemar's exact test.
-pub(super) fn assertions(mut estimate: PairedEstimate, b: u64, c: u64) -> Evidence {
+/// Single right or wrong answers on both sides: Tango's interval, McNemar's exact test. A gate's claims must pass both.
+pub(super) fn assertions(mut estimate: PairedEstimate, b: u64, c: u64, gate: bool) -> Evidence {
     let n = estimate.n as f64;
     let (greater, less) = (mcnemar::one_sided(c, b), mcnemar::one_sided(b, c));
     estimate.p_value = Some(mcnemar::two_sided(b, c));
     estimate.mid_p = Some(mcnemar::mid_p(b, c));
     "Tango; exact McNemar".clone_into(&mut estimate.method);
+    let tango = Check::Tango { b: b as f64, c: c as f64, n };
     Evidence {
         estimate,
-        checks: vec![Check::Tango { b: b as f64, c: c as f64, n }, Check::Exact { greater, less }],
+        checks: if gate { vec![tango, Check::Exact { greater, less }] } else { vec![tango] },
         reach: 1.0,
         step: ((b + c) as f64).max(1.0).sqrt() / n,
         effective_n: Some(n),
@@ -204,6 +205,37 @@ mod tests {
     fn interval(pairs: &[PairedValue], clustered: bool, gate: bool) -> [f64; 2] {
         let settings = Settings { clustered, ..Settings::default() };
         evidence(pairs, Some([0.0, 1.0]), &settings, gate).interval([0.025; 2]).expect("defined")
+    }
+
+    /// So many pairs of each kind: both right, only the base, only the head, neither.
+    fn table(counts: [usize; 4]) -> Vec<PairedValue> {
+        let kinds = [[1.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]];
+        let each = kinds.iter().zip(counts).flat_map(|(kind, n)| std::iter::repeat_n(*kind, n));
+        each.map(|[base, head]| PairedValue { base, head, cluster: 0 }).collect()
+    }
+
+    #[test]
+    fn a_comparison_shows_tangos_interval() {
+        let settings = Settings::default();
+        for (counts, delta, wanted) in [
+            ([1, 1, 7, 12], 6.0 / 21.0, [0.026_003, 0.517_232]),
+            ([794, 150, 86, 570], -0.04, [-0.058_998, -0.021_362]),
+            ([10, 0, 0, 0], 0.0, [-0.277_533, 0.277_533]),
+        ] {
+            let pairs = table(counts);
+            let found = crate::stats::paired::compare(
+                &crate::stats::paired::Measure::Mean { pairs: &pairs, range: Some([0.0, 1.0]) },
+                &settings,
+            );
+            let interval = found.interval.expect("defined");
+            assert!((found.delta.expect("defined") - delta).abs() < 1e-12);
+            for end in 0..2 {
+                assert!((interval[end] - wanted[end]).abs() < 1.5e-6, "{counts:?}: {interval:?}");
+            }
+        }
+        // The exact test does not say that those 7 against 1 are more than chance, so that no gate may rely on it.
+        let gate = evidence(&table([1, 1, 7, 12]), Some([0.0, 1.0]), &settings, true);
+        assert_eq!(gate.interval([0.025; 2]).expect("defined")[0], 0.0);
     }
 
     #[test]
