@@ -151,15 +151,16 @@ impl Evidence {
 
     /// What each of several measures says; measures of the same answers share their bootstrap.
     pub fn of_all(measures: &[Measure<'_>], settings: &Settings, gate: bool) -> Vec<Self> {
-        let mut shared: Vec<(*const PairedLabels, usize, labels::Resampled)> = Vec::new();
+        let mut shared: Vec<(&[PairedLabels], labels::Resampled)> = Vec::new();
+        let same = |a: &[PairedLabels], b: &[PairedLabels]| std::ptr::eq(a, b) || a == b;
         let each = measures.iter().map(|measure| match measure {
             Measure::Agreement { pairs, statistic } if *statistic != Statistic::Accuracy => {
-                let (start, len) = (pairs.as_ptr(), pairs.len());
-                if !shared.iter().any(|(at, n, _)| *at == start && *n == len) {
-                    shared.push((start, len, labels::Resampled::new(pairs, settings)));
-                }
-                let resampled = shared.iter().find(|(at, n, _)| *at == start && *n == len).map(|(_, _, draws)| draws);
-                labels::evidence(pairs, *statistic, resampled, settings, gate)
+                let known = shared.iter().position(|(other, _)| same(other, pairs));
+                let at = known.unwrap_or_else(|| {
+                    shared.push((pairs, labels::Resampled::new(pairs, settings)));
+                    shared.len() - 1
+                });
+                labels::evidence(pairs, *statistic, Some(&shared[at].1), settings, gate)
             }
             other => Self::gather(other, settings, gate),
         });
