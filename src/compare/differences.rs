@@ -51,11 +51,10 @@ pub fn is_same(a: &SideEvaluator, b: &SideEvaluator) -> bool {
 
 /// Whether `--allow` names what a difference is refused as.
 pub fn is_allowed(difference: &Difference, allow: &[String]) -> bool {
-    difference.refused_as.as_ref().is_none_or(|name| {
-        allow
-            .iter()
-            .any(|allowed| allowed == name || name != "dataset" && matches!(allowed.as_str(), "evaluator" | "judge"))
-    })
+    difference
+        .refused_as
+        .as_ref()
+        .is_none_or(|name| allow.iter().any(|allowed| allowed == name || name != "dataset" && allowed == "evaluator"))
 }
 
 fn described(evaluator: &SideEvaluator) -> String {

@@ -93,7 +93,7 @@ pub fn definitions(base: &Side, head: &Side, allow: &[String]) -> Vec<Definition
         let id = evaluator.id.as_str();
         let Some(in_base) = base.evaluator(id) else { continue };
         let then = &base.evaluators[in_base];
-        let allowed = allow.iter().any(|name| name == id || name == "evaluator" || name == "judge");
+        let allowed = allow.iter().any(|name| name == id || name == "evaluator");
         let refused = (!is_same(then, evaluator) && !allowed)
             .then(|| format!("{id} is version {} in the base and {} in the head", then.version, evaluator.version));
         found.push(Definition {

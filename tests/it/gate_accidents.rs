@@ -345,6 +345,14 @@ fn the_gate_never_opens_by_accident() {
             said: "the gate's margin of `mcc` is 2; expected a number below 2, for it lies between -1 and 1: 2 % is 0.02",
         },
         Accident {
+            name: "something to allow that nobody has",
+            spoil: |_| (),
+            run: "good",
+            flags: &["--allow", "judge"],
+            code: 2,
+            said: "to allow that `judge` differs, which the run does not have; it has dataset, evaluator, label_match",
+        },
+        Accident {
             name: "an alpha that lets everything through",
             spoil: |_| (),
             run: "good",
