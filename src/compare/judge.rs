@@ -164,7 +164,7 @@ pub fn without_baseline(
         baseline_digest: None,
         self_check: None,
     };
-    conclude(&mut report, vec![why], Past::default());
+    conclude(&mut report, vec![why], &Past::default());
     report
 }
 

@@ -96,14 +96,14 @@ fn a_metric_without_a_number_or_an_end_hides_no_fail() {
     let (good, bad) = (answered(150, |_| false), answered(150, |at| at % 2 == 0));
     // So few cases give the 95th percentile no upper end.
     let p95 = two("latency_p95_ms", 1000.0);
-    let unchanged = judge(&slow(&good, 1.0), &slow(&bad, 1.0), &p95, Past::default());
+    let unchanged = judge(&slow(&good, 1.0), &slow(&bad, 1.0), &p95, &Past::default());
     assert_eq!(unchanged.verdict, Verdict::Fail, "{:?}", unchanged.reasons);
     let latency = &unchanged.metrics[1];
     assert_eq!(latency.verdict, Verdict::Inconclusive, "{:?}", latency.reasons);
     assert!(matches!(latency.damage, Some([Some(_), None])) && latency.ci95.is_some(), "{latency:?}");
     assert!(latency.more_cases_needed.is_some());
     // Ten times as slow is surely worse, however much worse it may be.
-    let slower = judge(&slow(&good, 1.0), &slow(&good, 10.0), &p95, Past::default());
+    let slower = judge(&slow(&good, 1.0), &slow(&good, 10.0), &p95, &Past::default());
     assert_eq!((slower.verdict, slower.metrics[1].verdict), (Verdict::Fail, Verdict::Fail), "{:?}", slower.reasons);
     // Every answer is the same label: no coefficient, and no more than that.
     let mut labelled = good.clone();
@@ -115,12 +115,12 @@ fn a_metric_without_a_number_or_an_end_hides_no_fail() {
     for trial in &mut collapsed.trials {
         trial.output = crate::compare::side::Output::True;
     }
-    let report = judge(&labelled, &collapsed, &two("mcc", 0.05), Past::default());
+    let report = judge(&labelled, &collapsed, &two("mcc", 0.05), &Past::default());
     assert_eq!(report.verdict, Verdict::Fail, "{:?}", report.reasons);
     assert_eq!(report.metrics[1].verdict, Verdict::Inconclusive);
     assert!(report.metrics[1].reasons[0].contains("undefined"), "{:?}", report.metrics[1].reasons);
     let alone = Policy { metrics: [("mcc".to_owned(), 0.05)].into(), ..Policy::default() };
-    let report = judge(&labelled, &collapsed, &alone, Past::default());
+    let report = judge(&labelled, &collapsed, &alone, &Past::default());
     assert_eq!(report.verdict, Verdict::Inconclusive, "{:?}", report.reasons);
 }
 
@@ -128,7 +128,7 @@ fn a_metric_without_a_number_or_an_end_hides_no_fail() {
 fn a_metric_keeps_the_name_that_the_policy_gives_it() {
     let side = answered(300, |_| false);
     let policy = Policy { metrics: [("score.label_match".to_owned(), 0.2)].into(), ..Policy::default() };
-    let report = judge(&side, &side, &policy, Past::default());
+    let report = judge(&side, &side, &policy, &Past::default());
     assert_eq!((report.metrics[0].name.as_str(), report.verdict), ("score.label_match", Verdict::Pass));
     // Further runs find it under that name.
     let mut further = crate::compare::extend::Extension::new(&policy, 1);
@@ -148,7 +148,7 @@ fn a_perfect_label_evaluator_passes_with_groups_and_without() {
             }
         }
         let policy = Policy { metrics: [("label_match".to_owned(), 0.05)].into(), ..Policy::default() };
-        let report = judge(&side, &side, &policy, Past::default());
+        let report = judge(&side, &side, &policy, &Past::default());
         assert_eq!(report.verdict, Verdict::Pass, "{groups:?}: {:?}", report.reasons);
     }
 }
