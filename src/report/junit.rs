@@ -3,8 +3,8 @@
 //! A trial that failed, or that the primary evaluator could not score, is an `error`, one that it finds wanting a `failure`, one
 //! that was not tried, or to which it does not apply, is `skipped`. A judged run has a second suite with one test case per
 //! verdict: a regression and an undecided verdict fail, for a gate never opens by accident. Of its trials those are failures
-//! and errors that are worse than in the baseline, and those of cases that must pass; what was as bad there already is
-//! `skipped`, or no build would ever be green. Elements and attributes are those of the schema of Jenkins' xUnit plugin (`junit-10.xsd`).
+//! and errors that are worse than in the baseline, unless the verdict is PASS, and those of cases that must pass; what was as
+//! bad there already is `skipped`, or no build would ever be green. Elements and attributes are those of the schema of Jenkins' xUnit plugin (`junit-10.xsd`).
 
 use std::io::{self, Write};
 
@@ -15,6 +15,7 @@ use super::html::block;
 use super::link;
 use super::low::Yardstick;
 use super::text::{clean, put};
+use crate::compare::Verdict;
 use crate::model::{Evaluation, Outcome};
 use crate::store::rows::{CaseRow, RunRow};
 use crate::store::{Reader, StoreError};
@@ -131,12 +132,16 @@ fn end(evidence: &Evidence<'_>, yardstick: &Yardstick, row: &CaseRow) -> End {
     let known = match against {
         Some(Against::NoWorse) => "failed in the baseline too",
         Some(Against::Unknown) => "the baseline does not have this case",
+        // Where the gate lets the run through, cases that got worse are what it takes for noise: they are told, and fail nothing.
+        Some(Against::Worse) if evidence.gate.is_some_and(|gate| gate.verdict == Verdict::Pass) => {
+            "worse than in the baseline, in a run that passed"
+        }
         Some(Against::Worse) | None => return alone,
     };
     match alone {
         End::Failure { why, .. } => End::Skipped { why: format!("{known}: {why}") },
         // Without an answer there is nothing to say of a case that the baseline does not have either.
-        End::Error { why, .. } if against == Some(Against::NoWorse) => End::Skipped { why: format!("{known}: {why}") },
+        End::Error { why, .. } if against != Some(Against::Unknown) => End::Skipped { why: format!("{known}: {why}") },
         other => other,
     }
 }

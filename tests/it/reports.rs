@@ -5,6 +5,7 @@ use std::fs;
 
 use polars::prelude::{ParquetReader, SerReader};
 
+use crate::gate::{CASES, answers, gate, scene};
 use crate::support::Scratch;
 
 const FILES: [&str; 6] = ["out.html", "out.md", "out.xml", "out.json", "out.csv", "out.parquet"];
@@ -63,6 +64,23 @@ fn a_judged_run_tells_its_verdict_and_is_compared_with_its_baseline() {
     assert_eq!(scratch.run(&["report", "-o", "out.md"]).code, 0);
     let markdown = read(&scratch, "out.md");
     assert!(markdown.starts_with("## ⚠️ INCONCLUSIVE") && !markdown.contains("All metrics compared"), "{markdown}");
+}
+
+#[test]
+fn no_test_of_a_run_that_passed_fails_a_build() {
+    let scratch = scene();
+    scratch.write("some.jsonl", answers(CASES, 20));
+    scratch.json(&["run", "--dataset", "claims.csv", "--replay", "some.jsonl", "--name", "some"]);
+    let junit = |run: &str, code: i32| {
+        let judged = gate(&scratch, run, "baseline.json", &[]);
+        assert_eq!(judged.code, code, "{}{}", judged.stdout, judged.stderr);
+        assert_eq!(scratch.run(&["report", run, "-o", "out.xml"]).code, 0);
+        let text = read(&scratch, "out.xml");
+        (text.matches("<failure").count(), text.matches("worse than in the baseline, in a run that passed").count())
+    };
+    assert_eq!(junit("some", 0), (0, 3));
+    let (failures, passed) = junit("bad", 1);
+    assert!(failures > 20 && passed == 0, "{failures} {passed}");
 }
 
 #[test]
