@@ -122,7 +122,7 @@ fn is_share(base: &Side, in_base: usize, head: &Side, in_head: usize) -> bool {
     match now.kind {
         EvaluatorKind::Assertion => true,
         EvaluatorKind::Label => then.cells.iter().chain(&now.cells).all(whole),
-        _ => false,
+        EvaluatorKind::Number => false,
     }
 }
 

@@ -212,6 +212,7 @@ impl Tally {
     }
 
     /// Both together.
+    #[must_use]
     pub fn plus(self, other: Self) -> Self {
         let (found, missing) = (self.found + other.found, self.missing + other.missing);
         Self { sum: self.sum + other.sum, found, missing }
@@ -317,9 +318,8 @@ impl Side {
             tally = match cell {
                 Cell::Value(x) => tally.add(*x),
                 Cell::NotFinite => return Tally { missing: self.per_case() as u32, ..Tally::default() },
-                Cell::Failed | Cell::Absent => tally.miss(),
                 Cell::Skipped if trial.output.is_answer() => tally,
-                Cell::Skipped => tally.miss(),
+                Cell::Failed | Cell::Absent | Cell::Skipped => tally.miss(),
             };
         }
         tally

@@ -101,6 +101,9 @@ fn no_canary_in(ran: &Ran) {
     }
 }
 
+/// Whether a field has the type that the golden file shows.
+type Fits = fn(&Value) -> bool;
+
 /// Checks an envelope field by field against what Azure Monitor's own exporter writes for its kind.
 fn check_shape(envelope: &Value) {
     let keys = |value: &Value| -> BTreeSet<String> {
@@ -120,7 +123,7 @@ fn check_shape(envelope: &Value) {
     assert!(tags.is_subset(&set(&[&own[..], &more[..]].concat())), "{tags:?}");
     assert!(envelope["tags"].as_object().expect("tags").values().all(Value::is_string), "{envelope}");
     let data = &envelope["data"]["baseData"];
-    let fields: &[(&str, fn(&Value) -> bool)] = match envelope["data"]["baseType"].as_str().expect("a text") {
+    let fields: &[(&str, Fits)] = match envelope["data"]["baseType"].as_str().expect("a text") {
         "RemoteDependencyData" => {
             assert_eq!(envelope["name"], "Microsoft.ApplicationInsights.RemoteDependency");
             let duration = data["duration"].as_str().expect("a text");
@@ -162,7 +165,7 @@ fn check_shape(envelope: &Value) {
 #[test]
 fn five_hundred_claims_go_from_the_projects_address_to_envelopes_each_once_and_in_shape() {
     let azure = Azure::start();
-    *azure.seen.wants_token.lock().unwrap() = true;
+    *azure.seen.wants_token.lock().expect("no test panicked") = true;
     let scratch = scratch(&azure, 500, "");
     let ran = ran(&scratch, &azure, &["run", "--format", "json"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -170,7 +173,7 @@ fn five_hundred_claims_go_from_the_projects_address_to_envelopes_each_once_and_i
     let [delivered, pending, rejected, _] = balance(&report);
     assert_eq!((pending, rejected), (0, 0), "{}", ran.stderr);
     assert!(delivered >= 1000, "a span for each claim and its model call");
-    let envelopes = azure.seen.envelopes.lock().unwrap();
+    let envelopes = azure.seen.envelopes.lock().expect("no test panicked");
     let items = items(&envelopes);
     assert!(items.values().all(|count| *count == 1), "each once");
     assert_eq!(items.len(), complete(&report));
@@ -192,7 +195,7 @@ fn survives(acts: &[Act], more: &str, twice: bool) -> ([u64; 4], String) {
     let azure = Azure::start();
     let scratch = scratch(&azure, 12, more);
     azure.next(acts.iter().cloned());
-    *azure.seen.wants_token.lock().unwrap() = more.contains("entra");
+    *azure.seen.wants_token.lock().expect("no test panicked") = more.contains("entra");
     let first = ran(&scratch, &azure, &["run", "--format", "json"]);
     assert_eq!(first.code, 0, "{acts:?}: {}", first.stderr);
     let report = document(&first);
@@ -202,9 +205,9 @@ fn survives(acts: &[Act], more: &str, twice: bool) -> ([u64; 4], String) {
     assert_eq!(later.code, 0, "{acts:?}: {}", later.stderr);
     let [_, pending, rejected, _] = balance(&document(&later));
     assert_eq!(pending, 0, "{acts:?}");
-    let refused = azure.seen.refused.lock().unwrap().len();
+    let refused = azure.seen.refused.lock().expect("no test panicked").len();
     assert_eq!(rejected as usize, refused, "{acts:?}: what was refused for good is counted");
-    let items = items(&azure.seen.envelopes.lock().unwrap());
+    let items = items(&azure.seen.envelopes.lock().expect("no test panicked"));
     assert_eq!(items.len() + refused, complete(&report), "{acts:?}");
     assert!(twice || items.values().all(|count| *count == 1), "{acts:?}: {items:?}");
     for ran in [&first, &later] {
@@ -321,14 +324,14 @@ fn of_two_gibibytes_a_few_are_read() {
 fn a_project_that_leads_nowhere_costs_a_run_nothing_and_says_what_to_do() {
     let check = |connections: &[(&'static str, &'static str)], words: &str| {
         let azure = Azure::start();
-        *azure.seen.connections.lock().unwrap() = connections.to_vec();
+        *azure.seen.connections.lock().expect("no test panicked") = connections.to_vec();
         let scratch = scratch(&azure, 3, "");
         let first = ran(&scratch, &azure, &["run", "--format", "json"]);
         assert_eq!(first.code, 0, "{}", first.stderr);
         let counts = balance(&document(&first));
         assert_eq!((counts[0], counts[2]), (0, 0), "all is pending");
         assert!(first.stderr.contains(words) && first.stderr.contains("export --pending"), "{}", first.stderr);
-        *azure.seen.connections.lock().unwrap() = vec![("insights-1", "ApiKey")];
+        *azure.seen.connections.lock().expect("no test panicked") = vec![("insights-1", "ApiKey")];
         assert_eq!(ran(&scratch, &azure, &["export", "--pending"]).code, 0);
         no_canary_in(&first);
     };
@@ -345,10 +348,10 @@ fn an_earlier_run_is_delivered_to_where_it_was_not_sent() {
     let args = ["export", "--to", "appinsights", "latest", "--format", "json"];
     let delivered = document(&ran(&scratch, &azure, &args));
     assert_eq!(balance(&delivered)[1], 0);
-    assert_eq!(items(&azure.seen.envelopes.lock().unwrap()).len(), complete(&report));
+    assert_eq!(items(&azure.seen.envelopes.lock().expect("no test panicked")).len(), complete(&report));
     let again = document(&ran(&scratch, &azure, &args));
     assert_eq!(again, delivered);
-    assert!(items(&azure.seen.envelopes.lock().unwrap()).values().all(|count| *count == 1));
+    assert!(items(&azure.seen.envelopes.lock().expect("no test panicked")).values().all(|count| *count == 1));
     let unknown = ran(&scratch, &azure, &["export", "--to", "jaeger", "latest"]);
     assert!(unknown.code == 2 && unknown.stderr.contains("known are otlp, console, appinsights"), "{}", unknown.stderr);
 }
@@ -362,8 +365,8 @@ fn doctor_asks_entra_the_project_and_the_resource() {
     assert_eq!(fine.code, 0, "{}{}", fine.stdout, fine.stderr);
     assert!(fine.stdout.contains("managed identity (IDENTITY_ENDPOINT) gives tokens for https://ai.azure.com"));
     assert!(fine.stdout.contains("connection `insights-1`"), "{}", fine.stdout);
-    assert!(azure.seen.envelopes.lock().unwrap().is_empty(), "doctor sends no telemetry");
-    azure.seen.connections.lock().unwrap().clear();
+    assert!(azure.seen.envelopes.lock().expect("no test panicked").is_empty(), "doctor sends no telemetry");
+    azure.seen.connections.lock().expect("no test panicked").clear();
     let unconnected = looked(&azure);
     assert!(
         unconnected.code != 0 && unconnected.stdout.contains("FAIL  exporter appinsights"),

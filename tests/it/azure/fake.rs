@@ -75,8 +75,8 @@ impl Azure {
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
         let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Seen::default());
-        *seen.base.lock().unwrap() = format!("http://{address}");
-        *seen.connections.lock().unwrap() = vec![("insights-1", "ApiKey")];
+        *seen.base.lock().expect("no test panicked") = format!("http://{address}");
+        *seen.connections.lock().expect("no test panicked") = vec![("insights-1", "ApiKey")];
         let app = Router::new().fallback(answer).with_state(Arc::clone(&seen));
         runtime.spawn(async move { axum::serve(listener, app).await });
         Self { address, seen, _runtime: runtime }
@@ -92,12 +92,18 @@ impl Azure {
 
     /// What the ingestion endpoint does with the next requests; then it takes everything.
     pub(super) fn next(&self, acts: impl IntoIterator<Item = Act>) {
-        *self.seen.acts.lock().unwrap() = acts.into_iter().collect();
+        *self.seen.acts.lock().expect("no test panicked") = acts.into_iter().collect();
     }
 
     /// Method and address of the requests so far.
     pub(super) fn asked(&self) -> Vec<String> {
-        self.seen.requests.lock().unwrap().iter().map(|(line, ..)| line.replace(&self.base(), "")).collect()
+        self.seen
+            .requests
+            .lock()
+            .expect("no test panicked")
+            .iter()
+            .map(|(line, ..)| line.replace(&self.base(), ""))
+            .collect()
     }
 
     /// The environment of a program that runs in this Azure.
@@ -115,7 +121,7 @@ async fn answer(
 ) -> Response<Body> {
     let line = format!("{method} {uri}");
     let unpacked = unpack(&headers, &body);
-    seen.requests.lock().unwrap().push((line.clone(), headers.clone(), unpacked.clone()));
+    seen.requests.lock().expect("no test panicked").push((line.clone(), headers.clone(), unpacked.clone()));
     let (path, query) = (uri.path(), uri.query().unwrap_or_default());
     match (method.as_str(), path) {
         ("GET", "/identity") => seen.identity(query, &headers),
@@ -130,7 +136,7 @@ async fn answer(
             let names: Vec<Value> = seen
                 .connections
                 .lock()
-                .unwrap()
+                .expect("no test panicked")
                 .iter()
                 .map(|(name, _)| json!({"name": name, "type": "AppInsights"}))
                 .collect();
@@ -140,14 +146,14 @@ async fn answer(
             if let Some(refusal) = seen.refusal("ai.azure.com", &headers) {
                 return refusal;
             }
-            let known = seen.connections.lock().unwrap().clone();
+            let known = seen.connections.lock().expect("no test panicked").clone();
             let wanted =
                 |name: &str| path == format!("/api/projects/p/connections/{name}/getConnectionWithCredentials");
             let Some((name, kind)) = known.into_iter().find(|(name, _)| wanted(name) && query == "api-version=v1")
             else {
                 return said(404, &json!({"error": {"message": "no such connection"}}));
             };
-            let base = seen.base.lock().unwrap().clone();
+            let base = seen.base.lock().expect("no test panicked").clone();
             let key = format!("InstrumentationKey={INSTRUMENTATION_KEY};IngestionEndpoint={base}/;ApplicationId=a");
             said(200, &json!({"name": name, "credentials": {"type": kind, "key": key}}))
         }
@@ -181,13 +187,15 @@ impl Seen {
     fn refusal(&self, resource: &str, headers: &HeaderMap) -> Option<Response<Body>> {
         let token = headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         let valid = token.is_some_and(|token| {
-            token.starts_with(TOKEN) && token.contains(resource) && !self.revoked.lock().unwrap().contains(token)
+            token.starts_with(TOKEN)
+                && token.contains(resource)
+                && !self.revoked.lock().expect("no test panicked").contains(token)
         });
         (!valid).then(|| said(401, &json!({"error": {"code": "Unauthorized", "message": "the token is not accepted"}})))
     }
 
     async fn track(self: &Arc<Self>, headers: &HeaderMap, body: Value) -> Response<Body> {
-        let wants = *self.wants_token.lock().unwrap();
+        let wants = *self.wants_token.lock().expect("no test panicked");
         if let Some(refusal) = wants.then(|| self.refusal("https://monitor.azure.com/", headers)).flatten() {
             return refusal;
         }
@@ -199,7 +207,7 @@ impl Seen {
             let errors = json!([{"index": 0, "statusCode": 400, "message": "Invalid instrumentation key"}]);
             return said(400, &json!({"itemsReceived": envelopes.len(), "itemsAccepted": 0, "errors": errors}));
         }
-        let act = self.acts.lock().unwrap().pop_front();
+        let act = self.acts.lock().expect("no test panicked").pop_front();
         match act {
             None => self.take(envelopes),
             Some(Act::Answer(status, header, body)) => {
@@ -212,7 +220,7 @@ impl Seen {
             Some(Act::Mixed) => self.take_some(envelopes),
             Some(Act::Revoke) => {
                 let token = headers["authorization"].to_str().expect("text").trim_start_matches("Bearer ").to_owned();
-                self.revoked.lock().unwrap().insert(token);
+                self.revoked.lock().expect("no test panicked").insert(token);
                 plain(401, "")
             }
             Some(Act::Hang) => std::future::pending().await,
@@ -230,7 +238,7 @@ impl Seen {
 
     fn take(&self, envelopes: Vec<Value>) -> Response<Body> {
         let count = envelopes.len();
-        self.envelopes.lock().unwrap().extend(envelopes);
+        self.envelopes.lock().expect("no test panicked").extend(envelopes);
         said(200, &json!({"itemsReceived": count, "itemsAccepted": count, "errors": []}))
     }
 
@@ -240,12 +248,12 @@ impl Seen {
         let mut errors = Vec::new();
         for (index, envelope) in envelopes.into_iter().enumerate() {
             if index % 7 == 3 {
-                self.refused.lock().unwrap().insert(envelope.to_string());
+                self.refused.lock().expect("no test panicked").insert(envelope.to_string());
                 errors.push(json!({"index": index, "statusCode": 400, "message": "109: Field 'time' is too old"}));
-            } else if index % 5 == 2 && self.delayed.lock().unwrap().insert(envelope.to_string()) {
+            } else if index % 5 == 2 && self.delayed.lock().expect("no test panicked").insert(envelope.to_string()) {
                 errors.push(json!({"index": index, "statusCode": 500, "message": "Internal Server Error"}));
             } else {
-                self.envelopes.lock().unwrap().push(envelope);
+                self.envelopes.lock().expect("no test panicked").push(envelope);
             }
         }
         said(206, &json!({"itemsReceived": count, "itemsAccepted": count - errors.len(), "errors": errors}))

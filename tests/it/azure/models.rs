@@ -16,7 +16,7 @@ fn asked(azure: &Azure, model: &str, env: &[(&str, &str)]) -> (Vec<(String, http
     for canary in [TOKEN, API_KEY] {
         assert!(!ran.stdout.contains(canary) && !ran.stderr.contains(canary), "{}", ran.stderr);
     }
-    let requests = azure.seen.requests.lock().unwrap().clone();
+    let requests = azure.seen.requests.lock().expect("no test panicked").clone();
     let chats = requests.into_iter().filter(|(line, ..)| line.contains("/chat/completions")).collect();
     (chats, serde_json::from_str(&ran.stdout).expect("a document"), scratch)
 }
@@ -66,7 +66,7 @@ fn the_v1_path_names_the_deployment_as_the_model() {
     let model =
         format!("[model]\nprovider = \"azure\"\nname = \"gpt-4.1\"\ndeployment = \"dep\"\nbase_url = \"{base}\"\n");
     for (env, header) in [(vec![("AZURE_OPENAI_API_KEY", API_KEY)], "api-key"), (vec![], "authorization")] {
-        azure.seen.requests.lock().unwrap().clear();
+        azure.seen.requests.lock().expect("no test panicked").clear();
         let (chats, _, _) = asked(&azure, &model, &env);
         assert_eq!(chats.len(), 6);
         for chat in &chats {
