@@ -177,6 +177,7 @@ pub(super) fn metric_of(definition: &Definition, numbers: &Numbers, estimate: Pa
         delta: estimate.delta,
         ci95: estimate.interval,
         p_value: estimate.p_value,
+        mid_p: estimate.mid_p,
         q_value: None,
         method: estimate.why_undefined.unwrap_or(estimate.method),
         discordant: estimate.discordant,

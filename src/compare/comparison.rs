@@ -91,6 +91,9 @@ pub struct Metric {
     pub ci95: Option<[f64; 2]>,
     /// In `compare` two-sided, in `gate` one-sided (head worse).
     pub p_value: Option<f64>,
+    /// Of assertions: the two-sided mid-p value of McNemar's test, less strict than the exact one.
+    #[serde(default)]
+    pub mid_p: Option<f64>,
     /// The two-sided p-value corrected for the number of metrics (Benjamini–Hochberg).
     pub q_value: Option<f64>,
     /// How interval and p-value were made.

@@ -223,12 +223,18 @@ fn metric_row(metric: &Metric) -> [(String, Option<Tone>); 10] {
             metric.ci95.map_or_else(|| ABSENT.to_owned(), |[low, high]| format!("{} to {}", signed(low), signed(high))),
             None,
         ),
-        (probability(metric.p_value), None),
+        (with_mid_p(metric), None),
         (probability(metric.q_value), None),
         (count(metric.n), None),
         (metric.discordant.map_or_else(String::new, |[b, c]| format!("{b}/{c}")), None),
         (word.to_owned(), tone),
     ]
+}
+
+/// The exact p-value, and beside it the mid-p where there is one.
+fn with_mid_p(metric: &Metric) -> String {
+    let exact = probability(metric.p_value);
+    metric.mid_p.map_or_else(|| exact.clone(), |mid_p| format!("{exact} (mid {})", probability(Some(mid_p))))
 }
 
 fn gate_metrics(out: &mut String, metrics: &[GateMetric], style: Style) {

@@ -164,7 +164,7 @@ fn metric_row(metric: &Metric) -> Markup {
                     None => {},
                 }
             }
-            td.number { (p_value(metric.p_value)) }
+            td.number { (p_value(metric.p_value)) @if metric.mid_p.is_some() { div.muted { "mid-p " (p_value(metric.mid_p)) } } }
             td.number { @match metric.discordant { Some([b, c]) => { (count(b)) " / " (count(c)) } None => (ABSENT) } }
             td.number { (count(metric.n)) @if metric.missing > 0 { div.muted { (count(metric.missing)) " missing" } } }
         }
