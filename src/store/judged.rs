@@ -123,6 +123,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_run_that_goes_on_is_no_longer_judged() {
+        let scene = Scene::started(1, 1).await;
+        scene.finish().await;
+        let judged = JudgedRun { verdict: "PASS".to_owned(), baseline: None, report: serde_json::Value::Null };
+        scene.writer.keep_verdict(&scene.spec.run_id, judged).await.expect("kept");
+        scene.start_session(9).await;
+        assert_eq!(scene.reader().verdict(&scene.run()).expect("read"), None);
+    }
+
+    #[tokio::test]
     async fn retention_leaves_the_traces_of_a_pinned_run_alone() {
         let scene = Scene::started(1, 1).await;
         scene.record(trial(0, 0, 0, completed(Predicted::Label(Label::True)))).await;
