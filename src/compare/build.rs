@@ -35,8 +35,10 @@ impl Default for CompareOptions {
     }
 }
 
-/// Values of a column that are sliced by; the rest is `(other)`.
+/// Values of a column that are sliced by; the rest is one part more.
 const SLICES: usize = 50;
+/// What the rest is called.
+const OTHERS: &str = "(other)";
 
 /// Compares two sides. The same sides and options give the same comparison; swapped sides give its mirror.
 pub fn compare(base: &Side, head: &Side, options: &CompareOptions) -> Comparison {
@@ -243,8 +245,13 @@ fn slices(
         let mut parts: Vec<(Option<&str>, Vec<usize>)> = parts.into_iter().collect();
         // The largest parts; a column with a value for every case is no column to slice by.
         parts.sort_by_key(|(_, places)| std::cmp::Reverse(places.len()));
-        parts.truncate(SLICES);
-        for (value, places) in parts {
+        let others: Vec<usize> = parts.drain(SLICES.min(parts.len())..).flat_map(|(_, places)| places).collect();
+        let is_whole = others.is_empty();
+        if !is_whole {
+            parts.push((Some(OTHERS), others));
+        }
+        let all = parts.len();
+        for (at, (value, places)) in parts.into_iter().enumerate() {
             let metrics = wanted
                 .iter()
                 .map(|definition| measure(base, head, pairing, definition, places.iter().copied(), settings))
@@ -256,12 +263,20 @@ fn slices(
                 pairs: places.len() as u64,
                 metrics,
                 counts: counts(decider, base, head, pairing, places.iter().copied()),
-                filter: filter(column, value),
+                // No filter selects what is left over.
+                filter: if at + 1 == all && !is_whole { String::new() } else { filter(column, value) },
             });
         }
     }
     correct(found.iter_mut().flat_map(|slice| &mut slice.metrics));
     found
+}
+
+/// The name of a dataset's column that is written as in queries: `col.name`, `col."a name"`, or the name alone.
+pub(super) fn column_name(written: &str) -> &str {
+    let name = written.strip_prefix("col.").unwrap_or(written);
+    let unquoted = |quote| name.strip_prefix(quote)?.strip_suffix(quote);
+    unquoted('"').or_else(|| unquoted('\'')).unwrap_or(name)
 }
 
 /// A case's value of a column.
@@ -270,7 +285,7 @@ pub(super) fn value_of<'s>(side: &'s Side, case: usize, column: &str) -> Option<
         "expected" => side.cases[case].expected.map(Label::as_str),
         "group" => side.group_of(case),
         name => {
-            let name = name.strip_prefix("col.").unwrap_or(name);
+            let name = column_name(name);
             let column = side.columns.iter().find(|column| column.name == name)?;
             column.values.get((*column.of_case.get(case)?)? as usize).map(String::as_str)
         }
@@ -282,5 +297,29 @@ fn filter(column: &str, value: Option<&str>) -> String {
     match value {
         Some(value) => format!("{column} = \"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")),
         None => format!("not {column}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::side::Column;
+    use crate::compare::testing::answered;
+
+    #[test]
+    fn what_has_too_many_values_is_sliced_by_the_most_frequent_and_the_rest() {
+        let sides = [(); 2].map(|()| {
+            let values: Vec<String> = (0..60).map(|at| format!("v{at}")).collect();
+            let of_case = (0..120).map(|at| Some(at % 60)).collect();
+            Side { columns: vec![Column { name: "a b".to_owned(), values, of_case }], ..answered(120, |_| false) }
+        });
+        for written in ["col.\"a b\"", "col.'a b'", "a b"] {
+            let options = CompareOptions { slices: vec![written.to_owned()], ..CompareOptions::default() };
+            let found = compare(&sides[0], &sides[1], &options).slices;
+            let rest = found.last().expect("parts");
+            assert_eq!((found.len(), rest.value.as_deref(), rest.pairs), (51, Some("(other)"), 20));
+            assert_eq!(found.iter().map(|part| part.pairs).sum::<u64>(), 120, "{written}");
+            assert!(rest.filter.is_empty() && found[0].filter.starts_with(written), "{}", found[0].filter);
+        }
     }
 }

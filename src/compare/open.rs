@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::build::{CompareOptions, compare};
+use super::build::{CompareOptions, column_name, compare};
 use super::cases::{cases, unpaired};
 use super::comparison::{CaseChange, Cases, Comparison, Unpaired};
 use super::file::{self, BaselineError};
@@ -85,7 +85,7 @@ pub fn open_baseline(path: &Path) -> Result<(Side, String), BaselineError> {
 /// The columns of the dataset that slices ask for.
 pub fn columns_of(slices: &[String]) -> Vec<String> {
     let own = |name: &&String| name.as_str() != "expected" && name.as_str() != "group";
-    slices.iter().filter(own).map(|name| name.strip_prefix("col.").unwrap_or(name).to_owned()).collect()
+    slices.iter().filter(own).map(|name| column_name(name).to_owned()).collect()
 }
 
 /// Compares what was named, and adds the claims of the listed cases.

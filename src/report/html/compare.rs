@@ -376,7 +376,9 @@ fn slice_name(slice: &SliceComparison, links: &dyn Links) -> Markup {
     let column = slice.column.strip_prefix("col.").unwrap_or(&slice.column);
     let value = slice.value.as_deref().unwrap_or("none");
     let shown = html! { span.muted { (text(column)) " " } (cut(value, 60)) };
-    match links.part(&slice.filter) {
+    // What is left over has no filter.
+    let filter = Some(&slice.filter).filter(|filter| !filter.is_empty());
+    match filter.and_then(|filter| links.part(filter)) {
         Some(href) => html! { a href=(href) { (shown) } },
         None => shown,
     }
