@@ -4,6 +4,7 @@
 //! that changed is one line of a diff. The digest is of what the file says, not of its bytes: reformatting does no harm, any
 //! other change does.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::de::Error as _;
@@ -157,8 +158,13 @@ pub fn write(path: &Path, baseline: &Baseline) -> Result<(), BaselineError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.partial", std::process::id()));
     let partial = folder.join(name);
-    std::fs::write(&partial, render(baseline)).map_err(failed)?;
-    std::fs::rename(&partial, path).map_err(|source| {
+    let write = || {
+        let mut file = std::fs::File::create(&partial)?;
+        file.write_all(render(baseline).as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&partial, path)
+    };
+    write().map_err(|source| {
         // The half of it is nobody's.
         let _ = std::fs::remove_file(&partial);
         failed(source)
