@@ -16,6 +16,7 @@ use super::destination::Retry;
 use super::endpoint::{Compression, OtlpSettings, Protocol};
 use super::http::{gzip, read_capped, retry_after, root_cause};
 use super::otlp::{Request, Verdict, quote};
+use crate::config::azure::is_loopback;
 use crate::tls::install_tls_provider;
 use crate::trace::otlp_json;
 
@@ -35,15 +36,17 @@ pub(super) struct HttpTransport {
 impl HttpTransport {
     pub(super) fn new(settings: OtlpSettings) -> Result<Self, String> {
         install_tls_provider();
-        let client = Client::builder()
+        let mut builder = Client::builder()
             .user_agent(user_agent())
             .timeout(settings.timeout)
             .connect_timeout(connect_timeout(settings.timeout))
             .pool_idle_timeout(IDLE)
             // A redirected POST turns into a GET, and its answer into a false success.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| error.to_string())?;
+            .redirect(reqwest::redirect::Policy::none());
+        if is_loopback(&settings.endpoint) {
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|error| error.to_string())?;
         let mut headers = settings.headers.clone();
         let content_type = match settings.protocol {
             Protocol::HttpJson => "application/json",

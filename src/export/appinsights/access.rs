@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::connection::ConnectionString;
+use super::ingestion::DOMAINS;
+use crate::config::azure::is_loopback;
 use crate::config::{AzurePlan, Environment, IngestionAuth};
 use crate::identity::{self, IdentityError, TokenSource, scope};
 use crate::model::Secret;
@@ -64,6 +66,8 @@ pub(super) struct Access {
     auth: IngestionAuth,
     /// Whether the endpoint has asked for tokens.
     asked: AtomicBool,
+    /// Whether host and audience are those of the service: nobody else gets a token for the asking.
+    is_known: bool,
     pub(super) timeout: Duration,
 }
 
@@ -75,6 +79,7 @@ impl Access {
             scope: audience.map_or_else(|| scope::MONITOR.to_owned(), |audience| format!("{audience}/.default")),
             auth: settings.azure.auth,
             asked: AtomicBool::new(false),
+            is_known: is_known(connection),
             timeout: settings.azure.timeout,
         }
     }
@@ -84,7 +89,7 @@ impl Access {
         match self.auth {
             IngestionAuth::Entra => true,
             IngestionAuth::None => false,
-            IngestionAuth::Auto => self.asked.load(Ordering::Relaxed),
+            IngestionAuth::Auto => self.is_known && self.asked.load(Ordering::Relaxed),
         }
     }
 
@@ -98,5 +103,41 @@ impl Access {
     pub(super) async fn token(&self, refused: Option<&Secret>) -> Result<Secret, IdentityError> {
         let tokens = self.tokens.as_ref().map_err(Clone::clone)?;
         tokens.token(&self.scope, refused).await
+    }
+}
+
+/// The audiences of Azure Monitor, in its clouds.
+const AUDIENCES: [&str; 3] = ["https://monitor.azure.com", "https://monitor.azure.us", "https://monitor.azure.cn"];
+
+/// Whether a connection string names the service itself, or this machine.
+fn is_known(connection: &ConnectionString) -> bool {
+    let host = connection.ingestion.host_str().unwrap_or_default();
+    let audience = connection.audience.as_deref().map(|audience| audience.trim_end_matches('/'));
+    is_loopback(&connection.ingestion)
+        || DOMAINS.iter().any(|domain| host.ends_with(domain))
+            && audience.is_none_or(|audience| AUDIENCES.contains(&audience))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_for_the_asking_go_to_the_service_only() {
+        let known = |rest: &str| {
+            let text = format!("InstrumentationKey=00000000-0000-0000-0000-000000000001;{rest}");
+            is_known(&ConnectionString::parse(&text).expect("a connection string"))
+        };
+        assert!(known("IngestionEndpoint=https://westeurope-1.in.applicationinsights.azure.com/"));
+        assert!(
+            known("")
+                && known(
+                    "AADAudience=https://monitor.azure.us/;IngestionEndpoint=https://x.applicationinsights.azure.us"
+                )
+        );
+        assert!(known("IngestionEndpoint=http://127.0.0.1:9/;AADAudience=https://x.example"));
+        assert!(!known("IngestionEndpoint=https://evil.example"));
+        assert!(!known("IngestionEndpoint=https://applicationinsights.azure.com.evil.example"));
+        assert!(!known("AADAudience=https://management.azure.com"));
     }
 }

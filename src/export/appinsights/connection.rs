@@ -95,7 +95,9 @@ impl fmt::Debug for ConnectionString {
 
 fn address(text: &str, key: &'static str) -> Result<Url, ConnectionStringError> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    let mut url = url.filter(Url::has_host).ok_or(ConnectionStringError::Address { key })?;
+    // A password would be shown and kept wherever the address is.
+    let bare = |url: &Url| url.has_host() && url.username().is_empty() && url.password().is_none();
+    let mut url = url.filter(bare).ok_or(ConnectionStringError::Address { key })?;
     url.set_query(None);
     url.set_fragment(None);
     if !url.path().ends_with('/') {
@@ -115,6 +117,13 @@ fn is_uuid(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_with_a_password_is_refused() {
+        let text = format!("{KEY};IngestionEndpoint=https://u:hunter2@gw.example/");
+        let error = ConnectionString::parse(&text).expect_err("a password").to_string();
+        assert!(error.contains("IngestionEndpoint") && !error.contains("hunter2"), "{error}");
+    }
 
     const KEY: &str = "InstrumentationKey=00000000-0000-0000-0000-000000000001";
 

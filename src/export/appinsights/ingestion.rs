@@ -28,7 +28,7 @@ const IDLE: Duration = Duration::from_secs(4);
 /// How many redirects are followed one after another.
 const REDIRECTS: usize = 5;
 /// Domains of the service, in its clouds: a redirect may stay among the hosts of one of them.
-const DOMAINS: [&str; 5] = [
+pub(super) const DOMAINS: [&str; 5] = [
     ".applicationinsights.azure.com",
     ".applicationinsights.azure.cn",
     ".applicationinsights.azure.us",
@@ -43,7 +43,7 @@ pub(super) enum Answer {
     Each { fates: Vec<Fate>, after: Option<Duration> },
     /// None was taken; try again.
     Later { retry: Retry, ambiguous: bool },
-    /// The request is larger than the endpoint allows.
+    /// The request is larger than the endpoint allows, or something in it is bad and it is not said what: smaller ones tell.
     TooLarge(String),
     /// Something must be mended first.
     Halt(String),
@@ -215,22 +215,28 @@ struct Said {
 #[serde(default, rename_all = "camelCase")]
 struct ItemError {
     index: Option<usize>,
-    status_code: u16,
-    message: String,
+    status_code: Option<u16>,
+    message: Option<String>,
+}
+
+impl ItemError {
+    fn message(&self) -> &str {
+        self.message.as_deref().unwrap_or_default()
+    }
 }
 
 fn judge(place: &Url, status: StatusCode, headers: &HeaderMap, text: &[u8], count: usize, tokens: bool) -> Answer {
     let after = retry_after(headers);
     let said: Option<Said> = serde_json::from_slice(text).ok();
     let words = || {
-        let message = said.as_ref().and_then(|said| said.errors.first()).map(|error| quote(&error.message));
+        let message = said.as_ref().and_then(|said| said.errors.first()).map(|error| quote(error.message()));
         let outer = || said.as_ref().and_then(|said| Some(quote(said.error.as_ref()?.get("message")?.as_str()?)));
         let message = message.or_else(outer).unwrap_or_else(|| quote(&String::from_utf8_lossy(text)));
         let colon = if message.is_empty() { "" } else { ": " };
         format!("{} answers {status}{colon}{message}", shown(place))
     };
     match status.as_u16() {
-        200 | 206 => match &said {
+        200 | 206 => match said.as_ref().filter(|said| said.items_accepted.is_some() || !said.errors.is_empty()) {
             Some(said) => Answer::Each { fates: fates(said, status, count), after },
             // The gateway took it, whatever it says.
             None if status == StatusCode::OK && !is_page(headers) => {
@@ -239,29 +245,24 @@ fn judge(place: &Url, status: StatusCode, headers: &HeaderMap, text: &[u8], coun
             None => Answer::Halt(format!("{} answers {status} with no list of what it took", shown(place))),
         },
         400 => match said.as_ref().filter(|said| !said.errors.is_empty()) {
-            Some(said) if said.errors.iter().any(|error| speaks_of_key(&error.message)) => {
+            Some(said) if said.errors.iter().any(|error| speaks_of_key(error.message())) => {
                 Answer::Halt(format!("{}; check the InstrumentationKey of the connection string", words()))
             }
-            Some(said) => {
-                let why = words();
-                let mut fates = fates(said, status, count);
-                // Where the endpoint does not name items, all of them are meant.
-                if said.errors.iter().all(|error| error.index.is_none()) {
-                    fates = vec![Fate::Refused(why); count];
-                }
-                Answer::Each { fates, after }
-            }
+            // Where the endpoint does not name items, any of them may be meant.
+            Some(said) if said.errors.iter().all(|error| error.index.is_none()) => Answer::TooLarge(words()),
+            Some(said) => Answer::Each { fates: fates(said, status, count), after },
             None if speaks_of_key(&String::from_utf8_lossy(text)) => {
                 Answer::Halt(format!("{}; check the InstrumentationKey of the connection string", words()))
             }
-            None => Answer::Each { fates: vec![Fate::Refused(words()); count], after },
+            None if said.is_some() => Answer::TooLarge(words()),
+            None => Answer::Halt(format!("{}; is it the IngestionEndpoint of the connection string?", words())),
         },
         401 | 403 if tokens => Answer::Halt(format!(
             "{}; the identity needs the role Monitoring Metrics Publisher on the Application Insights resource",
             words()
         )),
         401 | 403 => Answer::Halt(format!(
-            "{}; the resource takes telemetry with Entra tokens only, and `auth` in [azure] is none",
+            "{}; the resource takes telemetry with Entra tokens only; `auth = \"entra\"` in [azure] sends them to this host",
             words()
         )),
         402 | 439 => {
@@ -286,22 +287,30 @@ fn is_page(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| kind.starts_with("text/html"))
 }
 
-/// The fate of each envelope: those that are named among the errors by what their error says, the others were taken.
+/// The fate of each envelope: those that are named among the errors by what their error says. The others were taken, unless the
+/// endpoint took fewer: which these are is not known, and they are sent again rather than lost.
 fn fates(said: &Said, status: StatusCode, count: usize) -> Vec<Fate> {
     let mut fates = vec![Fate::Taken; count];
     for error in &said.errors {
         let Some(fate) = error.index.and_then(|index| fates.get_mut(index)) else { continue };
-        let code = if error.status_code == 0 { status.as_u16() } else { error.status_code };
-        let why = format!("{code} {}", quote(&error.message));
+        let code = error.status_code.filter(|code| *code != 0).unwrap_or(status.as_u16());
+        let why = format!("{code} {}", quote(error.message()));
         *fate = match code {
             401 | 403 | 408 | 429 | 439 | 402 | 500 | 502 | 503 | 504 => Fate::Again(why),
             _ => Fate::Refused(why),
         };
     }
-    // Fewer taken than sent, and nothing said of the others: they are sent again rather than lost.
     let taken = fates.iter().filter(|fate| **fate == Fate::Taken).count() as u64;
-    if said.items_accepted.is_some_and(|accepted| accepted == 0 && taken > 0 && said.items_received.unwrap_or(0) > 0) {
-        let why = || Fate::Again("the endpoint says that it accepted nothing, and not why".to_owned());
+    // Counts of another request than this one say nothing of it. A request that is refused has nothing in it that was taken;
+    // without a word, 200 means all.
+    let of_this = status != StatusCode::OK || said.items_received == Some(count as u64);
+    let accepted = said.items_accepted.filter(|_| of_this).unwrap_or(match status.as_u16() {
+        400 => 0,
+        206 if said.errors.iter().any(|error| error.index.is_none_or(|index| index >= count)) => 0,
+        _ => taken,
+    });
+    if taken > accepted {
+        let why = || Fate::Again(format!("the endpoint took {accepted} of {count}, and does not say why"));
         fates.iter_mut().filter(|fate| **fate == Fate::Taken).for_each(|fate| *fate = why());
     }
     fates
@@ -351,16 +360,28 @@ mod tests {
         assert_eq!(fates, [Fate::Refused("400 bad".to_owned()), Fate::Taken, Fate::Again("500 busy".to_owned())]);
         let all = r#"{"itemsReceived":3,"itemsAccepted":3,"errors":[],"appId":null}"#;
         assert_eq!(answer(200, all, false), Answer::Each { fates: vec![Fate::Taken; 3], after: None });
-        let Answer::Each { fates, .. } = answer(400, r#"{"errors":[{"message":"no such field"}]}"#, false) else {
-            panic!()
-        };
-        assert!(
-            fates.iter().all(|fate| matches!(fate, Fate::Refused(why) if why.contains("no such field"))),
-            "{fates:?}"
-        );
-        let none = r#"{"itemsReceived":3,"itemsAccepted":0,"errors":[]}"#;
-        let Answer::Each { fates, .. } = answer(206, none, false) else { panic!("{none}") };
-        assert!(fates.iter().all(|fate| matches!(fate, Fate::Again(_))), "{fates:?}");
+        // Smaller requests tell which is meant.
+        for text in [r#"{"errors":[{"message":"no such field"}]}"#, r#"{"errors":[{"message":null}]}"#, "{}"] {
+            assert!(matches!(answer(400, text, false), Answer::TooLarge(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_taken_and_not_named_is_sent_again() {
+        for (status, text, again) in [
+            (206, r#"{"itemsReceived":3,"itemsAccepted":0,"errors":[]}"#, 3),
+            (206, r#"{"itemsReceived":3,"itemsAccepted":1,"errors":[]}"#, 3),
+            (200, r#"{"itemsReceived":3,"itemsAccepted":2,"errors":[]}"#, 3),
+            (206, r#"{"errors":[{"statusCode":500,"message":"which?"}]}"#, 3),
+            (206, r#"{"errors":[{"index":7,"statusCode":400,"message":"which?"}]}"#, 3),
+            (206, r#"{"itemsAccepted":1,"errors":[{"index":0,"statusCode":400,"message":"bad"}]}"#, 2),
+            (400, r#"{"errors":[{"index":1,"statusCode":400,"message":"bad"}]}"#, 2),
+            (206, r#"{"itemsAccepted":2,"errors":[{"index":0,"statusCode":400,"message":"bad"}]}"#, 0),
+        ] {
+            let Answer::Each { fates, .. } = answer(status, text, false) else { panic!("{text}") };
+            let found = fates.iter().filter(|fate| matches!(fate, Fate::Again(_))).count();
+            assert_eq!(found, again, "{text}: {fates:?}");
+        }
     }
 
     #[test]
@@ -375,6 +396,8 @@ mod tests {
         assert!(halt(402, "", false).contains("quota"));
         assert!(halt(404, "", false).contains("404"));
         assert!(halt(206, "<html>", false).contains("no list"));
+        assert!(halt(206, "{}", false).contains("no list"));
+        assert!(halt(400, "<html>", false).contains("is it the IngestionEndpoint"));
     }
 
     #[test]
