@@ -4,12 +4,16 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::{Client, ClientBuilder, Url};
+
 use super::appinsights::{AppInsights, AppInsightsSetupError};
 use super::console::Console;
 use super::destination::Destination;
 use super::otlp::{Otlp, OtlpSetupError};
 use super::settings::DestinationConfig;
 use super::sinks::{Sink, SinkSetupError};
+use crate::config::azure::is_loopback;
+use crate::tls::install_tls_provider;
 
 /// Longest wait for a connection: a host that does not answer by then is treated as absent.
 const MAX_CONNECT: Duration = Duration::from_secs(5);
@@ -40,6 +44,18 @@ pub fn connect(
         DestinationConfig::AppInsights(settings) => Arc::new(AppInsights::new(settings)?),
         DestinationConfig::Sink(config) => Arc::new(Sink::new(&config)?),
     })
+}
+
+/// How every client here begins: bounded in time, and without redirects, for they would take a key elsewhere and turn a POST into
+/// a GET. What is on this machine is asked without a proxy, which would see the key in the clear.
+pub(super) fn client(url: &Url, timeout: Duration) -> ClientBuilder {
+    install_tls_provider();
+    let builder = Client::builder()
+        .user_agent(user_agent())
+        .timeout(timeout)
+        .connect_timeout(connect_timeout(timeout))
+        .redirect(reqwest::redirect::Policy::none());
+    if is_loopback(url) { builder.no_proxy() } else { builder }
 }
 
 /// Half the time that a whole request may take, so that a failure to connect is told from a missing answer: only the

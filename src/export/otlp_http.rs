@@ -11,13 +11,11 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse
 use prost::Message as _;
 use reqwest::{Client, Response};
 
-use super::connect::{connect_timeout, user_agent};
+use super::connect;
 use super::destination::Retry;
 use super::endpoint::{Compression, OtlpSettings, Protocol};
 use super::http::{gzip, read_capped, retry_after, root_cause};
 use super::otlp::{Request, Verdict, quote};
-use crate::config::azure::is_loopback;
-use crate::tls::install_tls_provider;
 use crate::trace::otlp_json;
 
 /// Collectors refuse bodies beyond about 20 MiB; half of that leaves room for those that count differently.
@@ -35,17 +33,7 @@ pub(super) struct HttpTransport {
 
 impl HttpTransport {
     pub(super) fn new(settings: OtlpSettings) -> Result<Self, String> {
-        install_tls_provider();
-        let mut builder = Client::builder()
-            .user_agent(user_agent())
-            .timeout(settings.timeout)
-            .connect_timeout(connect_timeout(settings.timeout))
-            .pool_idle_timeout(IDLE)
-            // A redirected POST turns into a GET, and its answer into a false success.
-            .redirect(reqwest::redirect::Policy::none());
-        if is_loopback(&settings.endpoint) {
-            builder = builder.no_proxy();
-        }
+        let builder = connect::client(&settings.endpoint, settings.timeout).pool_idle_timeout(IDLE);
         let client = builder.build().map_err(|error| error.to_string())?;
         let mut headers = settings.headers.clone();
         let content_type = match settings.protocol {

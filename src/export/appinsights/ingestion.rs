@@ -12,14 +12,13 @@ use http::{HeaderMap, StatusCode};
 use reqwest::{Client, Url};
 use serde::Deserialize;
 
-use super::super::connect::{connect_timeout, user_agent};
+use super::super::connect;
 use super::super::destination::Retry;
 use super::super::http::{Capped, gzip, read_whole, retry_after, root_cause};
 use super::super::otlp::quote;
 use super::access::Access;
-use crate::config::azure::{is_loopback, is_safe};
+use crate::config::azure::is_safe;
 use crate::model::Secret;
-use crate::tls::install_tls_provider;
 
 /// An answer names each envelope that was refused, and a request has hundreds of them.
 const MAX_ANSWER: usize = 1 << 20;
@@ -69,16 +68,7 @@ pub(super) struct Ingestion {
 
 impl Ingestion {
     pub(super) fn new(base: &Url, access: Access) -> Result<Self, String> {
-        install_tls_provider();
-        let mut builder = Client::builder()
-            .user_agent(user_agent())
-            .timeout(access.timeout)
-            .connect_timeout(connect_timeout(access.timeout))
-            .pool_idle_timeout(IDLE)
-            .redirect(reqwest::redirect::Policy::none());
-        if is_loopback(base) {
-            builder = builder.no_proxy();
-        }
+        let builder = connect::client(base, access.timeout).pool_idle_timeout(IDLE);
         let client = builder.build().map_err(|error| error.to_string())?;
         let place = base.join("v2.1/track").map_err(|error| error.to_string())?;
         Ok(Self { client, access, place: Mutex::new(place) })

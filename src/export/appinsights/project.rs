@@ -11,16 +11,15 @@ use reqwest::{Client, Method, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::super::connect::{connect_timeout, user_agent};
+use super::super::connect;
 use super::super::destination::Retry;
 use super::super::http::{Capped, read_whole, retry_after, root_cause};
 use super::super::otlp::quote;
 use super::connection::{ConnectionString, ConnectionStringError};
 use super::ingestion::bearer;
-use crate::config::azure::{is_loopback, is_safe};
+use crate::config::azure::is_safe;
 use crate::identity::{IdentityError, TokenSource, scope};
 use crate::model::Secret;
-use crate::tls::install_tls_provider;
 
 const API: &str = "v1";
 /// A project has a handful of connections.
@@ -170,17 +169,8 @@ impl<'a> Api<'a> {
         let wrong = |problem: String| ProjectError::Answer { project: project.to_owned(), problem };
         let base = Url::parse(project).ok().filter(is_safe);
         let base = base.ok_or_else(|| wrong("is no https address, and tokens go nowhere else".to_owned()))?;
-        install_tls_provider();
-        let mut builder = Client::builder()
-            .user_agent(user_agent())
-            .timeout(timeout)
-            .connect_timeout(connect_timeout(timeout))
-            // A redirect would take the token elsewhere.
-            .redirect(reqwest::redirect::Policy::none());
-        if is_loopback(&base) {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(|error| wrong(format!("cannot be asked: {}", root_cause(&error))))?;
+        let client = connect::client(&base, timeout).build();
+        let client = client.map_err(|error| wrong(format!("cannot be asked: {}", root_cause(&error))))?;
         Ok(Self { project, base, tokens, client, timeout })
     }
 

@@ -7,13 +7,11 @@ use reqwest::{Response, Url};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::super::connect::{connect_timeout, user_agent};
+use super::super::connect;
 use super::super::destination::Retry;
 use super::super::http::{retry_after, root_cause};
 use super::super::otlp::quote;
 use super::config::SinkConfig;
-use crate::config::azure::is_loopback;
-use crate::tls::install_tls_provider;
 
 /// The most of an answer that is read. A trace with many assessments is the largest.
 const MAX_ANSWER: usize = 16 << 20;
@@ -65,21 +63,11 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(config: &SinkConfig) -> Result<Self, String> {
-        install_tls_provider();
         let mut headers = config.headers.clone();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let mut builder = reqwest::Client::builder()
-            .user_agent(user_agent())
+        let builder = connect::client(&config.url, config.timeout)
             .default_headers(headers)
-            .timeout(config.timeout)
-            .connect_timeout(connect_timeout(config.timeout))
-            .pool_idle_timeout(super::super::otlp_http::IDLE)
-            // The key is for this address and no other.
-            .redirect(reqwest::redirect::Policy::none());
-        // A proxy would see the key in the clear.
-        if is_loopback(&config.url) {
-            builder = builder.no_proxy();
-        }
+            .pool_idle_timeout(super::super::otlp_http::IDLE);
         let http = builder.build().map_err(|error| error.to_string())?;
         Ok(Self { http, config: config.clone() })
     }

@@ -13,13 +13,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::table::Table;
-use crate::config::azure::is_loopback;
-use crate::export::connect::{connect_timeout, user_agent};
+use crate::export::connect;
 use crate::export::http::{retry_after, root_cause};
 use crate::export::otlp::quote;
 use crate::identity::{IdentityError, TokenSource};
 use crate::model::Secret;
-use crate::tls::install_tls_provider;
 
 /// Where the public cloud answers.
 pub const ENDPOINT: &str = "https://api.loganalytics.io";
@@ -200,17 +198,7 @@ impl LogAnalytics {
             }
         };
         let url = Url::parse(&format!("{base}/v1/{path}/query")).map_err(|e| QueryError::Setup(e.to_string()))?;
-        install_tls_provider();
-        let mut builder = Client::builder()
-            .user_agent(user_agent())
-            .timeout(timeout)
-            .connect_timeout(connect_timeout(timeout))
-            // A redirect could take the token elsewhere.
-            .redirect(reqwest::redirect::Policy::none());
-        if is_loopback(&url) {
-            builder = builder.no_proxy();
-        }
-        let client = builder
+        let client = connect::client(&url, timeout)
             .build()
             .map_err(|error| QueryError::Setup(format!("preparing the HTTP client: {}", root_cause(&error))))?;
         let scope = format!("{}/.default", url.origin().ascii_serialization());
