@@ -32,13 +32,14 @@ pub fn write(
     out: &mut dyn Write,
 ) -> Result<io::Result<u64>, StoreError> {
     let header = results.header();
+    let names: Vec<&str> = header.iter().map(|(name, _)| name.as_str()).collect();
     let mut rows = 0;
     let mut written = Ok(());
     reader.for_each_row(run, &mut |row| {
         if written.is_err() {
             return;
         }
-        if let Some(line) = line(&row, &header.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), results) {
+        if let Some(line) = line(&row, &names, results) {
             written =
                 serde_json::to_writer(&mut *out, &line).map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
             rows += 1;
