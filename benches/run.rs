@@ -25,7 +25,7 @@ const CLAIMS: usize = 2_000;
 const CONCURRENCY: usize = 64;
 
 fn main() {
-    spanscore::tls::install_tls_provider();
+    spanscore::net::install_tls_provider();
     divan::main();
 }
 

@@ -3,9 +3,9 @@
 //! The modules in reading order: values first, then what computes, then what touches the world, then the commands.
 
 pub mod model;
+pub mod net;
 pub mod stats;
 pub mod query;
-pub mod tls;
 pub mod config;
 pub mod dataset;
 pub mod trace;

@@ -8,7 +8,6 @@ use anyhow::Context as _;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::azure::is_safe;
 use crate::config::{Environment, ModelPlan, Provider, RunPlan};
 use crate::identity::{self, scope};
 use crate::llm::builtin::{BuiltinServer, MODEL};
@@ -17,6 +16,7 @@ use crate::llm::{
     RecordedAnswer, ReplayModel, Secret,
 };
 use crate::model::Digest;
+use crate::net::is_safe;
 use crate::store::Store;
 use crate::trace::provider::Ambient;
 

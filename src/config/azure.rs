@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::Environment;
 use super::plan::{PlanError, duration, missing, value};
+use crate::net::is_safe;
 
 /// Variables with a Foundry project's endpoint, in the order in which they are asked.
 const PROJECT_VARIABLES: [&str; 2] = ["AZURE_AI_PROJECT_ENDPOINT", "FOUNDRY_PROJECT_ENDPOINT"];
@@ -192,17 +193,6 @@ pub(crate) fn project(place: &str, text: &str) -> Result<String, PlanError> {
         return Err(wrong(&shown));
     }
     Ok(shown)
-}
-
-/// Whether a token may be sent there: by TLS, or to this machine.
-pub fn is_safe(url: &Url) -> bool {
-    url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url))
-}
-
-/// Whether an address is on this machine.
-pub fn is_loopback(url: &Url) -> bool {
-    let bare = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn resource_id(text: &str) -> Result<String, PlanError> {

@@ -12,8 +12,7 @@ use super::destination::Destination;
 use super::otlp::{Otlp, OtlpSetupError};
 use super::settings::DestinationConfig;
 use super::sinks::{Sink, SinkSetupError};
-use crate::config::azure::is_loopback;
-use crate::tls::install_tls_provider;
+use crate::net::{install_tls_provider, is_loopback};
 
 /// Longest wait for a connection: a host that does not answer by then is treated as absent.
 const MAX_CONNECT: Duration = Duration::from_secs(5);

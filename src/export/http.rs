@@ -8,7 +8,7 @@ use http::HeaderMap;
 use http::header::RETRY_AFTER;
 use reqwest::Response;
 
-use super::otlp::quote;
+use crate::net::quote;
 use crate::trace::provider::Clock;
 
 /// An answer is a few hundred bytes; what goes beyond this is not read.

@@ -24,7 +24,7 @@ use super::connect::{connect_timeout, user_agent};
 use super::endpoint::{Compression, OtlpSettings, Protocol};
 use super::otlp_grpc::channel;
 use crate::model::{Key, Span, Status, Value};
-use crate::tls::install_tls_provider;
+use crate::net::install_tls_provider;
 use crate::trace::semconv;
 
 /// How long the end of a run waits for the last export.

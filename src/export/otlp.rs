@@ -16,9 +16,6 @@ use super::otlp_http::HttpTransport;
 use crate::trace::otlp::{encode_log, encode_span};
 use crate::trace::requests::{resource_of, scope_of};
 
-/// Longest part of a server's message that is passed on.
-const MESSAGE_CHARS: usize = 300;
-
 /// Why no client could be made for an endpoint.
 #[derive(Debug, thiserror::Error)]
 #[error("preparing the OTLP {} endpoint {address}: {reason}", signal.as_str())]
@@ -162,14 +159,4 @@ impl Request {
             }
         }
     }
-}
-
-/// A server's words for our own: one line, without control characters, not too long.
-pub(super) fn quote(message: &str) -> String {
-    let line: String = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut shown: String = line.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS).collect();
-    if line.chars().count() > MESSAGE_CHARS {
-        shown.push('…');
-    }
-    shown
 }

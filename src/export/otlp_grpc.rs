@@ -19,8 +19,8 @@ use super::connect::{connect_timeout, user_agent};
 use super::destination::Retry;
 use super::endpoint::{Compression, OtlpSettings};
 use super::http::root_cause;
-use super::otlp::{Request, Verdict, quote};
-use crate::tls::install_tls_provider;
+use super::otlp::{Request, Verdict};
+use crate::net::{Secrets, install_tls_provider};
 
 /// gRPC servers take messages of 4 MiB unless told otherwise.
 const MAX_MESSAGE: usize = 4_000_000;
@@ -30,6 +30,8 @@ pub(super) struct GrpcTransport {
     channel: Channel,
     metadata: MetadataMap,
     settings: OtlpSettings,
+    /// What the endpoint may repeat and nobody shall see.
+    secrets: Secrets,
 }
 
 impl GrpcTransport {
@@ -37,6 +39,7 @@ impl GrpcTransport {
         Ok(Self {
             channel: channel(&settings)?,
             metadata: MetadataMap::from_headers(settings.headers.clone()),
+            secrets: Secrets::of_headers(&settings.headers),
             settings,
         })
     }
@@ -57,7 +60,7 @@ impl GrpcTransport {
         match answer {
             Ok((rejected, message)) => Verdict::Taken {
                 rejected: rejected.try_into().unwrap_or(0),
-                message: Some(quote(&message)).filter(|message| !message.is_empty()),
+                message: Some(self.secrets.quote(&message)).filter(|message| !message.is_empty()),
             },
             Err(status) => self.judge(&status),
         }
@@ -102,7 +105,7 @@ impl GrpcTransport {
             let reason = format!("{verb} {address}: {}", root_cause(status));
             return Verdict::Later { retry: Retry { after: None, reason, unreachable }, ambiguous: !unreachable };
         }
-        let reason = format!("{address} answers {:?}: {}", status.code(), quote(status.message()));
+        let reason = format!("{address} answers {:?}: {}", status.code(), self.secrets.quote(status.message()));
         let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
         let later = |after: Option<Duration>, ambiguous, reason| Verdict::Later {
             retry: Retry { after, reason, unreachable: false },

@@ -15,7 +15,8 @@ use super::connect;
 use super::destination::Retry;
 use super::endpoint::{Compression, OtlpSettings, Protocol};
 use super::http::{gzip, read_capped, retry_after, root_cause};
-use super::otlp::{Request, Verdict, quote};
+use super::otlp::{Request, Verdict};
+use crate::net::Secrets;
 use crate::trace::otlp_json;
 
 /// Collectors refuse bodies beyond about 20 MiB; half of that leaves room for those that count differently.
@@ -29,6 +30,8 @@ pub(super) struct HttpTransport {
     client: Client,
     settings: OtlpSettings,
     headers: HeaderMap,
+    /// What the endpoint may repeat and nobody shall see.
+    secrets: Secrets,
 }
 
 impl HttpTransport {
@@ -44,7 +47,8 @@ impl HttpTransport {
         if settings.compression == Compression::Gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        Ok(Self { client, settings, headers })
+        let secrets = Secrets::of_headers(&headers);
+        Ok(Self { client, settings, headers, secrets })
     }
 
     /// Sends a request; one that `may_split` and is too large is not sent at all.
@@ -83,7 +87,7 @@ impl HttpTransport {
             }
             200..=299 => {
                 let (rejected, message) = partial_success(request, &headers, &answer).unwrap_or_default();
-                let message = Some(quote(&message)).filter(|message| !message.is_empty());
+                let message = Some(self.secrets.quote(&message)).filter(|message| !message.is_empty());
                 Verdict::Taken { rejected: rejected.try_into().unwrap_or(0), message }
             }
             429 | 502..=504 => Verdict::Later {
@@ -119,9 +123,9 @@ impl HttpTransport {
         let mut text = format!("{} answers {status}", self.settings.address());
         if let Some(location) = headers.get(LOCATION).and_then(|value| value.to_str().ok()) {
             text.push_str(", location ");
-            text.push_str(&quote(location));
+            text.push_str(&self.secrets.quote(location));
         }
-        let message = error_message(headers, answer);
+        let message = self.secrets.quote(&error_message(headers, answer));
         if !message.is_empty() {
             text.push_str(": ");
             text.push_str(&message);
@@ -171,7 +175,7 @@ fn error_message(headers: &HeaderMap, answer: &[u8]) -> String {
     } else {
         None
     };
-    quote(&message.unwrap_or_else(|| String::from_utf8_lossy(answer).into_owned()))
+    message.unwrap_or_else(|| String::from_utf8_lossy(answer).into_owned())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use reqwest::{Client, RequestBuilder, StatusCode};
 
 use super::answer;
 use super::credential::{Problem, Token};
-use crate::tls::install_tls_provider;
+use crate::net::{install_tls_provider, quote};
 use crate::trace::provider::Clock;
 
 /// How long one request may take.
@@ -123,7 +123,7 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    answer::quote(&innermost.to_string())
+    quote(&innermost.to_string())
 }
 
 /// A body as HTML forms are sent.

@@ -14,8 +14,8 @@ use reqwest::{Client, Url};
 use super::ask::{self, Patience, ask, form};
 use super::credential::{Credential, Problem, Token};
 use crate::config::Environment;
-use crate::config::azure::{is_loopback, is_safe};
 use crate::model::Secret;
+use crate::net::{is_loopback, is_safe};
 
 const AUTHORITY: &str = "https://login.microsoftonline.com/";
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::answer;
 use super::credential::{Credential, Problem, Token};
+use crate::net::quote;
 use crate::trace::provider::Clock;
 
 /// The command-line tools of Azure take seconds to start.
@@ -86,7 +87,7 @@ fn run(words: &[String], timeout: Duration) -> Result<Token, Problem> {
     if let Some(group) = Pid::from_raw(child.id() as i32) {
         let _ = kill_process_group(group, Signal::KILL);
     }
-    let said = answer::quote(last_line(&String::from_utf8_lossy(&stderr)));
+    let said = quote(last_line(&String::from_utf8_lossy(&stderr)));
     let colon = if said.is_empty() { "" } else { ": " };
     match status {
         Ok(Some(status)) if status.success() => {

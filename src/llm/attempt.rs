@@ -19,10 +19,10 @@ use tower::Service;
 use super::call::notes;
 use super::failure::{self, ApiMessage, AttemptFailure, Hints, Verdict};
 use super::limits::Limits;
-use super::redact;
 use super::settings::Entra;
 use super::wire::{self, Reply};
 use crate::model::Secret;
+use crate::net::Secrets;
 use crate::trace::provider::Clock;
 
 /// Of an error's body this much is read: enough for any message.
@@ -158,7 +158,7 @@ impl Shared {
             if api.is_settled() {
                 return Err(self.refusal(StatusCode::BAD_REQUEST, None, &api));
             }
-            let said = redact::clean(&api.message, self.hints.key.as_ref());
+            let said = Secrets::new(self.hints.key.clone()).quote(&api.message);
             let message = format!("the answer is an error in spite of its status: {said}");
             return Err(AttemptFailure::invalid(status, message, Verdict::Retry(None)));
         }

@@ -23,7 +23,7 @@ use super::redact;
 use super::retry::{Retry, RetryPolicy};
 use super::settings::{ApiKind, HttpSettings, MaxTokensField};
 use super::wire::{Body, Reply};
-use crate::tls::install_tls_provider;
+use crate::net::{install_tls_provider, is_loopback};
 use crate::trace::provider::Ambient;
 
 /// A model behind an HTTP endpoint; one serves all calls of a run at once.
@@ -226,7 +226,7 @@ fn http_client(settings: &HttpSettings, url: &Url) -> Result<reqwest::Client, Ll
         .pool_max_idle_per_host(usize::MAX)
         // A redirected POST would lose its body, or take the key to another host.
         .redirect(reqwest::redirect::Policy::none());
-    if HttpSettings::is_loopback(url) {
+    if is_loopback(url) {
         builder = builder.no_proxy();
     }
     builder.build().map_err(client_error)

@@ -7,9 +7,9 @@ use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use super::call::TokenField;
-use super::redact;
 use crate::identity::IdentityError;
 use crate::model::Secret;
+use crate::net::{Secrets, quote};
 
 /// What to do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,18 +61,13 @@ impl AttemptFailure {
             }
             source = cause.source();
         }
-        Self {
-            error_type: "connection".to_owned(),
-            status,
-            message: redact::clean(&message, None),
-            verdict: Verdict::Retry(None),
-        }
+        Self { error_type: "connection".to_owned(), status, message: quote(&message), verdict: Verdict::Retry(None) }
     }
 
     /// There is no Entra token to send.
     pub(super) fn no_token(error: &IdentityError) -> Self {
         let verdict = if error.is_passing() { Verdict::Retry(None) } else { Verdict::Fatal };
-        Self { error_type: "401".to_owned(), status: None, message: redact::clean(&error.to_string(), None), verdict }
+        Self { error_type: "401".to_owned(), status: None, message: quote(&error.to_string()), verdict }
     }
 
     /// Nothing was sent, for the run was stopped before.
@@ -87,12 +82,7 @@ impl AttemptFailure {
 
     /// A request that could not even be built.
     pub(super) fn unsendable(message: &str) -> Self {
-        Self {
-            error_type: "_OTHER".to_owned(),
-            status: None,
-            message: redact::clean(message, None),
-            verdict: Verdict::Final,
-        }
+        Self { error_type: "_OTHER".to_owned(), status: None, message: quote(message), verdict: Verdict::Final }
     }
 
     /// An answer with a status of success that is no answer.
@@ -214,7 +204,7 @@ pub(super) fn from_status(
     hints: &Hints,
 ) -> AttemptFailure {
     let code = status.as_u16();
-    let said = redact::clean(&api.message, hints.key.as_ref());
+    let said = Secrets::new(hints.key.clone()).quote(&api.message);
     let reason = status.canonical_reason().unwrap_or("no reason given");
     let said = if said.is_empty() { reason.to_owned() } else { said };
     let (error_type, verdict, message) = match code {

@@ -12,11 +12,10 @@ use super::chat::FailedAttempt;
 use super::error::LlmError;
 use super::failure::{ApiMessage, AttemptFailure, Verdict, retry_after};
 use super::limits::Limits;
-use super::redact;
 use super::retry::RetryPolicy;
-use super::settings::{HttpSettings, parse_base};
+use super::settings::parse_base;
 use crate::model::Secret;
-use crate::tls::install_tls_provider;
+use crate::net::{Secrets, install_tls_provider, is_loopback};
 use crate::trace::provider::Ambient;
 
 /// Of an error's body this much is read: enough for any message.
@@ -100,7 +99,7 @@ impl JsonEndpoint {
             .pool_max_idle_per_host(usize::MAX)
             // A redirected POST would lose its body, or take the token to another host.
             .redirect(reqwest::redirect::Policy::none());
-        if HttpSettings::is_loopback(&url) {
+        if is_loopback(&url) {
             builder = builder.no_proxy();
         }
         let client = builder.build().map_err(|error| LlmError::Client { message: error.without_url().to_string() })?;
@@ -190,7 +189,7 @@ impl JsonEndpoint {
     }
 
     fn refusal(&self, status: StatusCode, wait: Option<Duration>, body: &[u8]) -> AttemptFailure {
-        let said = redact::clean(&ApiMessage::read(body).message, self.settings.token.as_ref());
+        let said = Secrets::new(self.settings.token.clone()).quote(&ApiMessage::read(body).message);
         let said =
             if said.is_empty() { status.canonical_reason().unwrap_or("no reason given").to_owned() } else { said };
         let code = status.as_u16();

@@ -145,18 +145,6 @@ impl HttpSettings {
         }
     }
 
-    /// Whether the endpoint is on this machine: then no proxy lies between.
-    pub(super) fn is_loopback(url: &Url) -> bool {
-        match url.host_str() {
-            Some("localhost") => true,
-            Some(host) => {
-                let bare = host.trim_start_matches('[').trim_end_matches(']');
-                bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-            }
-            None => false,
-        }
-    }
-
     /// Whether requests should start with `max_completion_tokens`: the reasoning families refuse `max_tokens` where
     /// OpenAI or Azure serve them, while other servers may know `max_tokens` only.
     pub(super) fn starts_with_completion_tokens(&self, url: &Url) -> bool {

@@ -11,6 +11,7 @@ use crate::llm::redact;
 use crate::llm::replay::UsageLine;
 use crate::llm::{Price, cost};
 use crate::model::{Case, Failure, Outcome, Usage};
+use crate::net::quote;
 
 /// The largest answer accepted, in bytes.
 pub const MAX_ANSWER: usize = 32 << 20;
@@ -208,7 +209,7 @@ fn failure(error: &Value) -> Failure {
         }
         _ => (None, String::new()),
     };
-    let message = redact::clean(&message, None);
+    let message = quote(&message);
     Failure {
         error_type: error_type.unwrap_or_else(|| WORKFLOW_ERROR.to_owned()),
         message: if message.is_empty() {
@@ -227,7 +228,7 @@ fn class(text: &str) -> Option<String> {
 }
 
 fn invalid(problem: String) -> Failure {
-    let message = format!("the answer cannot be used: {}", redact::clean(&problem, None));
+    let message = format!("the answer cannot be used: {}", quote(&problem));
     Failure { error_type: INVALID.to_owned(), message }
 }
 

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::line::{Answer, MAX_ANSWER, hide};
-use crate::llm::redact;
+use crate::net::quote;
 
 /// Lines that may wait to be written to one process.
 const QUEUE: usize = 1024;
@@ -396,7 +396,7 @@ impl Shared {
     }
 
     fn clean(&self, text: &str) -> String {
-        redact::clean(&hide(text, &self.program.secrets), None)
+        quote(&hide(text, &self.program.secrets))
     }
 
     fn end(&self, status: std::io::Result<ExitStatus>) {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::connection::ConnectionString;
 use super::ingestion::DOMAINS;
-use crate::config::azure::is_loopback;
 use crate::config::{AzurePlan, Environment, IngestionAuth};
 use crate::identity::{self, IdentityError, TokenSource, scope};
 use crate::model::Secret;
+use crate::net::is_loopback;
 
 /// Where a resource's key and address come from.
 #[derive(Debug, Clone, PartialEq)]

@@ -15,10 +15,9 @@ use serde::Deserialize;
 use super::super::connect;
 use super::super::destination::Retry;
 use super::super::http::{Capped, gzip, read_whole, retry_after, root_cause};
-use super::super::otlp::quote;
 use super::access::Access;
-use crate::config::azure::is_safe;
 use crate::model::Secret;
+use crate::net::{is_safe, quote};
 
 /// An answer names each envelope that was refused, and a request has hundreds of them.
 const MAX_ANSWER: usize = 1 << 20;

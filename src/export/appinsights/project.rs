@@ -14,12 +14,11 @@ use serde::de::DeserializeOwned;
 use super::super::connect;
 use super::super::destination::Retry;
 use super::super::http::{Capped, read_whole, retry_after, root_cause};
-use super::super::otlp::quote;
 use super::connection::{ConnectionString, ConnectionStringError};
 use super::ingestion::bearer;
-use crate::config::azure::is_safe;
 use crate::identity::{IdentityError, TokenSource, scope};
 use crate::model::Secret;
+use crate::net::{is_safe, quote};
 
 const API: &str = "v1";
 /// A project has a handful of connections.

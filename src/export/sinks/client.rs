@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::super::connect;
 use super::super::destination::Retry;
 use super::super::http::{retry_after, root_cause};
-use super::super::otlp::quote;
 use super::config::SinkConfig;
+use crate::net::Secrets;
 
 /// The most of an answer that is read. A trace with many assessments is the largest.
 const MAX_ANSWER: usize = 16 << 20;
@@ -36,6 +36,8 @@ pub(super) enum Fate {
 pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) body: Vec<u8>,
+    /// What it may repeat and nobody shall see.
+    secrets: Secrets,
 }
 
 impl Reply {
@@ -48,9 +50,9 @@ impl Reply {
         let json = self.json();
         let said = ["detail", "message", "error"].iter().find_map(|key| json.get(key));
         match said {
-            Some(Value::String(text)) => quote(text),
-            Some(other) => quote(&other.to_string()),
-            None => quote(&String::from_utf8_lossy(&self.body)),
+            Some(Value::String(text)) => self.secrets.quote(text),
+            Some(other) => self.secrets.quote(&other.to_string()),
+            None => self.secrets.quote(&String::from_utf8_lossy(&self.body)),
         }
     }
 }
@@ -59,6 +61,7 @@ impl Reply {
 pub(super) struct Client {
     http: reqwest::Client,
     config: SinkConfig,
+    secrets: Secrets,
 }
 
 impl Client {
@@ -68,8 +71,9 @@ impl Client {
         let builder = connect::client(&config.url, config.timeout)
             .default_headers(headers)
             .pool_idle_timeout(super::super::otlp_http::IDLE);
+        let secrets = Secrets::of_headers(&config.headers);
         let http = builder.build().map_err(|error| error.to_string())?;
-        Ok(Self { http, config: config.clone() })
+        Ok(Self { http, config: config.clone(), secrets })
     }
 
     pub(super) const fn config(&self) -> &SinkConfig {
@@ -99,7 +103,7 @@ impl Client {
             Err(error) => return Err(self.failed(&error)),
         };
         let (status, headers) = (response.status(), response.headers().clone());
-        let reply = Reply { status, body: read(response).await };
+        let reply = Reply { status, body: read(response).await, secrets: self.secrets.clone() };
         self.usual(reply, &headers, url)
     }
 
@@ -127,7 +131,7 @@ impl Client {
                 Fate::Halt(format!(
                     "{} redirects to `{}`; the key goes to no other address, so set `url` to the right one",
                     shown(url),
-                    quote(location)
+                    reply.secrets.quote(location)
                 ))
             }
             408 | 425 | 429 | 500 | 502..=504 => later(says()),

@@ -228,4 +228,6 @@ const fn goes_on(fate: &Fate) -> bool {
 }
 
 #[cfg(test)]
+mod echo_tests;
+#[cfg(test)]
 mod tests;

@@ -281,7 +281,7 @@ mod tests {
     }
 
     async fn post(server: &BuiltinServer, body: &str) -> (u16, Value) {
-        crate::tls::install_tls_provider();
+        crate::net::install_tls_provider();
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
         let url = format!("{}/chat/completions", server.base_url());
         let response = client.post(url).body(body.to_owned()).send().await.expect("an answer");

@@ -15,9 +15,9 @@ use serde_json::json;
 use super::table::Table;
 use crate::export::connect;
 use crate::export::http::{retry_after, root_cause};
-use crate::export::otlp::quote;
 use crate::identity::{IdentityError, TokenSource};
 use crate::model::Secret;
+use crate::net::quote;
 
 /// Where the public cloud answers.
 pub const ENDPOINT: &str = "https://api.loganalytics.io";
