@@ -17,6 +17,11 @@ pub(super) async fn check(args: &Args, export: &ExportPlan, checks: &mut Checks)
         let DestinationConfig::Sink(config) = config else { continue };
         let name = format!("sink {}", config.name);
         settings(config, export, &name, checks);
+        if let Some(variable) = config.overruled {
+            let message = format!("{variable} names another server; scores go to {}", config.address());
+            let hint = "fine if that is meant; to use the variable, leave `url` out of [[sinks]]";
+            checks.add(&name, Status::Warn, message, Some(hint.to_owned()));
+        }
         let Some(sink) = checks.keep(&name, Sink::new(config).map_err(Into::into)) else { continue };
         if args.offline {
             checks.ok(&name, "set up; not asked");

@@ -125,7 +125,7 @@ impl Client {
                 Fate::Halt(format!("{} answers with a web page; is `url` the address of {title}?", shown(url)))
             }
             200..=299 | 400 | 404 | 409 | 413 | 422 => return Ok(reply),
-            401 | 403 => Fate::Halt(format!("{}; {}", says(), self.key_hint())),
+            401 | 403 => Fate::Halt(format!("{}; {}", says(), self.config.key_hint())),
             300..=399 => {
                 let location = headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
                 Fate::Halt(format!(
@@ -139,22 +139,6 @@ impl Client {
             // 507 among them: Phoenix's disk is full.
             _ => Fate::Halt(says()),
         })
-    }
-
-    fn key_hint(&self) -> String {
-        let names = self.config.auth.names();
-        if names.is_empty() && self.config.headers.is_empty() {
-            let variable = match self.config.kind {
-                super::SinkKind::Phoenix => "PHOENIX_API_KEY",
-                super::SinkKind::Langfuse => "LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY",
-                super::SinkKind::Mlflow => "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and _PASSWORD",
-            };
-            format!("no key was sent; set {variable}")
-        } else if names.is_empty() {
-            "check user and password in `url`".to_owned()
-        } else {
-            format!("check {names}")
-        }
     }
 
     fn failed(&self, error: &reqwest::Error) -> Fate {

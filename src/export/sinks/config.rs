@@ -1,5 +1,5 @@
-//! What a sink is configured as: the suite's `[[sinks]]`, with addresses and keys of the environment variables that each
-//! backend's own clients read.
+//! What a sink is configured as: the suite's `[[sinks]]`, and behind it the environment variables that each backend's own
+//! clients read. Whose address and whose key these are is said by [`super::place`].
 
 use std::time::Duration;
 
@@ -8,8 +8,9 @@ use http::header::AUTHORIZATION;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
-use super::super::auth::{AuthEnv, AuthError};
-use super::super::endpoint::{OtlpSettings, Protocol, parse_endpoint};
+use super::super::auth::AuthEnv;
+use super::super::endpoint::{OtlpSettings, Protocol};
+use super::place;
 use crate::config::env::Environment;
 use crate::config::suite::SinkSection;
 
@@ -64,24 +65,6 @@ impl SinkKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
-    /// The variables with an address that the backend's own clients read, the first that is set wins.
-    const fn url_variables(self) -> &'static [&'static str] {
-        match self {
-            Self::Phoenix => &["PHOENIX_COLLECTOR_ENDPOINT"],
-            Self::Langfuse => &["LANGFUSE_BASE_URL", "LANGFUSE_HOST"],
-            Self::Mlflow => &["MLFLOW_TRACKING_URI"],
-        }
-    }
-
-    /// Where it listens on this machine when it is started without options.
-    const fn default_url(self) -> Option<&'static str> {
-        match self {
-            Self::Phoenix => Some("http://localhost:6006"),
-            Self::Langfuse => None,
-            Self::Mlflow => Some("http://localhost:5000"),
-        }
-    }
-
     /// The variables with the key that the backend's own clients read. Phoenix and `MLflow` run without any, too.
     fn auth(self, env: &Environment) -> AuthEnv {
         let bearer = |name: &str| AuthEnv { bearer: Some(name.to_owned()), basic: None };
@@ -95,6 +78,15 @@ impl SinkKind {
                 basic("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
             }
             Self::Phoenix | Self::Mlflow => AuthEnv::default(),
+        }
+    }
+
+    /// The variables with the key, for messages.
+    const fn keys(self) -> &'static str {
+        match self {
+            Self::Phoenix => "PHOENIX_API_KEY",
+            Self::Langfuse => "LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY",
+            Self::Mlflow => "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and _PASSWORD",
         }
     }
 }
@@ -112,10 +104,15 @@ pub struct SinkConfig {
     pub project: Option<String>,
     /// Where the key comes from.
     pub auth: AuthEnv,
+    /// Whether the suite says so. If not, these are the variables that the backend's own clients read.
+    pub is_own_key: bool,
     /// What to send along; its values are hidden in debug output.
     pub headers: HeaderMap,
-    /// The key that is missing.
-    pub missing: Option<AuthError>,
+    /// Why there is no key although the backend wants one, and what to do.
+    pub missing: Option<String>,
+    /// The variable that names another server than this one. A key that the suite does not name is for that server and is
+    /// not sent to this one.
+    pub overruled: Option<&'static str>,
     /// How long a request may take.
     pub timeout: Duration,
 }
@@ -124,13 +121,23 @@ impl SinkConfig {
     /// How long a request may take unless the suite says otherwise.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// The sinks of a suite; the environment wins over the suite's address.
+    /// The sinks of a suite; its addresses win over the environment's.
     pub fn resolve_all(sections: &[SinkSection], env: &Environment) -> Result<Vec<Self>, SinkError> {
         let mut sinks: Vec<Self> = Vec::new();
         for section in sections {
             let sink = Self::resolve(section, env)?;
             if sinks.iter().any(|known| known.name == sink.name) {
                 let problem = "two sinks have this name; give one of them another with `name = \"…\"`".to_owned();
+                return Err(SinkError { name: sink.name, problem });
+            }
+            if let Some(same) = sinks.iter().find(|known| known.is_same_place(&sink)) {
+                let problem = format!(
+                    "it is the same {} as `{}`, at {} and with the same key; give each its own `url`, or leave one of them \
+                     out",
+                    sink.kind.title(),
+                    same.name,
+                    sink.address()
+                );
                 return Err(SinkError { name: sink.name, problem });
             }
             sinks.push(sink);
@@ -157,34 +164,35 @@ impl SinkConfig {
             Some(_) => return Err(bad("`timeout`: expected a duration such as 10s".to_owned())),
         };
         let own = AuthEnv { bearer: section.bearer_env.clone(), basic: section.basic_env.clone() };
-        let auth = if own.is_empty() { kind.auth(env) } else { own };
-        let parts = Parts { kind, name: &said, url: section.url.as_deref(), project: section.project.clone() };
-        Self::make(parts, auth, timeout, env)
+        let parts = Parts { kind, name: &said, url: section.url.as_deref(), project: section.project.clone(), own };
+        Self::make(parts, timeout, env)
     }
 
-    fn make(parts: Parts<'_>, auth: AuthEnv, timeout: Duration, env: &Environment) -> Result<Self, SinkError> {
-        let Parts { kind, name, url, project } = parts;
-        let bad = |problem: String| SinkError { name: name.to_owned(), problem };
-        let variables = kind.url_variables();
-        // MLflow's may name a database or a folder, which is no server.
-        let is_web = |text: &&str| text.starts_with("http://") || text.starts_with("https://");
-        let set = variables.iter().find_map(|variable| Some((*variable, env.get(variable).filter(is_web)?)));
-        let (place, text) = match (set, url, kind.default_url()) {
-            (Some((variable, text)), ..) => (variable, text),
-            (None, Some(text), _) | (None, None, Some(text)) => ("`url`", text),
-            (None, None, None) => {
-                let hint = format!("set it, or {}, such as https://cloud.langfuse.com", variables[0]);
-                return Err(bad(format!("`url` is not set; {hint}")));
+    fn make(parts: Parts<'_>, timeout: Duration, env: &Environment) -> Result<Self, SinkError> {
+        let Parts { kind, name, url, project, own } = parts;
+        let url = place::address(kind, url, env).map_err(|problem| SinkError { name: name.to_owned(), problem })?;
+        let overruled = place::named_elsewhere(kind, &url, env);
+        let is_own_key = !own.is_empty();
+        let (auth, found) = match overruled {
+            _ if is_own_key => {
+                let found = own.header(env).map_err(|error| format!("{error}; set {}", own.names()));
+                (own, found)
             }
+            None => {
+                let auth = kind.auth(env);
+                let found = auth.header(env).map_err(|error| format!("{error}; set {}", auth.names()));
+                (auth, found)
+            }
+            // The key beside that address is for that server. Some need none, and say so if they do.
+            Some(variable) if kind == SinkKind::Langfuse => (AuthEnv::default(), Err(whose_key(kind, variable))),
+            Some(_) => (AuthEnv::default(), Ok(None)),
         };
-        let url = parse_endpoint(text, false).map_err(|problem| bad(format!("{place}: {problem}")))?;
         let mut headers = HeaderMap::new();
-        let missing = match auth.header(env) {
-            Ok(Some(value)) => {
-                headers.insert(AUTHORIZATION, value);
+        let missing = match found {
+            Ok(value) => {
+                headers.extend(value.map(|value| (AUTHORIZATION, value)));
                 None
             }
-            Ok(None) => None,
             Err(missing) => Some(missing),
         };
         // Credentials in the address move to a header.
@@ -196,7 +204,22 @@ impl SinkConfig {
         let path = ["/v1/traces", "/api/public/otel"].iter().find_map(|end| path.strip_suffix(end)).unwrap_or(path);
         let path = path.to_owned();
         url.set_path(&path);
-        Ok(Self { kind, name: name.to_owned(), url, project, auth, headers, missing, timeout })
+        Ok(Self { kind, name: name.to_owned(), url, project, auth, is_own_key, headers, missing, overruled, timeout })
+    }
+
+    /// What to do about a key that the backend wants and did not get, or does not take.
+    pub(super) fn key_hint(&self) -> String {
+        let names = self.auth.names();
+        match self.overruled {
+            _ if !names.is_empty() => format!("check {names}"),
+            _ if !self.headers.is_empty() => "check user and password in `url`".to_owned(),
+            Some(variable) => whose_key(self.kind, variable),
+            None => format!("no key was sent; set {}", self.kind.keys()),
+        }
+    }
+
+    fn is_same_place(&self, other: &Self) -> bool {
+        (self.kind, &self.url, &self.auth, &self.headers) == (other.kind, &other.url, &other.auth, &other.headers)
     }
 
     /// The address for people.
@@ -205,11 +228,23 @@ impl SinkConfig {
     }
 }
 
+/// Why a key was left out.
+fn whose_key(kind: SinkKind, variable: &str) -> String {
+    let hint = if kind == SinkKind::Langfuse { "basic_env" } else { "bearer_env" };
+    format!(
+        "no key was sent: {} is for the server in {variable}, which is another one; name this one's key with `{hint}` in \
+         [[sinks]], or unset {variable}",
+        kind.keys()
+    )
+}
+
 struct Parts<'a> {
     kind: SinkKind,
     name: &'a str,
     url: Option<&'a str>,
     project: Option<String>,
+    /// The variables with the key that the suite names.
+    own: AuthEnv,
 }
 
 /// A sink as the outbox remembers it: everything but keys.
@@ -223,7 +258,7 @@ pub struct SinkSnapshot {
     pub url: String,
     /// The project or experiment, where the suite said so.
     pub project: Option<String>,
-    /// Where the key comes from.
+    /// Where the key comes from, where the suite said so.
     pub auth: AuthEnv,
     /// How long a request may take, in milliseconds.
     pub timeout_ms: u64,
@@ -237,17 +272,17 @@ impl SinkSnapshot {
             name: config.name.clone(),
             url: config.url.to_string(),
             project: config.project.clone(),
-            auth: config.auth.clone(),
+            auth: if config.is_own_key { config.auth.clone() } else { AuthEnv::default() },
             timeout_ms: config.timeout.as_millis() as u64,
         }
     }
 
-    /// The sink to push to now; the environment's address wins over the one kept, and the key comes from it again.
+    /// The sink to push to now: where the run was given it, for the run's key must go nowhere else. The key comes from the
+    /// environment again.
     pub fn restore(&self, env: &Environment) -> Result<SinkConfig, SinkError> {
-        let parts = Parts { kind: self.kind, name: &self.name, url: Some(&self.url), project: self.project.clone() };
-        // Nobody had to name a variable for a backend that asks for no key; it may ask for one by now.
-        let auth = if self.auth.is_empty() { self.kind.auth(env) } else { self.auth.clone() };
-        SinkConfig::make(parts, auth, Duration::from_millis(self.timeout_ms.max(1)), env)
+        let (kind, name, url, project) = (self.kind, self.name.as_str(), Some(self.url.as_str()), self.project.clone());
+        let parts = Parts { kind, name, url, project, own: self.auth.clone() };
+        SinkConfig::make(parts, Duration::from_millis(self.timeout_ms.max(1)), env)
     }
 }
 
@@ -290,10 +325,81 @@ mod tests {
         );
         let set = [("LANGFUSE_HOST", "https://l/"), ("LANGFUSE_PUBLIC_KEY", "a")];
         let langfuse = resolve(&section("langfuse"), &set).unwrap();
-        assert_eq!(langfuse.missing, Some(AuthError::Unset("LANGFUSE_SECRET_KEY".into())));
-        // A database is no server.
-        let mlflow = resolve(&section("mlflow"), &[("MLFLOW_TRACKING_URI", "sqlite:///m.db")]).unwrap();
-        assert_eq!(mlflow.address(), "http://localhost:5000");
+        assert!(langfuse.missing.unwrap().starts_with("LANGFUSE_SECRET_KEY is not set; set"));
+    }
+
+    fn at(kind: &str, url: &str) -> SinkSection {
+        SinkSection { url: Some(url.to_owned()), ..section(kind) }
+    }
+
+    fn key(config: &SinkConfig) -> Option<&str> {
+        config.headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap())
+    }
+
+    #[test]
+    fn a_key_goes_to_no_other_server_than_its_own() {
+        let set =
+            [("PHOENIX_COLLECTOR_ENDPOINT", "https://prod"), ("PHOENIX_API_KEY", "prod-key"), ("TEAM_KEY", "team-key")];
+        // An address in the suite wins, and so does its key.
+        let team = SinkSection { bearer_env: Some("TEAM_KEY".into()), ..at("phoenix", "https://team") };
+        let team = resolve(&team, &set).unwrap();
+        assert_eq!((team.address(), key(&team)), ("https://team", Some("Bearer team-key")));
+        // The key beside the environment's address is for that.
+        let open = resolve(&at("phoenix", "https://open"), &set).unwrap();
+        assert_eq!((open.address(), key(&open), &open.missing), ("https://open", None, &None));
+        assert_eq!(
+            open.key_hint(),
+            "no key was sent: PHOENIX_API_KEY is for the server in PHOENIX_COLLECTOR_ENDPOINT, which is another one; name \
+             this one's key with `bearer_env` in [[sinks]], or unset PHOENIX_COLLECTOR_ENDPOINT"
+        );
+        let same = resolve(&at("phoenix", "https://prod/v1/traces"), &set).unwrap();
+        assert_eq!((key(&same), same.overruled), (Some("Bearer prod-key"), None));
+        assert_eq!(key(&resolve(&at("phoenix", "https://open"), &set[1..]).unwrap()), Some("Bearer prod-key"));
+        // Who names a key and no address means the environment's.
+        let moved = SinkSection { bearer_env: Some("TEAM_KEY".into()), ..section("phoenix") };
+        assert_eq!(key(&resolve(&moved, &set).unwrap()), Some("Bearer team-key"));
+        let set =
+            [("LANGFUSE_BASE_URL", "https://us"), ("LANGFUSE_PUBLIC_KEY", "canary"), ("LANGFUSE_SECRET_KEY", "canary")];
+        let langfuse = resolve(&at("langfuse", "https://eu"), &set).unwrap();
+        assert_eq!((langfuse.address(), key(&langfuse)), ("https://eu", None));
+        assert!(langfuse.missing.unwrap().contains("is for the server in LANGFUSE_BASE_URL"));
+    }
+
+    #[test]
+    fn sinks_of_one_kind_stay_apart_whatever_the_environment_says() {
+        let environment = env(&[("MLFLOW_TRACKING_URI", "http://c"), ("A", "a"), ("B", "b")]);
+        let sink = |name: &str, url: Option<&str>, key: &str| SinkSection {
+            name: Some(name.to_owned()),
+            url: url.map(str::to_owned),
+            bearer_env: Some(key.to_owned()),
+            ..section("mlflow")
+        };
+        let sections = [sink("one", Some("http://a"), "A"), sink("two", Some("http://b"), "B")];
+        let sinks = SinkConfig::resolve_all(&sections, &environment).unwrap();
+        let sent: Vec<_> = sinks.iter().map(|sink| (sink.address(), key(sink))).collect();
+        assert_eq!(sent, [("http://a", Some("Bearer a")), ("http://b", Some("Bearer b"))]);
+        let error = SinkConfig::resolve_all(&[sink("one", None, "A"), sink("two", None, "A")], &environment);
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "[[sinks]] two: it is the same MLflow as `one`, at http://c and with the same key; give each its own `url`, or \
+             leave one of them out"
+        );
+        // Two projects of one Langfuse have two keys.
+        SinkConfig::resolve_all(&[sink("one", None, "A"), sink("two", None, "B")], &environment).unwrap();
+    }
+
+    #[test]
+    fn what_a_run_left_goes_where_the_run_sent_it() {
+        let first = env(&[("PHOENIX_COLLECTOR_ENDPOINT", "https://first"), ("PHOENIX_API_KEY", "first-key")]);
+        let second = env(&[("PHOENIX_COLLECTOR_ENDPOINT", "https://second"), ("PHOENIX_API_KEY", "second-key")]);
+        let kept = SinkSnapshot::new(&SinkConfig::resolve(&section("phoenix"), &first).unwrap());
+        let same = kept.restore(&first).unwrap();
+        assert_eq!((same.address(), key(&same)), ("https://first", Some("Bearer first-key")));
+        let other = kept.restore(&second).unwrap();
+        assert_eq!((other.address(), key(&other)), ("https://first", None), "the second's key stays with the second");
+        // Nobody had to name a key for a backend that asked for none; it may ask for one by now.
+        let plain = SinkSnapshot::new(&resolve(&at("phoenix", "http://p"), &[]).unwrap());
+        assert_eq!(key(&plain.restore(&env(&[("PHOENIX_API_KEY", "k")])).unwrap()), Some("Bearer k"));
     }
 
     #[test]
@@ -327,8 +433,8 @@ mod tests {
         let text = serde_json::to_string(&kept).unwrap();
         assert!(!text.contains("canary") && text.contains("MY_TOKEN"), "{text}");
         assert_eq!(kept.restore(&env(&set)).unwrap(), config);
-        let moved = kept.restore(&env(&[("MLFLOW_TRACKING_URI", "http://new:2")])).unwrap();
-        assert_eq!(moved.address(), "http://new:2");
-        assert_eq!(moved.missing, Some(AuthError::Unset("MY_TOKEN".into())));
+        let without = kept.restore(&env(&[("MLFLOW_TRACKING_URI", "http://new:2")])).unwrap();
+        assert_eq!(without.address(), "http://m:1/base");
+        assert_eq!(without.missing.unwrap(), "MY_TOKEN is not set; set MY_TOKEN");
     }
 }

@@ -1,7 +1,7 @@
 //! Scores in the backends that keep them as scores: Phoenix, Langfuse, `MLflow`. A sink is a destination that takes the
 //! log records of evaluation results, after the spans that they are about have been delivered.
 //!
-//! [`config`] says which backends there are and where, `score` reads log records, `phoenix`, `langfuse` and `mlflow`
+//! [`config`] says which backends there are and `place` where, `score` reads log records, `phoenix`, `langfuse` and `mlflow`
 //! speak to the backends through `client`. Pushing a score again changes nothing: its id is made of run, case, repeat
 //! and evaluator.
 //!
@@ -13,6 +13,7 @@ pub mod config;
 mod langfuse;
 mod mlflow;
 mod phoenix;
+mod place;
 mod score;
 
 use std::collections::HashMap;
@@ -104,7 +105,7 @@ impl Sink {
     pub fn new(config: &SinkConfig) -> Result<Self, SinkSetupError> {
         let failed = |reason: String| SinkSetupError { name: config.name.clone(), reason };
         if let Some(missing) = &config.missing {
-            return Err(failed(format!("{missing}; set {}", config.auth.names())));
+            return Err(failed(missing.clone()));
         }
         let backend: Box<dyn Backend> = match config.kind {
             SinkKind::Phoenix => Box::new(phoenix::Phoenix),
