@@ -3,13 +3,13 @@
 
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, StatusCode};
-use reqwest::{Response, Url};
+use reqwest::Url;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::super::connect;
 use super::super::destination::Retry;
-use super::super::http::{retry_after, root_cause};
+use super::super::http::{Capped, read_whole, retry_after, root_cause};
 use super::config::SinkConfig;
 use crate::net::Secrets;
 
@@ -103,8 +103,31 @@ impl Client {
             Err(error) => return Err(self.failed(&error)),
         };
         let (status, headers) = (response.status(), response.headers().clone());
-        let reply = Reply { status, body: read(response).await, secrets: self.secrets.clone() };
-        self.usual(reply, &headers, url)
+        // A verdict that the status alone gives needs no more; any other needs the whole answer.
+        let (body, flaw) = match read_whole(response, MAX_ANSWER).await {
+            Capped::Whole(body) => (body, None),
+            Capped::TooLarge => {
+                let title = self.config.kind.title();
+                let reason = format!(
+                    "{} answers {status} with more than {} MiB; is `url` the address of {title}?",
+                    shown(url),
+                    MAX_ANSWER >> 20
+                );
+                (Vec::new(), Some(Fate::Halt(reason)))
+            }
+            Capped::Broken => {
+                let reason = format!(
+                    "{} answers {status}, and the answer breaks off or takes more than {:?}",
+                    shown(url),
+                    self.config.timeout
+                );
+                let retry = Retry { after: retry_after(&headers), reason, unreachable: false };
+                (Vec::new(), Some(Fate::Later(retry)))
+            }
+        };
+        let reply = Reply { status, body, secrets: self.secrets.clone() };
+        let reply = self.usual(reply, &headers, url)?;
+        flaw.map_or(Ok(reply), Err)
     }
 
     /// Sorts out what means the same at every backend.
@@ -179,16 +202,4 @@ pub(super) fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.into()
-}
-
-/// The answer up to a bound: one beyond it, or one that breaks off, reads as far as it came.
-async fn read(mut response: Response) -> Vec<u8> {
-    let mut answer = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
-        if answer.len() + chunk.len() > MAX_ANSWER {
-            break;
-        }
-        answer.extend_from_slice(&chunk);
-    }
-    answer
 }
