@@ -122,6 +122,10 @@ class Backend:
             status, text = error.code, error.read()
         return (status, text) if raw else (status, json.loads(text or b"null"))
 
+    def writes(self):
+        """What tells a score that was written again from one that was left alone, where the backend leaves the choice."""
+        return None
+
     def get(self, path, **query):
         status, answer = self.request("GET", path + ("?" + urllib.parse.urlencode(query, doseq=True) if query else ""))
         if status != 200:
@@ -194,9 +198,20 @@ class Mlflow(Backend):
         return found
 
     def spoil(self, score):
+        # Four of one trace, each in another way; a name is nothing that a patch of a score mends.
         trace = self.infos[score[0]]["trace_id"]
-        body = {"assessment": {"assessment_name": score[2], "feedback": {"value": 0.123}}, "update_mask": "feedback"}
-        return self.request("PATCH", f"/api/3.0/mlflow/traces/{trace}/assessments/{score[0]}", body)[0] == 200
+        ids = [i for i, a in self.infos.items() if a["trace_id"] == trace][:4]
+        changes = [
+            ("feedback", {"feedback": {"value": 0.123}}), ("metadata", {"metadata": {"label": "spoiled"}}),
+            ("assessmentName", {"assessment_name": "renamed"}), ("rationale", {"rationale": "spoiled"}),
+        ]
+        return len(ids) == 4 and all(
+            self.request("PATCH", f"/api/3.0/mlflow/traces/{trace}/assessments/{i}", {"assessment": change, "update_mask": mask})[0] == 200
+            for i, (mask, change) in zip(ids, changes))
+
+    def writes(self):
+        """When each score was written last."""
+        return {i: a["last_update_time"] for i, a in self.infos.items()}
 
 
 def hex_id(text):
@@ -277,11 +292,13 @@ def look(check, options, binary, folder, kind):
         wanted = {"stored": scores, "delivered": scores, "pending": 0, "rejected": 0, "not_sampled": 0, "duplicates": 0}
         check(totals[name] == wanted, f"{name}: {totals[name]}")
         first = compare(check, backend, spanscore, "once")
+        writes = backend.writes()
 
         totals = settled(spanscore, "--to", name, "--again", "latest")
         check(totals[name] == wanted, f"{name}: pushed again: {totals[name]}")
         second = compare(check, backend, spanscore, "twice")
         check(sorted(map(str, first)) == sorted(map(str, second)), f"{name}: pushing again changed nothing")
+        check(backend.writes() == writes, f"{name}: nor was anything written again" if writes else f"{name} replaces what comes again")
         spoiled = backend.spoil(second[0])
         settled(spanscore, "--to", name, "--again", "latest")
         check(spoiled and sorted(map(str, backend.scores(expected(spanscore)[0]))) == sorted(map(str, first)),

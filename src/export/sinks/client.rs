@@ -97,6 +97,10 @@ impl Client {
         self.call(call, &url).await
     }
 
+    pub(super) async fn post(&self, url: Url, body: Value) -> Result<Reply, Fate> {
+        self.send(Method::POST, url, &body).await
+    }
+
     async fn call(&self, call: reqwest::RequestBuilder, url: &Url) -> Result<Reply, Fate> {
         let response = match call.send().await {
             Ok(response) => response,

@@ -2,8 +2,9 @@
 //! `server/handlers.py` and `store/tracking/sqlalchemy_store.py`.
 //!
 //! Nothing is replaced by itself, so a trace's assessments are read first: `GET /api/3.0/mlflow/traces/{id}`. What is there
-//! and the same is left alone, what differs is patched, what is not there is created, with an id of our own. A
-//! failed evaluation is an assessment with an error, which `MLflow` has a place for.
+//! and the same is left alone, what differs is patched, what is not there is created, with an id of our own. `MLflow` changes
+//! neither name nor source nor span of an assessment, and merges metadata: one that differs there is deleted and created.
+//! A failed evaluation is an assessment with an error, which `MLflow` has a place for.
 
 use std::collections::HashMap;
 
@@ -11,17 +12,28 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use http::Method;
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::client::{Client, Fate};
 use super::score::{Annotator, Outgoing};
 use super::{Backend, Finding, goes_on};
 use crate::model::Evaluation;
+use crate::trace::semconv as sc;
 
 /// Traces dealt with at a time.
 const AT_ONCE: usize = 4;
 
 /// Under which an assessment's id is found again, should the server have given it another.
 const ID: &str = "spanscore_score_id";
+
+/// The score's label, which has no place of its own beside a number.
+const LABEL: &str = "label";
+
+/// Metadata of ours that a score need not have. What others wrote beside it is theirs.
+const AT_TIMES: [&str; 2] = [LABEL, sc::GEN_AI_RESPONSE_ID];
+
+/// What a patch changes.
+const MASK: &str = "feedback,rationale,metadata";
 
 pub(super) struct Mlflow;
 
@@ -130,23 +142,30 @@ async fn assessments(client: &Client, trace: &str) -> Result<HashMap<String, Val
 }
 
 async fn assess_one(client: &Client, trace: &str, score: &Outgoing, known: &HashMap<String, Value>) -> Fate {
-    let wanted = assessment(trace, score);
-    let id = score.id_hex();
-    let sent = match known.get(&id) {
-        Some(there) if is_same(there, &wanted) => return Fate::Taken,
+    let mut wanted = assessment(trace, score);
+    let route = |more: &[&str]| {
+        let path = ["api", "3.0", "mlflow", "traces", trace, "assessments"];
+        client.route(path.into_iter().chain(more.iter().copied()))
+    };
+    let create = |wanted: Value| client.post(route(&[]), json!({ "assessment": wanted }));
+    let sent = match known.get(&score.id_hex()) {
+        None => create(wanted).await,
         Some(there) => {
             let assessment_id = there.get("assessment_id").and_then(Value::as_str).unwrap_or_default();
-            let url = client.route(["api", "3.0", "mlflow", "traces", trace, "assessments", assessment_id]);
-            let mut changed = wanted;
-            let own = changed.as_object_mut().expect("an assessment is an object");
-            own.insert("assessment_id".to_owned(), json!(assessment_id));
-            let mask = ["feedback", "rationale", "metadata"].join(",");
-            let body = json!({ "assessment": changed, "update_mask": mask });
-            client.send(Method::PATCH, url, &body).await
-        }
-        None => {
-            let url = client.route(["api", "3.0", "mlflow", "traces", trace, "assessments"]);
-            client.send(Method::POST, url, &json!({ "assessment": wanted })).await
+            let url = route(&[assessment_id]);
+            match difference(there, &wanted) {
+                Difference::None => return Fate::Taken,
+                Difference::Patched => {
+                    wanted["assessment_id"] = json!(assessment_id);
+                    let body = json!({ "assessment": wanted, "update_mask": MASK });
+                    client.send(Method::PATCH, url, &body).await
+                }
+                // Where only the first of the two is done, the next look finds nothing and creates it.
+                Difference::Fixed => match client.send(Method::DELETE, url, &json!({})).await {
+                    Ok(reply) if reply.status.is_success() => create(wanted).await,
+                    other => other,
+                },
+            }
         }
     };
     match sent {
@@ -163,16 +182,42 @@ fn is_missing(json: &Value) -> bool {
     json.get("error_code").and_then(Value::as_str) == Some("RESOURCE_DOES_NOT_EXIST")
 }
 
-/// Whether an assessment says what it should.
-fn is_same(there: &Value, wanted: &Value) -> bool {
-    ["/feedback/value", "/feedback/error/error_code", "/rationale", "/span_id", "/assessment_name"].iter().all(|path| {
-        there.pointer(path) == wanted.pointer(path) || is_same_number(there.pointer(path), wanted.pointer(path))
-    })
+/// How an assessment differs from what it should say.
+#[derive(Debug, PartialEq, Eq)]
+enum Difference {
+    None,
+    /// In what a patch changes.
+    Patched,
+    /// In what nothing changes.
+    Fixed,
 }
 
-/// Numbers may come back as integers.
-fn is_same_number(one: Option<&Value>, other: Option<&Value>) -> bool {
-    matches!((one.and_then(Value::as_f64), other.and_then(Value::as_f64)), (Some(a), Some(b)) if a.total_cmp(&b).is_eq())
+fn difference(there: &Value, wanted: &Value) -> Difference {
+    let same = |path: &str| is_same(there.pointer(path), wanted.pointer(path));
+    let metadata = |of: &Value, key: &str| of.get("metadata").and_then(|all| all.get(key)).cloned();
+    let fixed = ["/assessment_name", "/span_id", "/source/source_type", "/source/source_id"];
+    let is_left_over = |key: &&str| metadata(there, key).is_some() && metadata(wanted, key).is_none();
+    if !fixed.iter().all(|path| same(path)) || AT_TIMES.iter().any(is_left_over) {
+        return Difference::Fixed;
+    }
+    let patched = ["/feedback/value", "/feedback/error/error_code", "/feedback/error/error_message", "/rationale"];
+    let written = wanted.get("metadata").and_then(Value::as_object).into_iter().flatten();
+    let is_metadata_same = written.into_iter().all(|(key, value)| metadata(there, key).as_ref() == Some(value));
+    if patched.iter().all(|path| same(path)) && is_metadata_same { Difference::None } else { Difference::Patched }
+}
+
+/// Numbers may come back as integers, and what is empty as nothing.
+fn is_same(one: Option<&Value>, other: Option<&Value>) -> bool {
+    let said = |value: Option<&Value>| value.filter(|value| !value.is_null() && *value != "").cloned();
+    let (one, other) = (said(one), said(other));
+    let number = |value: &Option<Value>| value.as_ref().and_then(Value::as_f64);
+    one == other || matches!((number(&one), number(&other)), (Some(a), Some(b)) if a.total_cmp(&b).is_eq())
+}
+
+/// Ids of assessments are one for a whole server, and another attempt at a case has another trace.
+fn assessment_id(trace: &str, score: &Outgoing) -> String {
+    let hash = Sha256::new().chain_update(score.id).chain_update(trace).finalize();
+    format!("a-{}", hex::encode(&hash[..16]))
 }
 
 fn assessment(trace: &str, score: &Outgoing) -> Value {
@@ -195,11 +240,11 @@ fn assessment(trace: &str, score: &Outgoing) -> Value {
     };
     let mut metadata: Map<String, Value> =
         score.metadata.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
-    metadata.extend(score.evaluation.label().map(|label| ("label".to_owned(), json!(label))));
+    metadata.extend(score.evaluation.label().map(|label| (LABEL.to_owned(), json!(label))));
     metadata.insert(ID.to_owned(), json!(score.id_hex()));
     let time = jiff::Timestamp::from_nanosecond(i128::from(score.time_unix_nano)).unwrap_or_default().to_string();
     let mut body = Map::new();
-    body.insert("assessment_id".to_owned(), json!(format!("a-{}", score.id_hex())));
+    body.insert("assessment_id".to_owned(), json!(assessment_id(trace, score)));
     body.insert("assessment_name".to_owned(), json!(score.name));
     body.insert("trace_id".to_owned(), json!(trace));
     body.extend(score.span_id.map(|id| ("span_id".to_owned(), json!(id.to_string()))));

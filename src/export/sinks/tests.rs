@@ -318,47 +318,147 @@ async fn each_backend_gets_a_score_in_its_own_words() {
     assert_eq!(kinds[2], (json!("CATEGORICAL"), json!("rude")));
 }
 
-fn trace_info(assessments: &[Value]) -> ResponseTemplate {
-    ResponseTemplate::new(200).set_body_json(json!({"trace": {"trace_info": {"assessments": assessments}}}))
+/// MLflow's assessments, changed as MLflow changes them: a patch leaves name, source and span, and merges metadata. Ids are
+/// one for the whole server.
+#[derive(Default)]
+struct MlflowLike {
+    assessments: Mutex<Vec<Value>>,
+    /// Requests that are no reading.
+    writes: Mutex<Vec<(String, Value)>>,
+}
+
+impl Respond for MlflowLike {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let path: Vec<&str> = request.url.path().split('/').collect();
+        let (trace, id) = (path[5], path.get(7));
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let mut all = self.assessments.lock().unwrap();
+        let verb = request.method.as_str();
+        if verb != "GET" {
+            self.writes.lock().unwrap().push((verb.to_owned(), body.clone()));
+        }
+        let sent = &body["assessment"];
+        let ok = |body: Value| ResponseTemplate::new(200).set_body_json(body);
+        let found =
+            id.and_then(|id| all.iter().position(|one| one["assessment_id"] == *id && one["trace_id"] == trace));
+        match (verb, found) {
+            ("GET", _) => {
+                let mut of_trace: Vec<Value> = all.iter().filter(|one| one["trace_id"] == trace).cloned().collect();
+                for one in &mut of_trace {
+                    // Whole numbers lose their fraction on the way.
+                    if one["feedback"]["value"] == json!(1.0) {
+                        one["feedback"]["value"] = json!(1);
+                    }
+                }
+                ok(json!({"trace": {"trace_info": {"assessments": of_trace}}}))
+            }
+            ("POST", _) if all.iter().any(|one| one["assessment_id"] == sent["assessment_id"]) => {
+                ResponseTemplate::new(500).set_body_json(json!({"error_code": "INTERNAL_ERROR"}))
+            }
+            ("POST", _) => {
+                all.push(sent.clone());
+                ok(json!({}))
+            }
+            ("PATCH", Some(place)) => {
+                let there = &mut all[place];
+                assert_eq!(body["update_mask"], "feedback,rationale,metadata");
+                there["feedback"] = sent["feedback"].clone();
+                there["rationale"] = sent.get("rationale").cloned().unwrap_or_else(|| json!(""));
+                let metadata = sent["metadata"].as_object().unwrap().clone();
+                there["metadata"].as_object_mut().unwrap().extend(metadata);
+                ok(json!({}))
+            }
+            ("DELETE", _) => {
+                found.map(|place| all.remove(place));
+                ok(json!({}))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+async fn mlflow() -> (MockServer, Arc<MlflowLike>) {
+    struct Shared(Arc<MlflowLike>);
+    impl Respond for Shared {
+        fn respond(&self, request: &Request) -> ResponseTemplate {
+            self.0.respond(request)
+        }
+    }
+    let (server, like) = (MockServer::start().await, Arc::<MlflowLike>::default());
+    Mock::given(wiremock::matchers::any()).respond_with(Shared(Arc::clone(&like))).mount(&server).await;
+    (server, like)
+}
+
+impl MlflowLike {
+    fn verbs(&self) -> Vec<String> {
+        std::mem::take(&mut *self.writes.lock().unwrap()).into_iter().map(|(verb, _)| verb).collect()
+    }
 }
 
 #[tokio::test]
 async fn mlflow_is_asked_first_and_gets_what_it_lacks_or_has_otherwise() {
+    let because = (sc::GEN_AI_EVALUATION_EXPLANATION, "expected True".into());
     let scores = || {
-        vec![
-            record("c1", "label_match", &[value(1.0), label("pass")]),
-            record("c2", "cost", &[value(0.5)]),
-            record("c3", "cost", &[value(1.0)]),
-            record("c4", "broken", &[failed()]),
-        ]
+        batch(vec![
+            record("c1", "label_match", &[value(1.0), label("pass"), because.clone()]),
+            record("c2", "cost", &[value(1.0)]),
+            record("c3", "broken", &[failed()]),
+        ])
     };
-    let id = |place: usize| Outgoing::of(&scores()[place]).expect("a score").id_hex();
-    let there = |place: usize, value: Value| {
-        json!({"assessment_id": format!("a-{}", id(place)), "assessment_name": Outgoing::of(&scores()[place]).expect("a score").name,
-               "span_id": "0808080808080808", "feedback": {"value": value}, "metadata": {"spanscore_score_id": id(place)}})
+    let (server, like) = mlflow().await;
+    let foreign = json!({"assessment_id": "a-1", "trace_id": format!("tr-{}", "07".repeat(16)),
+                         "assessment_name": "label_match", "feedback": {"value": true}});
+    like.assessments.lock().unwrap().push(foreign.clone());
+    let sink = sink(SinkKind::Mlflow, &server.uri());
+    assert_eq!(sink.deliver(&scores()).await, Delivery::complete(3));
+    let created = like.assessments.lock().unwrap()[1..].to_vec();
+    assert_eq!(created[2]["feedback"], json!({"error": {"error_code": "timeout", "error_message": "timeout"}}));
+    assert_eq!(created[0]["source"], json!({"source_type": "CODE", "source_id": "spanscore"}));
+    assert_eq!(
+        (&created[0]["create_time"], &created[0]["metadata"]["label"]),
+        (&json!("2023-11-14T22:13:20Z"), &json!("pass"))
+    );
+    assert_eq!(like.verbs(), ["POST"; 3]);
+    sink.deliver(&scores()).await;
+    assert_eq!(like.verbs(), [""; 0], "what is there is left alone");
+
+    let check = async |place: usize, path: &str, value: Value, wanted: &[&str]| {
+        {
+            let mut all = like.assessments.lock().unwrap();
+            let parent = all[place].pointer_mut(path.rsplit_once('/').unwrap().0).unwrap();
+            parent[path.rsplit_once('/').unwrap().1] = value;
+        }
+        assert_eq!(sink.deliver(&scores()).await, Delivery::complete(3), "{path}");
+        assert_eq!(like.verbs(), wanted, "{path}");
+        sink.deliver(&scores()).await;
+        assert_eq!(like.verbs(), [""; 0], "{path}: it is right now");
     };
-    let server = MockServer::start().await;
-    let trace = format!("/api/3.0/mlflow/traces/tr-{}", "07".repeat(16));
-    let foreign = json!({"assessment_id": "a-1", "assessment_name": "label_match", "feedback": {"value": true}});
-    // The first is there and the same, the second is there and says something else; numbers come back as integers.
-    let known = [foreign, there(0, json!(true)), there(1, json!(0.75)), there(2, json!(1))];
-    Mock::given(method("GET")).and(path(trace.clone())).respond_with(trace_info(&known)).mount(&server).await;
-    let taken = || ResponseTemplate::new(200).set_body_json(json!({}));
-    Mock::given(method("POST")).and(path(format!("{trace}/assessments"))).respond_with(taken()).mount(&server).await;
-    let second = format!("{trace}/assessments/a-{}", id(1));
-    Mock::given(method("PATCH")).and(path(second)).respond_with(taken()).mount(&server).await;
-    let delivery = sink(SinkKind::Mlflow, &server.uri()).deliver(&batch(scores())).await;
-    assert_eq!(delivery, Delivery::complete(4));
-    let patched = bodies(&server, "PATCH").await;
-    assert_eq!((patched.len(), &patched[0]["assessment"]["feedback"]), (1, &json!({"value": 0.5})));
-    assert_eq!(patched[0]["update_mask"], "feedback,rationale,metadata");
-    let created = bodies(&server, "POST").await;
-    assert_eq!(created.len(), 1, "{created:#?}");
-    let created = &created[0]["assessment"];
-    assert_eq!(created["feedback"], json!({"error": {"error_code": "timeout", "error_message": "timeout"}}));
-    assert_eq!(created["assessment_id"], format!("a-{}", id(3)));
-    assert_eq!(created["source"], json!({"source_type": "CODE", "source_id": "spanscore"}));
-    assert_eq!(created["create_time"], "2023-11-14T22:13:20Z");
+    let (patched, made_anew) = (&["PATCH"][..], &["DELETE", "POST"][..]);
+    check(1, "/feedback/value", json!(false), patched).await;
+    check(1, "/rationale", json!("because"), patched).await;
+    check(1, "/metadata/label", json!("fail"), patched).await;
+    check(1, "/metadata/test.case.id", json!("other"), patched).await;
+    check(3, "/feedback/error/error_message", json!("another"), patched).await;
+    check(2, "/rationale", json!("there was none"), patched).await;
+    // The last is made anew, and goes to the end of the list.
+    check(3, "/span_id", json!("0101010101010101"), made_anew).await;
+    check(3, "/assessment_name", json!("renamed"), made_anew).await;
+    check(3, "/source/source_type", json!("HUMAN"), made_anew).await;
+    check(3, "/metadata/label", json!("left over"), made_anew).await;
+    // What others add beside it is theirs.
+    check(3, "/metadata/reviewer", json!("me"), &[]).await;
+    assert_eq!(like.assessments.lock().unwrap()[0], foreign);
+}
+
+#[tokio::test]
+async fn a_case_tried_again_has_an_assessment_on_each_of_its_traces() {
+    let (server, like) = mlflow().await;
+    let sink = sink(SinkKind::Mlflow, &server.uri());
+    assert_eq!(sink.deliver(&batch(vec![record("c1", "e", &[failed()])])).await, Delivery::complete(1));
+    let mut again = record("c1", "e", &[value(1.0)]);
+    again.trace_id = Some(crate::model::TraceId::from_bytes([9; 16]));
+    assert_eq!(sink.deliver(&batch(vec![again])).await, Delivery::complete(1));
+    assert_eq!(like.assessments.lock().unwrap().len(), 2);
 }
 
 #[tokio::test]
