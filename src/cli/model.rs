@@ -117,10 +117,6 @@ fn entra(plan: &RunPlan, model: &ModelPlan, url: &str, env: &Environment) -> any
     let no_key = || format!("no API key in {}, and no Entra token in its place", model.api_key_env);
     let tokens = identity::source(&plan.azure, env).with_context(no_key)?;
     let url = reqwest::Url::parse(url.trim()).ok();
-    anyhow::ensure!(
-        url.as_ref().is_none_or(is_safe),
-        "the Azure endpoint is no https address, and Entra tokens go nowhere else; give it as https://…"
-    );
     let of_project = url.is_some_and(|url| url.path().contains("/api/projects/"));
     let scope = if of_project { scope::FOUNDRY } else { scope::OPENAI };
     Ok(Entra { tokens, scope: scope.to_owned() })
@@ -138,7 +134,14 @@ fn with_key(mut settings: HttpSettings, model: &ModelPlan) -> anyhow::Result<Htt
             "[model] max_tokens_field: found `{other}`, expected auto, max_tokens or max_completion_tokens"
         ),
     };
-    let official = settings.base_url == OPENAI_URL || matches!(settings.kind, ApiKind::Azure { .. });
+    let is_azure = matches!(settings.kind, ApiKind::Azure { .. });
+    // What cannot be parsed is refused with a better word when it is used.
+    let is_safe_place = reqwest::Url::parse(settings.base_url.trim()).ok().as_ref().is_none_or(is_safe);
+    anyhow::ensure!(
+        !is_azure || is_safe_place,
+        "the Azure endpoint is no https address, and keys and Entra tokens go nowhere else; give it as https://…"
+    );
+    let official = settings.base_url == OPENAI_URL || is_azure;
     anyhow::ensure!(
         settings.api_key.is_some() || settings.entra.is_some() || !official,
         "no API key: set {} in the environment, or point --base-url at an endpoint that needs none",

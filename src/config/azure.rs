@@ -109,8 +109,9 @@ impl IngestionAuth {
 /// The section, merged with the environment and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AzurePlan {
-    /// The Foundry project's endpoint, without a slash at its end.
-    pub project: Option<String>,
+    /// The Foundry project's endpoint, without a slash at its end. One in the environment may be meant for other programs:
+    /// what is wrong with it counts where it is used, see [`AzurePlan::project`].
+    pub project: Option<Result<String, BadProject>>,
     /// Who asks for tokens.
     pub credential: CredentialKind,
     /// The program that prints a token, and its arguments; `{scope}` stands for the scope.
@@ -142,9 +143,8 @@ impl Default for AzurePlan {
 impl AzurePlan {
     /// Merges the section with the environment.
     pub fn resolve(section: &AzureSection, env: &Environment) -> Result<Self, PlanError> {
-        let named = PROJECT_VARIABLES.into_iter().find_map(|name| Some((name, env.get(name)?)));
-        let given = named.or_else(|| Some(("[azure] project", section.project.as_deref()?)));
-        let project = given.map(|(place, text)| project(place, text)).transpose()?;
+        let of_suite = section.project.as_deref().map(|text| project("[azure] project", text)).transpose()?;
+        let project = Self::project_of(env).or(of_suite.map(Ok));
         let credential = match section.credential.as_deref() {
             None => CredentialKind::Auto,
             Some(name) => CredentialKind::from_name(name).ok_or_else(|| {
@@ -173,13 +173,34 @@ impl AzurePlan {
         let workspace_id = section.workspace_id.clone();
         Ok(Self { project, credential, token_command, auth, timeout, resource_id, workspace_id })
     }
+
+    /// The project that the environment names, if it names one.
+    pub fn project_of(env: &Environment) -> Option<Result<String, BadProject>> {
+        PROJECT_VARIABLES.into_iter().find_map(|name| Some(project(name, env.get(name)?)))
+    }
+
+    /// The Foundry project, for whoever wants to use it.
+    pub fn project(&self) -> Result<Option<&str>, BadProject> {
+        self.project.as_ref().map(|project| project.as_deref().map_err(Clone::clone)).transpose()
+    }
+}
+
+/// What is no endpoint of a Foundry project. It repeats no password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{place}: found `{found}`, expected the project's endpoint, https://NAME.services.ai.azure.com/api/projects/PROJECT, as \
+     its overview in Foundry shows it"
+)]
+pub struct BadProject {
+    /// The variable or key.
+    pub place: String,
+    /// As given.
+    pub found: String,
 }
 
 /// Reads a Foundry project's endpoint; gives it without a slash at its end.
-pub(crate) fn project(place: &str, text: &str) -> Result<String, PlanError> {
-    const EXPECTED: &str = "the project's endpoint, https://NAME.services.ai.azure.com/api/projects/PROJECT, as its overview \
-                            in Foundry shows it";
-    let wrong = |found: &str| value(place, found, EXPECTED);
+fn project(place: &str, text: &str) -> Result<String, BadProject> {
+    let wrong = |found: &str| BadProject { place: place.to_owned(), found: found.to_owned() };
     let url = Url::parse(text.trim()).map_err(|_| wrong("no address"))?;
     let mut shown = url.clone();
     shown.set_query(None);
@@ -219,11 +240,18 @@ mod tests {
     #[test]
     fn the_environment_names_the_project_before_the_suite() {
         let suite = r#"project = "https://a.services.ai.azure.com/api/projects/one/""#;
-        let of = |env: &[_]| plan(suite, env).expect("a plan").project.expect("a project");
+        let of = |env: &[_]| plan(suite, env).expect("a plan").project().expect("a good one").expect("one").to_owned();
         assert_eq!(of(&[]), "https://a.services.ai.azure.com/api/projects/one");
         let set = ("FOUNDRY_PROJECT_ENDPOINT", "http://127.0.0.1:9/api/projects/two");
         assert_eq!(of(&[set]), "http://127.0.0.1:9/api/projects/two");
         assert_eq!(plan("", &[]), Ok(AzurePlan::default()));
+    }
+
+    #[test]
+    fn what_the_environment_says_of_a_project_counts_where_it_is_used() {
+        let plan = plan("", &[("AZURE_AI_PROJECT_ENDPOINT", "proj")]).expect("a plan");
+        let error = plan.project().expect_err("it is no project").to_string();
+        assert!(error.starts_with("AZURE_AI_PROJECT_ENDPOINT: found `no address`"), "{error}");
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub enum PlanError {
         /// What would do.
         expected: String,
     },
+    /// The Foundry project.
+    #[error(transparent)]
+    Project(#[from] super::azure::BadProject),
     /// Something that this kind of workflow has no use for.
     #[error("{place} means nothing with `kind = \"{kind}\"` in [workflow]; {hint}")]
     Meaningless {
@@ -385,8 +388,10 @@ fn model(
     };
     let api_key_env = section.api_key_env.clone().unwrap_or_else(|| key_env.to_owned());
     let base_url = flags.base_url.clone().or(env.get(url_env).map(str::to_owned)).or(section.base_url.clone());
-    let project = azure.project.as_ref().filter(|_| provider == Provider::Azure);
-    let base_url = base_url.or_else(|| Some(format!("{}/openai/v1", project?)));
+    let base_url = match base_url {
+        None if provider == Provider::Azure => azure.project()?.map(|project| format!("{project}/openai/v1")),
+        given => given,
+    };
     let default_name = (provider == Provider::Builtin).then(|| "lexical-baseline".to_owned());
     let name = name.or(section.name.clone()).or(default_name);
     let replay = flags.replay.clone().or(section.replay.clone());
@@ -547,6 +552,21 @@ mod tests {
         let flags = RunFlags { provider: Some("azure".to_owned()), ..RunFlags::default() };
         let error = RunPlan::resolve(suite(BASE), &env(&[]), &flags).expect_err("no model").to_string();
         assert!(error.contains("pass --model NAME"), "{error}");
+    }
+
+    #[test]
+    fn a_project_that_is_none_ends_only_runs_that_ask_it() {
+        let env = env(&[("AZURE_AI_PROJECT_ENDPOINT", "https://other.example/")]);
+        RunPlan::resolve(suite(BASE), &env, &RunFlags::default()).expect("a plan");
+        let azure = |base_url: Option<&str>| RunFlags {
+            provider: Some("azure".to_owned()),
+            models: vec!["m".to_owned()],
+            base_url: base_url.map(str::to_owned),
+            ..RunFlags::default()
+        };
+        RunPlan::resolve(suite(BASE), &env, &azure(Some("https://a.openai.azure.com/"))).expect("a plan");
+        let error = RunPlan::resolve(suite(BASE), &env, &azure(None)).expect_err("it is no project").to_string();
+        assert!(error.starts_with("AZURE_AI_PROJECT_ENDPOINT: found `https://other.example`"), "{error}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::otel_env::{Exporters, OtlpSignal, Reader};
 use super::sampler::Sampler;
 use super::sinks::{SinkConfig, SinkError};
 use crate::config::AzurePlan;
+use crate::config::azure::BadProject;
 use crate::config::env::Environment;
 use crate::config::suite::SinkSection;
 use crate::identity::IdentityError;
@@ -56,6 +57,9 @@ pub enum SettingsError {
          [azure], or AZURE_AI_PROJECT_ENDPOINT"
     )]
     NoConnectionString,
+    /// What the environment says of a project, and nothing else leads there.
+    #[error("--trace-to appinsights: {0}")]
+    Project(#[from] BadProject),
     /// A connection string that is none.
     #[error("{CONNECTION_STRING}: {0}")]
     ConnectionString(#[from] ConnectionStringError),
@@ -198,10 +202,12 @@ impl ExportPlan {
             None => env.get(CONNECTION_STRING).is_some() && reader.is_open_to_others(),
         };
         if insights {
-            let source = match (env.get(CONNECTION_STRING), &suite.azure.project) {
-                (Some(text), _) => InsightsSource::Connection(ConnectionString::parse(text)?),
-                (None, Some(project)) => InsightsSource::Project(project.clone()),
-                (None, None) => return Err(SettingsError::NoConnectionString),
+            let source = match env.get(CONNECTION_STRING) {
+                Some(text) => InsightsSource::Connection(ConnectionString::parse(text)?),
+                None => match suite.azure.project()? {
+                    Some(project) => InsightsSource::Project(project.to_owned()),
+                    None => return Err(SettingsError::NoConnectionString),
+                },
             };
             let settings = InsightsSettings::new(source, suite.azure.clone(), env);
             if let Some(flaw) = settings.flaw() {

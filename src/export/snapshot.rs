@@ -16,7 +16,6 @@ use super::otel_env::{OtlpSignal, Reader};
 use super::sampler::Sampler;
 use super::settings::{CONNECTION_STRING, DestinationConfig, ExportPlan, SettingsError, SuiteOtlp};
 use super::sinks::{SinkError, SinkSnapshot};
-use crate::config::azure::AzureSection;
 use crate::config::env::Environment;
 use crate::config::{AzurePlan, CredentialKind, IngestionAuth};
 
@@ -198,13 +197,14 @@ impl Snapshot {
             DestinationSnapshot::AppInsights { project, credential, auth, timeout_ms, .. } => {
                 let now = &suite.azure;
                 // A run that was given a connection string is not sent to a project that a suite names by now.
-                let moved = AzurePlan::resolve(&AzureSection::default(), env).ok().and_then(|plan| plan.project);
-                let project = project.as_ref().map(|recorded| moved.as_ref().unwrap_or(recorded));
                 let source = match (env.get(CONNECTION_STRING), project) {
                     (Some(text), _) => {
                         InsightsSource::Connection(ConnectionString::parse(text).map_err(SettingsError::from)?)
                     }
-                    (None, Some(project)) => InsightsSource::Project(project.clone()),
+                    (None, Some(recorded)) => {
+                        let moved = AzurePlan::project_of(env).transpose().map_err(SettingsError::from)?;
+                        InsightsSource::Project(moved.unwrap_or_else(|| recorded.clone()))
+                    }
                     (None, None) => return Err(SnapshotError::NoConnectionString),
                 };
                 // What the suite says now wins; what it leaves out is as it was.

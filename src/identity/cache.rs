@@ -25,8 +25,10 @@ type Request = Shared<BoxFuture<'static, Result<Kept, IdentityError>>>;
 pub(super) struct Cache {
     chain: Arc<Chain>,
     clock: Clock,
-    slots: Mutex<BTreeMap<String, Slot>>,
+    slots: Arc<Mutex<Slots>>,
 }
+
+type Slots = BTreeMap<String, Slot>;
 
 #[derive(Default)]
 struct Slot {
@@ -45,19 +47,24 @@ struct Kept {
 
 impl Cache {
     pub(super) fn new(chain: Arc<Chain>, clock: Clock) -> Self {
-        Self { chain, clock, slots: Mutex::default() }
+        Self { chain, clock, slots: Arc::default() }
     }
 
-    fn slots(&self) -> MutexGuard<'_, BTreeMap<String, Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A request of its own task: it ends even if whoever began it is gone.
+    /// A request of its own task: it ends, and what it brought is kept, even if whoever began it is gone.
     fn request(&self, scope: &str) -> Request {
         let (chain, clock, scope) = (Arc::clone(&self.chain), self.clock.clone(), scope.to_owned());
+        let slots = Arc::clone(&self.slots);
         let asked = tokio::spawn(async move {
-            let token = chain.ask(&scope).await?;
-            Ok(Kept::new(token, seconds(&clock)))
+            let answer = chain.ask(&scope).await.map(|token| Kept::new(token, seconds(&clock)));
+            let mut slots = lock(&slots);
+            let slot = slots.entry(scope).or_default();
+            slot.under_way = None;
+            match (&answer, &mut slot.kept) {
+                (Ok(new), kept) => *kept = Some(new.clone()),
+                (Err(_), Some(kept)) => kept.renew = seconds(&clock) + REST,
+                (Err(_), None) => {}
+            }
+            answer
         });
         async move {
             asked.await.unwrap_or_else(|_| {
@@ -75,7 +82,7 @@ impl TokenSource for Cache {
     async fn token(&self, scope: &str, refused: Option<&Secret>) -> Result<Secret, IdentityError> {
         let now = seconds(&self.clock);
         let (request, valid) = {
-            let mut slots = self.slots();
+            let mut slots = lock(&self.slots);
             let slot = slots.entry(scope.to_owned()).or_default();
             let kept = slot.kept.clone().filter(|kept| refused != Some(&kept.secret));
             if let Some(kept) = kept.as_ref().filter(|kept| now < kept.renew) {
@@ -84,19 +91,7 @@ impl TokenSource for Cache {
             let valid = kept.filter(|kept| now < kept.expires);
             (slot.under_way.get_or_insert_with(|| self.request(scope)).clone(), valid)
         };
-        let answer = request.clone().await;
-        let mut slots = self.slots();
-        let slot = slots.entry(scope.to_owned()).or_default();
-        // The first to come back puts things in order for all.
-        if slot.under_way.as_ref().is_some_and(|under_way| under_way.ptr_eq(&request)) {
-            slot.under_way = None;
-            match (&answer, &mut slot.kept) {
-                (Ok(new), kept) => *kept = Some(new.clone()),
-                (Err(_), Some(kept)) => kept.renew = now + REST,
-                (Err(_), None) => {}
-            }
-        }
-        match (answer, valid) {
+        match (request.await, valid) {
             (Ok(new), _) => Ok(new.secret),
             (Err(_), Some(valid)) => Ok(valid.secret),
             (Err(error), None) => Err(error),
@@ -114,6 +109,10 @@ impl Kept {
         let life = expires.saturating_sub(now);
         Self { secret: token.secret, renew: expires.saturating_sub(EARLY.min(life / 2)), expires }
     }
+}
+
+fn lock(slots: &Mutex<Slots>) -> MutexGuard<'_, Slots> {
+    slots.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn seconds(clock: &Clock) -> u64 {

@@ -103,3 +103,15 @@ async fn a_caller_who_goes_away_takes_no_token_from_the_others() {
     assert_eq!(number(&cache, None).await, "0");
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test]
+async fn what_nobody_waited_for_is_kept_and_serves_until_its_end_only() {
+    let (cache, asked) = cache(Some(3600), 0, u64::MAX);
+    assert!(cache.token(SCOPE, None).now_or_never().is_none(), "nobody waits for the first token");
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(lock(&cache.slots)[SCOPE].under_way.is_none(), "the request is over");
+    assert_eq!((number(&cache, None).await.as_str(), asked.load(Ordering::SeqCst)), ("0", 1));
+    assert_eq!(number(&cache, Some(&Secret::new(format!("{SCOPE}#0")))).await, "1", "a refused one is replaced");
+}

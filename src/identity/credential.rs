@@ -61,6 +61,8 @@ pub(super) trait Credential: Send + Sync {
 /// Credentials to be tried one after the other.
 pub(super) struct Chain {
     links: Vec<Box<dyn Credential>>,
+    /// What is set up in a way that is not known here, and is passed over.
+    passed_over: Vec<String>,
     /// The one that gave a token.
     chosen: OnceLock<usize>,
 }
@@ -72,6 +74,7 @@ impl Chain {
         let command = || plan.token_command.clone().map(|words| Box::new(Tool::command(words)) as Box<dyn Credential>);
         let tools = || [Box::new(Tool::az()) as Box<dyn Credential>, Box::new(Tool::azd())];
         let mut links: Vec<Box<dyn Credential>> = Vec::new();
+        let mut passed_over = Vec::new();
         match kind {
             CredentialKind::Auto => {
                 links.extend(command());
@@ -79,7 +82,10 @@ impl Chain {
                     for registration in [Registration::with_secret(env), Registration::with_file(env)] {
                         links.extend(registration.ok().map(|found| Box::new(found) as Box<dyn Credential>));
                     }
-                    links.push(Box::new(Managed::new(env, true).map_err(not_set_up)?));
+                    match Managed::new(env, true) {
+                        Ok(managed) => links.push(Box::new(managed)),
+                        Err(why) => passed_over.push(format!("managed identity ({why})")),
+                    }
                     links.extend(tools());
                 }
             }
@@ -94,12 +100,12 @@ impl Chain {
                 links.push(command().ok_or_else(missing)?);
             }
         }
-        Ok(Self { links, chosen: OnceLock::new() })
+        Ok(Self { links, passed_over, chosen: OnceLock::new() })
     }
 
     #[cfg(test)]
     pub(super) fn of(links: Vec<Box<dyn Credential>>) -> Self {
-        Self { links, chosen: OnceLock::new() }
+        Self { links, passed_over: Vec::new(), chosen: OnceLock::new() }
     }
 
     /// Who gave a token, once somebody did.
@@ -118,7 +124,7 @@ impl Chain {
         if let Some(chosen) = self.chosen.get().and_then(|place| self.links.get(*place)) {
             return chosen.ask(scope).await.map_err(|problem| refused(chosen.as_ref(), problem));
         }
-        let mut tried = Vec::new();
+        let mut tried = self.passed_over.clone();
         for (place, credential) in self.links.iter().enumerate() {
             match credential.ask(scope).await {
                 Ok(token) => {

@@ -167,3 +167,16 @@ async fn where_nobody_is_signed_in_all_that_was_tried_is_said() {
     let error = source(&kind, &Environment::default()).err().expect("no command").to_string();
     assert!(error.contains("name it in the suite's [azure]"), "{error}");
 }
+
+#[tokio::test]
+async fn an_identity_of_a_kind_that_is_not_known_is_passed_over_and_told() {
+    // As Azure Arc sets it.
+    let env = env(&[("IDENTITY_ENDPOINT", "http://localhost:40342/metadata/identity/oauth2/token")]);
+    assert!(source(&plan(CredentialKind::Auto), &env).is_ok());
+    // Who is signed in with `az` has a token all the same.
+    if let Err(error) = secret(&plan(CredentialKind::Auto), &env).await {
+        assert!(error.contains("Azure Arc") && error.contains("az login"), "{error}");
+    }
+    let error = secret(&plan(CredentialKind::ManagedIdentity), &env).await.expect_err("no token");
+    assert!(error.contains("Azure Arc") && !error.contains("az login"), "{error}");
+}

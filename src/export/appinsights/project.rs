@@ -173,6 +173,10 @@ impl<'a> Api<'a> {
         Ok(Self { project, base, tokens, client, timeout })
     }
 
+    fn wrong(&self, problem: &str) -> ProjectError {
+        ProjectError::Answer { project: self.project.to_owned(), problem: problem.to_owned() }
+    }
+
     /// An address below the project.
     fn at(&self, segments: &[&str], query: &[(&str, &str)]) -> Url {
         let mut url = self.base.clone();
@@ -184,17 +188,20 @@ impl<'a> Api<'a> {
     }
 
     async fn first_connection(&self) -> Result<String, ProjectError> {
-        let mut next = Some(self.at(&["connections"], &[("connectionType", "AppInsights")]));
+        let mut next = self.at(&["connections"], &[("connectionType", "AppInsights")]);
         for _ in 0..PAGES {
-            let Some(url) = next.take() else { break };
-            let page: Page = self.ask(Method::GET, url).await?;
+            let page: Page = self.ask(Method::GET, next).await?;
             if let Some(first) = page.value.into_iter().next() {
                 return Ok(first.name);
             }
-            let link = page.next_link.filter(|link| !link.is_empty());
-            next = link.and_then(|link| self.base.join(&link).ok()).filter(|url| url.origin() == self.base.origin());
+            let Some(link) = page.next_link.filter(|link| !link.is_empty()) else {
+                return Err(ProjectError::NoResource { project: self.project.to_owned() });
+            };
+            // The token goes nowhere else.
+            let here = self.base.join(&link).ok().filter(|url| url.origin() == self.base.origin());
+            next = here.ok_or_else(|| self.wrong("says that its list of connections goes on at another host"))?;
         }
-        Err(ProjectError::NoResource { project: self.project.to_owned() })
+        Err(self.wrong(&format!("lists no Application Insights on {PAGES} pages, and has more of them")))
     }
 
     async fn connection_string(&self, name: &str) -> Result<ConnectionString, ProjectError> {

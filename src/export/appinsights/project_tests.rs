@@ -50,6 +50,15 @@ fn list(names: &[&str], next: Option<String>) -> ResponseTemplate {
 }
 
 #[tokio::test]
+async fn a_list_that_goes_on_elsewhere_or_for_ever_is_no_empty_list() {
+    let error = fails(list(&[], Some("https://elsewhere.example/connections?page=2".to_owned()))).await;
+    assert!(error.to_string().ends_with("goes on at another host"), "{error}");
+    let error = fails(list(&[], Some("?page=2".to_owned()))).await;
+    assert!(error.to_string().contains("20 pages"), "{error}");
+    assert!(error.retry().is_none());
+}
+
+#[tokio::test]
 async fn the_first_connection_of_all_pages_leads_to_the_resource() {
     let server = MockServer::start().await;
     let connections = || Mock::given(method("GET")).and(path("/api/projects/my%20one/connections"));
@@ -70,12 +79,6 @@ async fn the_first_connection_of_all_pages_leads_to_the_resource() {
     let found = ask(&server, Duration::from_secs(20)).await.expect("a resource");
     assert_eq!((found.name.as_str(), found.connection.ingestion.as_str()), ("a/b c", "http://127.0.0.1:1/"));
     assert!(!format!("{found:?}").contains("ca0a0"), "{found:?}");
-}
-
-#[tokio::test]
-async fn a_page_elsewhere_is_not_asked() {
-    let error = fails(list(&[], Some("https://evil.example/connections".to_owned()))).await;
-    assert!(matches!(error, ProjectError::NoResource { .. }) && error.retry().is_none(), "{error}");
 }
 
 #[tokio::test]

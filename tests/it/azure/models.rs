@@ -115,3 +115,17 @@ fn without_a_key_and_without_an_identity_the_first_call_says_so() {
     assert!(ran.stderr.contains("no Entra token for") && ran.stderr.contains("token command"), "{}", ran.stderr);
     assert_eq!(azure.asked(), Vec::<String>::new(), "nothing is sent without a token");
 }
+
+#[test]
+fn neither_key_nor_token_goes_to_azure_in_the_clear() {
+    let scratch = Scratch::new();
+    for auth in ["key", "entra"] {
+        let suite = "[suite]\ndataset = \"claims.csv\"\n[model]\nprovider = \"azure\"\nname = \"m\"\n";
+        scratch.write("spanscore.toml", format!("{suite}auth = \"{auth}\"\n"));
+        let mut command = scratch.command(&["run"]);
+        command.envs([("AZURE_OPENAI_ENDPOINT", "http://azure.invalid/"), ("AZURE_OPENAI_API_KEY", API_KEY)]);
+        let ran = Ran::of(command.output().expect("the command starts"));
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        assert!(ran.stderr.contains("no https address") && !ran.stderr.contains(API_KEY), "{}", ran.stderr);
+    }
+}
