@@ -60,8 +60,11 @@ impl Langfuse {
                 }
                 let span = score["observationId"].as_str().expect("a span");
                 self.early += usize::from(!self.spans.contains(span));
-                let id = score["id"].as_str().expect("an id").to_owned();
-                self.scores.insert(id.clone(), score);
+                let (id, time) = (score["id"].as_str().expect("an id"), score["timestamp"].as_str());
+                let id = id.to_owned();
+                // Without a time of its own it is a new one each time.
+                let time = time.map_or_else(|| self.posts.to_string(), str::to_owned);
+                self.scores.insert(format!("{id} {time}"), score);
                 json(200, json!({"id": id}))
             }
             ("GET", "/api/public/projects") => json(200, json!({"data": [{"id": "p1", "name": "claims"}]})),

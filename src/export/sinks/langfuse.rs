@@ -1,7 +1,7 @@
 //! Langfuse: scores. Source: Langfuse's own server, `web/src/pages/api/public/scores`.
 //!
-//! `POST /api/public/scores` takes one score; one with an `id` that is known replaces it. A score may come before its
-//! trace. An assertion is BOOLEAN, a number NUMERIC, a label without a number CATEGORICAL.
+//! `POST /api/public/scores` takes one score; one with an `id` and a `timestamp` that are known replaces it, so both are
+//! sent: left to itself, the server takes the time of the request. A score may come before its trace. An assertion is BOOLEAN, a number NUMERIC, a label without a number CATEGORICAL.
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -93,5 +93,6 @@ fn body(score: &Outgoing) -> Value {
     body.insert("dataType".to_owned(), json!(kind));
     body.extend(score.explanation().map(|text| ("comment".to_owned(), json!(text))));
     body.insert("metadata".to_owned(), Value::Object(metadata));
+    body.insert("timestamp".to_owned(), json!(score.time()));
     Value::Object(body)
 }

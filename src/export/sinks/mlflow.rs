@@ -242,7 +242,7 @@ fn assessment(trace: &str, score: &Outgoing) -> Value {
         score.metadata.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
     metadata.extend(score.evaluation.label().map(|label| (LABEL.to_owned(), json!(label))));
     metadata.insert(ID.to_owned(), json!(score.id_hex()));
-    let time = jiff::Timestamp::from_nanosecond(i128::from(score.time_unix_nano)).unwrap_or_default().to_string();
+    let time = score.time();
     let mut body = Map::new();
     body.insert("assessment_id".to_owned(), json!(assessment_id(trace, score)));
     body.insert("assessment_name".to_owned(), json!(score.name));

@@ -78,6 +78,11 @@ impl Outgoing {
         hex::encode(self.id)
     }
 
+    /// When it was made, as RFC 3339 in UTC.
+    pub(super) fn time(&self) -> String {
+        jiff::Timestamp::from_nanosecond(i128::from(self.time_unix_nano)).unwrap_or_default().to_string()
+    }
+
     /// Whether it says anything: a failed evaluation is no score, and no zero either.
     pub(super) const fn is_scored(&self) -> bool {
         matches!(self.evaluation, Evaluation::Scored { .. })

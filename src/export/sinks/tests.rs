@@ -311,7 +311,8 @@ async fn each_backend_gets_a_score_in_its_own_words() {
         sent[1],
         json!({"id": format!("spanscore-{id}"), "traceId": "07".repeat(16), "observationId": "08".repeat(8),
                "name": "label_match", "value": 0, "dataType": "BOOLEAN", "comment": "expected True",
-               "metadata": metadata(json!({"annotator_kind": "CODE", "label": "fail"}))})
+               "metadata": metadata(json!({"annotator_kind": "CODE", "label": "fail"})),
+               "timestamp": "2023-11-14T22:13:20Z"})
     );
     let kinds: Vec<_> = sent.iter().map(|body| (body["dataType"].clone(), body["value"].clone())).collect();
     assert_eq!(kinds[0], (json!("NUMERIC"), json!(0.25)));
