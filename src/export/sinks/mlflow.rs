@@ -32,8 +32,9 @@ const LABEL: &str = "label";
 /// Metadata of ours that a score need not have. What others wrote beside it is theirs.
 const AT_TIMES: [&str; 2] = [LABEL, sc::GEN_AI_RESPONSE_ID];
 
-/// What a patch changes.
-const MASK: &str = "feedback,rationale,metadata";
+/// What a patch changes. Where there is no rationale on either side, a patch must not make an empty one.
+const MASK: &str = "feedback,metadata";
+const MASK_WITH_RATIONALE: &str = "feedback,metadata,rationale";
 
 pub(super) struct Mlflow;
 
@@ -157,7 +158,9 @@ async fn assess_one(client: &Client, trace: &str, score: &Outgoing, known: &Hash
                 Difference::None => return Fate::Taken,
                 Difference::Patched => {
                     wanted["assessment_id"] = json!(assessment_id);
-                    let body = json!({ "assessment": wanted, "update_mask": MASK });
+                    let is_plain = [there, &wanted].iter().all(|one| one.get("rationale").is_none());
+                    let mask = if is_plain { MASK } else { MASK_WITH_RATIONALE };
+                    let body = json!({ "assessment": wanted, "update_mask": mask });
                     client.send(Method::PATCH, url, &body).await
                 }
                 // Where only the first of the two is done, the next look finds nothing and creates it.

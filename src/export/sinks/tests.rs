@@ -362,9 +362,12 @@ impl Respond for MlflowLike {
             }
             ("PATCH", Some(place)) => {
                 let there = &mut all[place];
-                assert_eq!(body["update_mask"], "feedback,rationale,metadata");
                 there["feedback"] = sent["feedback"].clone();
-                there["rationale"] = sent.get("rationale").cloned().unwrap_or_else(|| json!(""));
+                if body["update_mask"] == "feedback,metadata,rationale" {
+                    there["rationale"] = sent.get("rationale").cloned().unwrap_or_else(|| json!(""));
+                } else {
+                    assert_eq!(body["update_mask"], "feedback,metadata");
+                }
                 let metadata = sent["metadata"].as_object().unwrap().clone();
                 there["metadata"].as_object_mut().unwrap().extend(metadata);
                 ok(json!({}))
@@ -438,6 +441,8 @@ async fn mlflow_is_asked_first_and_gets_what_it_lacks_or_has_otherwise() {
     check(1, "/feedback/value", json!(false), patched).await;
     check(1, "/rationale", json!("because"), patched).await;
     check(1, "/metadata/label", json!("fail"), patched).await;
+    check(2, "/feedback/value", json!(0.5), patched).await;
+    assert_eq!(like.assessments.lock().unwrap()[2].get("rationale"), None, "no empty one is made");
     check(1, "/metadata/test.case.id", json!("other"), patched).await;
     check(3, "/feedback/error/error_message", json!("another"), patched).await;
     check(2, "/rationale", json!("there was none"), patched).await;
