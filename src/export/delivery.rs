@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::aside::{Aside, Portion, Waiting};
 use super::destination::{Batch, Delivery, Destination, Retry, Signal};
 use super::ledger::{Ledger, Settled};
 use super::outbox::{Acknowledgement, Outbox, OutboxBatch, OutboxError, Reading};
@@ -67,6 +68,8 @@ pub struct DeliveryReport {
     pub delivered: u64,
     /// Items refused for good.
     pub rejected: u64,
+    /// Items settled behind some that wait: they do not count as delivered yet.
+    pub aside: u64,
     /// Items passed over by the sampler.
     pub not_sampled: u64,
     /// Items that the destination may have got twice.
@@ -170,6 +173,7 @@ impl Deliveries {
                     signal,
                     delivered: 0,
                     rejected: 0,
+                    aside: 0,
                     not_sampled: 0,
                     duplicates: 0,
                     rejection: None,
@@ -187,6 +191,8 @@ impl Deliveries {
                     pace,
                     state: this.state.subscribe(),
                     report,
+                    aside: Aside::default(),
+                    rounds: Rounds { failed: 0, failed_since_over: 0, due: Instant::now() },
                     followed: destination.follows().and_then(leader).map(watch::Sender::subscribe),
                 };
                 let ended = leader(destination.name()).filter(|_| signal == Signal::Traces).cloned();
@@ -246,7 +252,7 @@ impl Deliveries {
     fn progress(&self) -> u64 {
         let settled = |report: &Arc<Mutex<DeliveryReport>>| {
             let report = lock(report);
-            if report.is_slow { report.delivered + report.rejected } else { 0 }
+            if report.is_slow { report.delivered + report.rejected + report.aside } else { 0 }
         };
         self.reports.iter().map(settled).sum()
     }
@@ -266,8 +272,19 @@ struct Courier {
     pace: Pace,
     state: watch::Receiver<State>,
     report: Arc<Mutex<DeliveryReport>>,
+    /// What was handed over beyond the cursor, because some of it waits.
+    aside: Aside,
+    rounds: Rounds,
     /// Whether the courier of the spans that this one waits for has come to its end, if there is such a courier.
     followed: Option<watch::Receiver<bool>>,
+}
+
+/// Tries at what waits.
+struct Rounds {
+    failed: u32,
+    failed_since_over: u32,
+    /// When to try next.
+    due: Instant,
 }
 
 /// Why a courier stops before everything is settled.
@@ -298,13 +315,16 @@ impl Courier {
             }
             // Seen before the read, too: what the other delivered before its end is then in it.
             let alone = self.followed.as_ref().is_none_or(|ended| *ended.borrow());
-            match self.read().await? {
+            // With much set aside, it comes before what is new.
+            let reading = if self.aside.is_full() { Reading::Nothing } else { self.read().await? };
+            match reading {
                 Reading::Batch(OutboxBatch { batch, positions, cut }) => {
                     self.settle(batch, &positions).await?;
                     if until.is_none() && !cut && positions.len() < BATCH.min(self.destination.portion()) {
                         self.pause(self.pace.linger).await;
                     }
                 }
+                Reading::Held | Reading::Nothing if !self.aside.is_empty() => self.once_more().await?,
                 Reading::Held => {
                     let leader = self.destination.follows().unwrap_or_default();
                     let problem = format!("{leader} has not taken their spans yet");
@@ -323,7 +343,8 @@ impl Courier {
     async fn read(&self) -> Result<Reading, Stop> {
         let (outbox, signal, destination) = (Arc::clone(&self.outbox), self.signal, Arc::clone(&self.destination));
         let limit = destination.portion().min(BATCH);
-        let read = move || outbox.read(destination.name(), destination.follows(), signal, limit);
+        let after = self.aside.reached();
+        let read = move || outbox.read(destination.name(), destination.follows(), signal, after, limit);
         let read = tokio::task::spawn_blocking(read).await;
         let problem = |error: OutboxError| Stop::Problem(format!("reading the outbox: {error}"));
         read.map_err(|error| problem(Box::new(error)))?.map_err(problem)
@@ -332,22 +353,78 @@ impl Courier {
     /// Hands over a batch until all of it is settled. What stays unsettled although the destination may have got it will be
     /// handed over again by whoever goes on: it is counted now, for nobody will know then.
     async fn settle(&mut self, mut batch: Batch, positions: &[i64]) -> Result<(), Stop> {
-        let mut ledger = self.sample(&mut batch, positions);
+        let ledger = self.sample(&mut batch, positions);
+        self.aside.reach(positions.last().copied().unwrap_or_default());
+        self.bring(batch, ledger).await?;
+        self.tell_aside();
+        Ok(())
+    }
+
+    /// Goes through what was set aside again, when it is time; what is recorded before that comes first.
+    async fn once_more(&mut self) -> Result<(), Stop> {
+        let until = self.state.borrow().until;
+        let mut due = until.map_or(self.rounds.due, |until| until.min(self.rounds.due));
+        if until.is_some() && self.rounds.failed_since_over == 0 {
+            due = Instant::now();
+        }
+        tokio::select! {
+            biased;
+            () = sleep_until(due) => {}
+            changed = self.state.changed() => return changed.map_err(|_| Stop::Time),
+        }
+        let before = self.aside.count();
+        for portion in self.aside.take() {
+            match portion {
+                Portion::Settled(settled) => self.close(settled).await?,
+                Portion::Waiting(Waiting { batch, ledger, .. }) => self.bring(batch, ledger).await?,
+            }
+        }
+        self.tell_aside();
+        let Some(problem) = self.aside.problem() else {
+            self.rounds = Rounds { failed: 0, failed_since_over: 0, due: Instant::now() };
+            lock(&self.report).problem = None;
+            return Ok(());
+        };
+        if self.aside.count() < before {
+            (self.rounds.failed, self.rounds.failed_since_over) = (0, 0);
+        }
+        self.rounds.failed += 1;
+        self.rounds.failed_since_over += u32::from(until.is_some());
+        if self.rounds.failed_since_over >= TRIES {
+            return Err(Stop::Problem(problem));
+        }
+        let failed = if until.is_some() { self.rounds.failed_since_over } else { self.rounds.failed };
+        self.rounds.due = Instant::now() + self.backoff(failed);
+        Ok(())
+    }
+
+    fn tell_aside(&self) {
+        let mut report = lock(&self.report);
+        report.aside = self.aside.settled();
+        report.problem = self.aside.problem().or_else(|| report.problem.take());
+    }
+
+    /// Hands over a batch, and sets aside what of it waits.
+    async fn bring(&mut self, mut batch: Batch, mut ledger: Ledger) -> Result<(), Stop> {
         let ended = self.hand_over(&mut batch, &mut ledger).await;
         let in_doubt = ended.is_err() && !self.destination.is_idempotent();
         let duplicates = if in_doubt { ledger.take_doubts() } else { 0 };
         if duplicates > 0 {
             self.write_down(Settled { duplicates, ..Settled::default() }).await?;
         }
-        ended
+        if let Some((count, reason)) = ended? {
+            self.aside.wait(Waiting { batch, ledger, count, reason });
+        }
+        Ok(())
     }
 
-    async fn hand_over(&mut self, batch: &mut Batch, ledger: &mut Ledger) -> Result<(), Stop> {
+    /// Gives how many items wait for something of their own, and for what, if some do.
+    async fn hand_over(&mut self, batch: &mut Batch, ledger: &mut Ledger) -> Result<Option<(u64, String)>, Stop> {
         let mut failures = 0;
         let mut failures_since_over = 0;
         loop {
             if batch.items.is_empty() {
-                return self.acknowledge(ledger).await;
+                return self.acknowledge(ledger).await.map(|()| None);
             }
             let over = self.state.borrow().until.is_some();
             // Only this and the waits are cut off when time is up: an acknowledgement, once due, is always written.
@@ -367,7 +444,7 @@ impl Courier {
                 self.acknowledge(ledger).await?;
                 (failures, failures_since_over) = (0, 0);
             }
-            let Delivery { rejection, retry, halt, ambiguous, .. } = delivery;
+            let Delivery { rejection, retry, halt, ambiguous, waiting, .. } = delivery;
             if ambiguous {
                 ledger.doubt(batch.items.len() as u64);
             }
@@ -385,6 +462,10 @@ impl Courier {
             }
             // A destination that settles nothing and does not say why gets the benefit of a second try, later.
             let retry = retry.unwrap_or_default();
+            // What comes after is sent meanwhile, and again by whoever goes on later: that must make no difference.
+            if waiting > 0 && self.destination.is_idempotent() {
+                return Ok(Some((waiting, retry.reason)));
+            }
             failures += 1;
             failures_since_over += u32::from(over);
             if failures_since_over >= if retry.unreachable { TRIES_UNREACHABLE } else { TRIES } {
@@ -411,11 +492,20 @@ impl Courier {
     }
 
     /// Writes down what is settled, as far as a cursor can say it.
-    async fn acknowledge(&self, ledger: &mut Ledger) -> Result<(), Stop> {
+    async fn acknowledge(&mut self, ledger: &mut Ledger) -> Result<(), Stop> {
         match ledger.close_settled() {
-            Some(settled) => self.write_down(settled).await,
+            Some(settled) => self.close(settled).await,
             None => Ok(()),
         }
+    }
+
+    /// Writes down what is settled, unless something before it is not.
+    async fn close(&mut self, settled: Settled) -> Result<(), Stop> {
+        if self.aside.is_empty() {
+            return self.write_down(settled).await;
+        }
+        self.aside.note(settled);
+        Ok(())
     }
 
     async fn write_down(&self, settled: Settled) -> Result<(), Stop> {
@@ -440,8 +530,7 @@ impl Courier {
 
     /// Waits before the next try. The end of the run cuts the wait short, but not below what the destination asked for.
     async fn wait(&mut self, retry: &Retry, failures: u32) -> Result<(), Stop> {
-        let doubled = self.pace.first_wait.saturating_mul(1 << failures.saturating_sub(1).min(16));
-        let own = doubled.min(self.pace.longest_wait).mul_f64(0.5 + self.ids.unit() / 2.0);
+        let own = self.backoff(failures);
         let asked = retry.after.unwrap_or_default().min(MAX_RETRY_AFTER);
         let not_before = Instant::now() + asked;
         self.pause(own.max(asked)).await;
@@ -450,6 +539,11 @@ impl Courier {
         }
         sleep_until(not_before).await;
         Ok(())
+    }
+
+    fn backoff(&self, failures: u32) -> Duration {
+        let doubled = self.pace.first_wait.saturating_mul(1 << failures.saturating_sub(1).min(16));
+        doubled.min(self.pace.longest_wait).mul_f64(0.5 + self.ids.unit() / 2.0)
     }
 
     /// Sleeps, or until the run is over if it is not yet.

@@ -98,6 +98,9 @@ pub struct Delivery {
     pub halt: Option<String>,
     /// Whether the destination may have taken the unsettled rest although no acknowledgement came.
     pub ambiguous: bool,
+    /// How many items of the unsettled rest wait for something of their own, where all others of it are settled: what comes
+    /// after the batch need not wait for them. 0 where the destination as a whole takes nothing for now.
+    pub waiting: u64,
 }
 
 /// When and why to try again.
@@ -147,6 +150,7 @@ impl Delivery {
             retry: next.retry,
             halt: next.halt,
             ambiguous: next.ambiguous,
+            waiting: next.waiting,
         }
     }
 }

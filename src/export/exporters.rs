@@ -234,11 +234,12 @@ impl Outbox for StoreOutbox {
         destination: &str,
         follows: Option<&str>,
         signal: Signal,
+        after: i64,
         limit: usize,
     ) -> Result<Reading, OutboxError> {
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let reader = idle.map_or_else(|| self.store.reader(), Ok)?;
-        let batch = reader.outbox_batch_behind(self.run, destination, signal, limit, follows)?;
+        let batch = reader.outbox_batch_behind(self.run, destination, signal, limit, follows, after)?;
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
         let crate::store::OutboxBatch { spans, logs, origins, held, .. } = batch;
         let batch = match signal {

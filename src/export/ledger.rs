@@ -34,6 +34,17 @@ pub(super) struct Settled {
     pub(super) duplicates: u64,
 }
 
+impl Settled {
+    /// Adds what is said of the items behind.
+    pub(super) fn add(&mut self, behind: &Self) {
+        self.cursor = self.cursor.max(behind.cursor);
+        self.delivered += behind.delivered;
+        self.rejected += behind.rejected;
+        self.not_sampled += behind.not_sampled;
+        self.duplicates += behind.duplicates;
+    }
+}
+
 impl Ledger {
     /// The books of items at these positions, of which only some are kept by the sampler.
     pub(super) fn open(positions: &[i64], keep: &[bool]) -> Self {
@@ -72,6 +83,11 @@ impl Ledger {
         let doubts = self.in_doubt + std::mem::take(&mut self.delivered);
         self.in_doubt = 0;
         doubts
+    }
+
+    /// How many settled items stay in the books, because others of their position are not settled.
+    pub(super) const fn kept_open(&self) -> u64 {
+        self.delivered + self.rejected
     }
 
     /// Takes out the positions all of whose items are settled. Items of a position that is settled in part stay in the

@@ -8,6 +8,7 @@
 //! Traces in and out by file: [`otlp_file`] and [`jaeger`] read ([`evaluation`] reads scores), [`otlp_file`] and [`parquet`] write, [`files`] is what they share.
 
 pub mod settings;
+mod aside;
 pub mod auth;
 mod otel_env;
 pub mod endpoint;

@@ -11,13 +11,14 @@ pub type OutboxError = Box<dyn std::error::Error + Send + Sync>;
 /// what lies behind it is settled.
 #[async_trait]
 pub trait Outbox: Send + Sync + 'static {
-    /// Up to about `limit` items after the cursor, in order. Where it `follows` another destination that the run has, only
+    /// Up to about `limit` items after the cursor, and after the position `after`, in order. Where it `follows` another destination that the run has, only
     /// those whose spans that one has settled. May block.
     fn read(
         &self,
         destination: &str,
         follows: Option<&str>,
         signal: Signal,
+        after: i64,
         limit: usize,
     ) -> Result<Reading, OutboxError>;
 

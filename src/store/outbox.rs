@@ -171,11 +171,11 @@ impl Reader {
         signal: Signal,
         max: usize,
     ) -> Result<OutboxBatch, StoreError> {
-        self.outbox_batch_behind(run, destination, signal, max, None)
+        self.outbox_batch_behind(run, destination, signal, max, None, 0)
     }
 
     /// As [`Self::outbox_batch`], but of log records only those whose trial's spans the destination `follows` has settled; all
-    /// of them where the run has no such destination.
+    /// of them where the run has no such destination. What lies up to the position `after` is left out, too.
     pub fn outbox_batch_behind(
         &self,
         run: i64,
@@ -183,6 +183,7 @@ impl Reader {
         signal: Signal,
         max: usize,
         follows: Option<&str>,
+        after: i64,
     ) -> Result<OutboxBatch, StoreError> {
         let _moment = self.moment()?;
         let or = self.or();
@@ -199,7 +200,7 @@ impl Reader {
         };
         let mut batch = OutboxBatch { cursor: row.cursor, ..OutboxBatch::default() };
         let (first, end) = self.range(run, signal)?;
-        let from = first.max(row.cursor.saturating_add(1));
+        let from = first.max(row.cursor.max(after).saturating_add(1));
         let last = bound.map_or(end, |bound| end.min(bound - 1));
         batch.held = last < end && self.stored(run, signal, last.max(row.cursor))? > 0;
         let sql = match signal {
@@ -514,8 +515,10 @@ mod tests {
         }
         let run = scene.run().number;
         let behind =
-            || scene.reader().outbox_batch_behind(run, "sink", Signal::Logs, 99, Some("jaeger")).expect("a batch");
+            || scene.reader().outbox_batch_behind(run, "sink", Signal::Logs, 99, Some("jaeger"), 0).expect("a batch");
         assert_eq!((behind().len(), behind().held), (4, false), "nobody to wait for");
+        let on = scene.reader().outbox_batch_behind(run, "sink", Signal::Logs, 99, None, behind().logs[0].position);
+        assert_eq!(on.expect("a batch").logs, behind().logs[2..], "read on beyond the first trial");
         register(&scene, Signal::Traces).await;
         assert_eq!((behind().len(), behind().held), (0, true));
         // Two spans a trial; half a trial is not enough.

@@ -27,7 +27,7 @@ use super::otlp::Otlp;
 use crate::trace::provider::Clock;
 use client::{Client, Fate};
 pub use config::{SinkConfig, SinkError, SinkKind, SinkSnapshot};
-use score::Outgoing;
+use score::{Key, Outgoing};
 
 /// How often a backend is asked about a span that it does not know before an old score is given up.
 const TRIES_UNKNOWN: u32 = 6;
@@ -95,10 +95,12 @@ pub struct Sink {
 /// What is known of scores that are not settled yet, because one before them is not.
 #[derive(Default)]
 struct Memory {
-    fates: HashMap<[u8; 16], Fate>,
+    fates: Fates,
     /// How often the backend did not know a score's span.
-    unknown: HashMap<[u8; 16], u32>,
+    unknown: HashMap<Key, u32>,
 }
+
+type Fates = HashMap<Key, Fate>;
 
 impl Sink {
     /// A client for the backend; nothing is sent yet.
@@ -121,11 +123,10 @@ impl Sink {
     }
 
     /// The verdict on the scores from the front that are settled; what is known of the others is remembered.
-    fn settle(&self, scores: &[Option<Outgoing>], fates: &HashMap<[u8; 16], Fate>) -> Delivery {
+    fn settle(&self, scores: &[Option<Outgoing>], fates: &Fates) -> Delivery {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let mut delivery = Delivery::default();
         let mut unsettled: Option<Fate> = None;
-        let mut known = HashMap::new();
         let mut waiting = 0_u64;
         for score in scores {
             let Some(score) = score else {
@@ -135,19 +136,25 @@ impl Sink {
                 }
                 continue;
             };
-            let mut fate = fates.get(&score.id).cloned();
+            let key = score.key();
+            let mut fate = fates.get(&key).cloned();
+            memory.fates.remove(&key);
             if let Some(Fate::Unknown(why)) = &fate {
-                waiting += 1;
-                let tries = memory.unknown.entry(score.id).or_default();
+                let tries = memory.unknown.entry(key).or_default();
                 *tries += 1;
                 let age = Clock::System.now_unix_nano().saturating_sub(score.time_unix_nano);
                 if *tries >= TRIES_UNKNOWN && u128::from(age) >= OLD.as_nanos() {
                     fate = Some(Fate::Refused(format!("{why}, and its score is more than a day old")));
                 }
             }
+            if let Some(Fate::Unknown(_)) = fate {
+                waiting += 1;
+            } else {
+                memory.unknown.remove(&key);
+            }
             match fate {
                 Some(settled @ (Fate::Taken | Fate::Refused(_))) if unsettled.is_some() => {
-                    known.insert(score.id, settled);
+                    memory.fates.insert(key, settled);
                 }
                 Some(Fate::Taken) => delivery.delivered += 1,
                 Some(Fate::Refused(why)) => {
@@ -163,16 +170,12 @@ impl Sink {
                 Some(other) => _ = unsettled.get_or_insert(other),
             }
         }
-        memory.unknown.retain(|id, _| matches!(fates.get(id), Some(Fate::Unknown(_))));
-        memory.fates = known;
         match unsettled {
             Some(Fate::Halt(why)) => delivery.halt = Some(why),
             Some(Fate::Later(retry)) => delivery.retry = Some(retry),
             Some(Fate::Unknown(why)) => {
-                let reason = format!(
-                    "{why}, nor that of {} more score(s); were the run's spans sent to it, and has it stored them?",
-                    waiting.saturating_sub(1)
-                );
+                let reason = format!("{why}; were the run's spans sent to it, and has it stored them?");
+                delivery.waiting = waiting;
                 delivery.retry = Some(Retry { after: None, reason, unreachable: false });
             }
             _ => {}
@@ -214,11 +217,15 @@ impl Destination for Sink {
             return Delivery::halted("a score sink takes no spans");
         };
         let scores: Vec<Option<Outgoing>> = records.iter().map(Outgoing::of).collect();
-        let mut fates = self.memory.lock().unwrap_or_else(PoisonError::into_inner).fates.clone();
+        let mut fates: Fates = {
+            let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = |score: &Outgoing| Some((score.key(), memory.fates.get(&score.key())?.clone()));
+            scores.iter().flatten().filter_map(known).collect()
+        };
         let open: Vec<Outgoing> =
-            scores.iter().flatten().filter(|score| !fates.contains_key(&score.id)).cloned().collect();
+            scores.iter().flatten().filter(|score| !fates.contains_key(&score.key())).cloned().collect();
         let pushed = if open.is_empty() { Vec::new() } else { self.backend.push(&self.client, &open).await };
-        fates.extend(open.iter().zip(pushed).filter_map(|(score, fate)| Some((score.id, fate?))));
+        fates.extend(open.iter().zip(pushed).filter_map(|(score, fate)| Some((score.key(), fate?))));
         self.settle(&scores, &fates)
     }
 }
@@ -228,6 +235,8 @@ const fn goes_on(fate: &Fate) -> bool {
     !matches!(fate, Fate::Later(_) | Fate::Halt(_))
 }
 
+#[cfg(test)]
+mod aside_tests;
 #[cfg(test)]
 mod echo_tests;
 #[cfg(test)]

@@ -35,14 +35,14 @@ impl Backend for Phoenix {
         let mut parts: Vec<Vec<usize>> = places.chunks(AT_ONCE).rev().map(<[usize]>::to_vec).collect();
         while let Some(part) = parts.pop() {
             let fate = match annotate(client, scores, &part).await {
-                Answer::UnknownSpans { which, message } => {
+                Answer::UnknownSpans { which } => {
                     let (unknown, known): (Vec<_>, Vec<_>) =
                         part.into_iter().partition(|&place| span(&scores[place]).is_some_and(|id| which.contains(&id)));
                     for place in unknown {
-                        let id = span(&scores[place]).unwrap_or_default();
-                        let why = if message.is_empty() { String::new() } else { format!(" ({message})") };
+                        let (id, trace) = (span(&scores[place]).unwrap_or_default(), scores[place].trace_id);
+                        let address = client.config().address();
                         fates[place] =
-                            Some(Fate::Unknown(format!("{} does not know span {id}{why}", client.config().address())));
+                            Some(Fate::Unknown(format!("{address} does not know span {id} of trace {trace}")));
                     }
                     if !known.is_empty() {
                         parts.push(known);
@@ -96,7 +96,7 @@ impl Backend for Phoenix {
 
 enum Answer {
     All(Fate),
-    UnknownSpans { which: Vec<String>, message: String },
+    UnknownSpans { which: Vec<String> },
     Split,
     Refused(Fate),
 }
@@ -116,7 +116,7 @@ async fn annotate(client: &Client, scores: &[Outgoing], part: &[usize]) -> Answe
             if which.is_empty() {
                 return Answer::All(client.no_such_route(&reply, &url));
             }
-            Answer::UnknownSpans { which, message: String::new() }
+            Answer::UnknownSpans { which }
         }
         413 => Answer::Split,
         _ => Answer::Refused(client.refused(&reply)),

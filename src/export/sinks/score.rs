@@ -34,6 +34,9 @@ impl Annotator {
     }
 }
 
+/// Tells a score on its way from all others. Two attempts at a case have one id, and each its own trace.
+pub(super) type Key = ([u8; 16], TraceId);
+
 /// A score on its way to a backend.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Outgoing {
@@ -71,6 +74,11 @@ impl Outgoing {
             metadata,
             time_unix_nano: record.time_unix_nano.max(record.observed_unix_nano),
         })
+    }
+
+    /// Under which it is remembered while it is on its way.
+    pub(super) const fn key(&self) -> Key {
+        (self.id, self.trace_id)
     }
 
     /// The id as 32 hexadecimal digits.
