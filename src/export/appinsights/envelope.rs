@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::json;
 
-use super::properties::{Properties, cut, measurements, number, properties, text};
+use super::properties::{KEY, Properties, cut, measurements, number, properties, text};
 use crate::model::{Event, Key, LogRecord, Origin, Span, SpanId, SpanKind, Status, TraceId, Value};
 use crate::trace::semconv::{self as sc, azure, event};
 
@@ -154,7 +154,7 @@ impl Maker {
     /// A log record: a custom event where it is one, the result of an evaluation among them; an exception; or a message.
     pub(super) fn log(&self, record: &LogRecord) -> Envelope {
         let facts = Facts { attributes: &record.attributes };
-        let time = if record.time_unix_nano == 0 { record.observed_unix_nano } else { record.time_unix_nano };
+        let time = time(record);
         let place = (record.trace_id, record.span_id);
         let severity = severity(record.severity_number);
         if facts.text(&[sc::EXCEPTION_TYPE, sc::EXCEPTION_MESSAGE]).is_some() {
@@ -173,7 +173,7 @@ impl Maker {
                 properties.entry("internal_properties".to_owned()).or_insert_with(|| internal(&facts));
                 let value = facts.value(sc::GEN_AI_EVALUATION_SCORE_VALUE).and_then(number);
                 if let (Some(name), Some(value)) = (facts.text(&[sc::GEN_AI_EVALUATION_NAME]), value) {
-                    measurements.insert(cut(&name, 150), value);
+                    measurements.insert(cut(&name, KEY), value);
                 }
             }
             let content = json!({
@@ -263,6 +263,11 @@ impl Envelope {
             self.tags.insert("ai.operation.parentId", parent.to_string());
         }
     }
+}
+
+/// When a log record was made, in nanoseconds since the Unix epoch.
+pub(super) const fn time(record: &LogRecord) -> u64 {
+    if record.time_unix_nano == 0 { record.observed_unix_nano } else { record.time_unix_nano }
 }
 
 /// The property `internal_properties` of a result with these attributes.

@@ -10,7 +10,7 @@ use crate::model::{Key, Value};
 use crate::trace::semconv::{self as sc, azure};
 
 /// Longest key, in characters.
-const KEY: usize = 150;
+pub(super) const KEY: usize = 150;
 /// Longest value, in characters.
 const VALUE: usize = 8_192;
 /// Longest value of what people read, in characters.

@@ -62,16 +62,24 @@ fn attribute(name: &str, value: Json) -> Value {
     let Json::String(text) = value else { return plain(value) };
     let read = match kind(name) {
         Some(Kind::Int) => text.parse().ok().map(Value::Int),
-        Some(Kind::Double) => text.parse().ok().map(Value::Double),
-        Some(Kind::Bool) => match text.to_ascii_lowercase().as_str() {
-            "true" => Some(Value::Bool(true)),
-            "false" => Some(Value::Bool(false)),
-            _ => None,
-        },
+        // A verdict that is true or false is a score of 1 or 0, as elsewhere.
+        Some(Kind::Double) => {
+            text.trim().parse().ok().or_else(|| truth(&text).map(|truth| f64::from(u8::from(truth)))).map(Value::Double)
+        }
+        Some(Kind::Bool) => truth(&text).map(Value::Bool),
         Some(Kind::List) => list(&text),
         None => None,
     };
     read.unwrap_or_else(|| Value::from(text))
+}
+
+/// A truth value, as JSON or as Python writes one.
+fn truth(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
 }
 
 /// A list, as JSON or as Python's exporter writes one: `('stop',)`.
@@ -113,6 +121,8 @@ mod tests {
         check(sc::GEN_AI_USAGE_INPUT_TOKENS, json!("many"), Value::from("many"));
         check(&sc::score_key("label_match"), json!("1.0"), Value::Double(1.0));
         check(sc::SPANSCORE_CACHED, json!("True"), Value::Bool(true));
+        check(sc::GEN_AI_EVALUATION_SCORE_VALUE, json!("True"), Value::Double(1.0));
+        check(sc::GEN_AI_EVALUATION_SCORE_VALUE, json!("n/a"), Value::from("n/a"));
         check(sc::TEST_CASE_NAME, json!("0014"), Value::from("0014"));
         check("my.count", json!(14), Value::Int(14));
         let stop = Value::Array(vec![Value::from("stop")]);

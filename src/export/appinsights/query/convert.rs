@@ -10,6 +10,7 @@ use serde_json::{Map, Value as Json};
 use super::attributes::{attributes, plain};
 use super::table::{Kind, Row};
 use crate::export::appinsights::envelope;
+use crate::export::appinsights::properties::{KEY, cut};
 use crate::model::{Event, Key, Link, LogRecord, Origin, Span, SpanId, SpanKind, Status, TraceId, Value};
 use crate::trace::semconv::{self as sc, azure, event};
 
@@ -87,7 +88,7 @@ fn span(row: &Row<'_>, start: u64) -> Result<Span, String> {
     }
     span.links = links(&properties);
     span.attributes = attributes(properties, is_own);
-    add_measurements(&mut span.attributes, &row.measurements, None);
+    add_measurements(&mut span.attributes, &row.measurements, &[]);
     Ok(span)
 }
 
@@ -152,7 +153,17 @@ fn custom_event(row: &Row<'_>, time: u64) -> LogRecord {
         Value::Str(name) => Some(name.clone().into_owned()),
         _ => None,
     });
-    add_measurements(&mut attributes, &row.measurements, scored.as_deref());
+    // The tables cut the names of measurements.
+    let scored = scored.map(|name| cut(&name, KEY));
+    let mut scores: Vec<&str> = scored.as_deref().into_iter().collect();
+    if result && !has_score(&attributes) {
+        scores.push(sc::GEN_AI_EVALUATION_SCORE_VALUE);
+        if let Some(value) = scores.iter().find_map(|name| measured(row.measurements.get(*name)?)) {
+            attributes.retain(|(key, _)| key != sc::GEN_AI_EVALUATION_SCORE_VALUE);
+            attributes.push((sc::GEN_AI_EVALUATION_SCORE_VALUE.into(), Value::Double(value)));
+        }
+    }
+    add_measurements(&mut attributes, &row.measurements, &scores);
     if !result {
         attributes.push((azure::CUSTOM_EVENT_NAME.into(), Value::from(row.name.to_owned())));
     }
@@ -207,10 +218,22 @@ const fn severity(level: i64) -> i32 {
     }
 }
 
-/// The measurements that are no scores which stand among the attributes already.
-fn add_measurements(attributes: &mut Vec<(Key, Value)>, measurements: &Map<String, Json>, scored: Option<&str>) {
+/// Whether a result says its score as an attribute.
+fn has_score(attributes: &[(Key, Value)]) -> bool {
+    let is_number = |value: &Value| matches!(value, Value::Double(_) | Value::Int(_) | Value::Bool(_));
+    attributes.iter().any(|(key, value)| key == sc::GEN_AI_EVALUATION_SCORE_VALUE && is_number(value))
+}
+
+/// A measurement as a number; some tools leave numbers as texts.
+fn measured(value: &Json) -> Option<f64> {
+    value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())
+}
+
+/// The measurements that are no scores which stand among the attributes already: neither the `scores` of a result nor those of a
+/// span.
+fn add_measurements(attributes: &mut Vec<(Key, Value)>, measurements: &Map<String, Json>, scores: &[&str]) {
     let is_score = |name: &str| {
-        Some(name) == scored
+        scores.contains(&name)
             || attributes.iter().any(|(key, _)| key.strip_prefix(sc::SPANSCORE_SCORE_PREFIX) == Some(name))
     };
     let left: Vec<(Key, Value)> = measurements

@@ -115,6 +115,44 @@ fn a_result_of_foundry_s_evaluator_is_a_score() {
 }
 
 #[test]
+fn a_score_that_stands_among_the_measurements_only_is_a_score() {
+    // As Python's exporter leaves a result whose logger gave `microsoft.custom_measurements`: texts among the dimensions, with
+    // the logger's name, and numbers among the measurements. A workspace has both as text.
+    let scored = |dimensions: Json, measurements: Json| {
+        let mut row = json!({
+            "TimeGenerated": "2026-11-22T14:10:27.5Z", "Type": "AppEvents", "Name": "gen_ai.evaluation.result", "OperationId": TRACE,
+            "ParentId": SPAN, "ItemCount": 1, "SDKVersion": "py3.12.3:otel1.45.0:ext1.0.0b58",
+            "Properties": {"gen_ai.evaluation.name": "relevance", "logger_name": "azure.ai.evaluation",
+                "gen_ai.response.id": "resp_1", "internal_properties": "{\"gen_ai.evaluation.threshold\": \"3\"}"},
+            "Measurements": measurements.to_string(),
+        });
+        for (name, value) in dimensions.as_object().expect("an object") {
+            row["Properties"][name] = value.clone();
+        }
+        row["Properties"] = json!(row["Properties"].to_string());
+        let found = log(&row);
+        let value = result_of_log(&found).and_then(|score| score.evaluation.value());
+        (
+            value,
+            found.attributes.into_iter().find(|(key, _)| key == "microsoft.custom_measurements").map(|(_, rest)| rest),
+        )
+    };
+    assert_eq!(scored(json!({}), json!({"relevance": 4.0})), (Some(4.0), None));
+    assert_eq!(scored(json!({}), json!({"gen_ai.evaluation.score.value": 3})), (Some(3.0), None));
+    let rest = Value::Map(vec![("seconds".into(), Value::Double(1.5))]);
+    assert_eq!(scored(json!({}), json!({"relevance": 2.0, "seconds": 1.5})), (Some(2.0), Some(rest.clone())));
+    assert_eq!(scored(json!({"gen_ai.evaluation.score.label": "fail"}), json!({"relevance": 0.0})).0, Some(0.0));
+    assert_eq!(scored(json!({"gen_ai.evaluation.score.value": "n/a"}), json!({"relevance": 1.0})).0, Some(1.0));
+    let own = json!({"gen_ai.evaluation.score.value": "5"});
+    assert_eq!(scored(own, json!({"relevance": 1.0})), (Some(5.0), None), "what it says itself counts more");
+    assert_eq!(scored(json!({}), json!({"seconds": 1.5})), (None, Some(rest)), "another measurement is no score");
+    let truth = json!({"gen_ai.evaluation.score.value": "True"});
+    assert_eq!(scored(truth, json!({})).0, Some(1.0));
+    let long = "r".repeat(200);
+    assert_eq!(scored(json!({"gen_ai.evaluation.name": long}), json!({long[..150]: 2.0})), (Some(2.0), None));
+}
+
+#[test]
 fn events_meet_their_spans_once_and_what_has_none_is_handed_over() {
     let message = |time: &str, parent: &str| {
         json!({"timestamp": time, "itemType": "trace", "message": "retry", "operation_Id": TRACE, "operation_ParentId": parent,
