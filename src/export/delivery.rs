@@ -350,7 +350,7 @@ impl Courier {
         read.map_err(|error| problem(Box::new(error)))?.map_err(problem)
     }
 
-    /// Hands over a batch until all of it is settled. What stays unsettled although the destination may have got it will be
+    /// Hands over a batch until all of it is settled. What stays unsettled although the destination has got it, or may have, will be
     /// handed over again by whoever goes on: it is counted now, for nobody will know then.
     async fn settle(&mut self, mut batch: Batch, positions: &[i64]) -> Result<(), Stop> {
         let ledger = self.sample(&mut batch, positions);
@@ -433,7 +433,7 @@ impl Courier {
                 delivery = self.destination.deliver(batch) => delivery,
                 () = time_is_up(self.state.clone()) => {
                     // The request is on its way, and its answer will find nobody.
-                    ledger.doubt(batch.items.len() as u64);
+                    ledger.doubt();
                     return Err(Stop::Time);
                 }
             };
@@ -444,10 +444,7 @@ impl Courier {
                 self.acknowledge(ledger).await?;
                 (failures, failures_since_over) = (0, 0);
             }
-            let Delivery { rejection, retry, halt, ambiguous, waiting, .. } = delivery;
-            if ambiguous {
-                ledger.doubt(batch.items.len() as u64);
-            }
+            let Delivery { rejection, retry, halt, waiting, .. } = delivery;
             let problem = halt.clone().or_else(|| retry.as_ref().map(|retry| retry.reason.clone()));
             {
                 let mut report = lock(&self.report);

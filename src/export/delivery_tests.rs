@@ -187,6 +187,32 @@ async fn a_cursor_never_stands_between_items_recorded_together() {
 }
 
 #[tokio::test]
+async fn what_was_taken_behind_an_unsettled_item_is_a_duplicate_only_if_others_go_on() {
+    let waits = |taken_out_of_turn, ambiguous| Delivery {
+        retry: Some(busy(None)),
+        ambiguous,
+        taken_out_of_turn,
+        ..Delivery::default()
+    };
+    let stop = |taken_out_of_turn| Delivery { taken_out_of_turn, ..Delivery::halted("no quota") };
+    let check = async |script: Vec<Delivery>, expected: [u64; 4]| {
+        let outbox = Memory::with(4);
+        let report = deliver(&outbox, &Scripted::new(script.clone())).await;
+        assert_eq!(outbox.total().1, expected, "{script:?}");
+        assert_eq!(report.duplicates, expected[3]);
+    };
+    check(vec![waits(3, false), stop(3)], [0, 0, 0, 3]).await;
+    check(vec![waits(3, false)], [4, 0, 0, 0]).await;
+    // One settles, and two of the others stay behind one that does not.
+    check(vec![waits(3, false), Delivery { delivered: 1, ..stop(2) }], [1, 0, 0, 2]).await;
+    // An answer in doubt is about the one item that was sent.
+    check(vec![waits(3, false), waits(3, true)], [4, 0, 0, 1]).await;
+    check(vec![waits(3, false), waits(3, true), stop(3)], [0, 0, 0, 4]).await;
+    check(vec![waits(0, true), waits(3, false), stop(3)], [0, 0, 0, 4]).await;
+    check(vec![waits(9, true), stop(9)], [0, 0, 0, 4]).await;
+}
+
+#[tokio::test]
 async fn what_is_not_sampled_is_passed_over_and_counted() {
     let (outbox, destination) = (Memory::with(16), Scripted::new([]));
     let sampler = Sampler { root: Rule::Ratio(0.25), parent: None };

@@ -101,6 +101,9 @@ pub struct Delivery {
     /// How many items of the unsettled rest wait for something of their own, where all others of it are settled: what comes
     /// after the batch need not wait for them. 0 where the destination as a whole takes nothing for now.
     pub waiting: u64,
+    /// How many items of the unsettled rest the destination took, in whole or in part, although one before them is not settled.
+    /// It knows that as long as it lives; whoever goes on after it hands them over again.
+    pub taken_out_of_turn: u64,
 }
 
 /// When and why to try again.
@@ -151,6 +154,7 @@ impl Delivery {
             halt: next.halt,
             ambiguous: next.ambiguous,
             waiting: next.waiting,
+            taken_out_of_turn: next.taken_out_of_turn,
         }
     }
 }

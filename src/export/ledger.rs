@@ -13,8 +13,10 @@ pub(super) struct Ledger {
     delivered: u64,
     rejected: u64,
     duplicates: u64,
-    /// How many of the unsettled items at the front the destination may have got already.
+    /// How many of the unsettled items the destination may have got already.
     in_doubt: u64,
+    /// How many other unsettled items it took for sure.
+    out_of_turn: u64,
 }
 
 /// The items of one position.
@@ -60,34 +62,44 @@ impl Ledger {
                 entry.not_sampled += 1;
             }
         }
-        Self { open, delivered: 0, rejected: 0, duplicates: 0, in_doubt: 0 }
+        Self { open, delivered: 0, rejected: 0, duplicates: 0, in_doubt: 0, out_of_turn: 0 }
     }
 
-    /// Notes that the first `settled` unsettled items are settled.
+    /// Notes that the first `settled` unsettled items are settled, and what is said of the rest.
     pub(super) fn settle(&mut self, delivery: &Delivery, settled: u64) {
         self.rejected += delivery.rejected.min(settled);
         self.delivered += settled - delivery.rejected.min(settled);
         let doubtful = settled.min(self.in_doubt);
         self.duplicates += doubtful;
         self.in_doubt -= doubtful;
+        self.out_of_turn = delivery.taken_out_of_turn.min(self.rest());
+        if delivery.ambiguous {
+            self.doubt();
+        }
     }
 
-    /// Notes that the destination may have got the next `count` items although it did not say so.
-    pub(super) fn doubt(&mut self, count: u64) {
-        self.in_doubt = count;
+    /// Notes that the destination may have got every unsettled item that it does not know, although it did not say so.
+    pub(super) fn doubt(&mut self) {
+        self.in_doubt = self.in_doubt.max(self.rest() - self.out_of_turn);
     }
 
-    /// How many of the items that are still in the books the destination has got, or may have got: those in doubt, and
-    /// those settled at a position that is settled in part. Each is told once.
+    /// How many of the items that are still in the books the destination has got, or may have got: those in doubt, those that it
+    /// took out of turn, and those settled at a position that is settled in part. Each is told once.
     pub(super) fn take_doubts(&mut self) -> u64 {
-        let doubts = self.in_doubt + std::mem::take(&mut self.delivered);
-        self.in_doubt = 0;
+        let doubts = (self.in_doubt + self.out_of_turn).min(self.rest()) + std::mem::take(&mut self.delivered);
+        (self.in_doubt, self.out_of_turn) = (0, 0);
         doubts
     }
 
     /// How many settled items stay in the books, because others of their position are not settled.
     pub(super) const fn kept_open(&self) -> u64 {
         self.delivered + self.rejected
+    }
+
+    /// How many items are not settled.
+    fn rest(&self) -> u64 {
+        let sampled: u64 = self.open.iter().map(|entry| entry.sampled).sum();
+        sampled - self.delivered - self.rejected
     }
 
     /// Takes out the positions all of whose items are settled. Items of a position that is settled in part stay in the
@@ -133,13 +145,11 @@ mod tests {
             let mut books = [0; 3];
             let mut cursor = 0;
             for (delivered, rejected, ambiguous) in steps.into_iter().chain([(left, 0, false)]) {
-                let delivery = Delivery { delivered, rejected, ..Delivery::default() };
+                let taken_out_of_turn = if ambiguous { 0 } else { 2 };
+                let delivery = Delivery { delivered, rejected, ambiguous, taken_out_of_turn, ..Delivery::default() };
                 let settled = delivery.settled().min(left);
                 ledger.settle(&delivery, settled);
                 left -= settled;
-                if ambiguous {
-                    ledger.doubt(left);
-                }
                 if let Some(settled) = ledger.close_settled() {
                     prop_assert!(settled.cursor > cursor);
                     cursor = settled.cursor;

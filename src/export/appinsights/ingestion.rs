@@ -38,11 +38,20 @@ pub(super) const DOMAINS: [&str; 5] = [
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// One fate for each, in their order.
-    Each { fates: Vec<Fate>, after: Option<Duration> },
+    Each {
+        fates: Vec<Fate>,
+        after: Option<Duration>,
+        /// Whether some of those that are to be sent again may have been taken.
+        ambiguous: bool,
+    },
     /// None was taken; try again.
     Later { retry: Retry, ambiguous: bool },
     /// The request is larger than the endpoint allows, or something in it is bad and it is not said what: smaller ones tell.
     TooLarge(String),
+    /// The request is refused in words that are not the endpoint's own: smaller ones tell whether it takes anything at all.
+    Strange(String),
+    /// Some of it was taken, and nobody can say what.
+    Unclear(String),
     /// Something must be mended first.
     Halt(String),
 }
@@ -53,14 +62,28 @@ pub(super) enum Fate {
     Taken,
     /// Refused for good, and why.
     Refused(String),
-    /// Refused for now, and why.
+    /// Failed for now, for a reason of its own or none, and why.
     Again(String),
+    /// Not taken now, whatever it is: the quota, too many requests, the token.
+    Busy(String),
+}
+
+/// An answer as it came.
+struct Reply {
+    place: Url,
+    status: StatusCode,
+    headers: HeaderMap,
+    /// `None`: it has no end, or broke off.
+    text: Option<Vec<u8>>,
+    with_token: bool,
 }
 
 /// The endpoint.
 pub(super) struct Ingestion {
     client: Client,
     access: Access,
+    /// Where the connection string says that it is.
+    home: Url,
     /// Where it said that it is.
     place: Mutex<Url>,
 }
@@ -69,8 +92,8 @@ impl Ingestion {
     pub(super) fn new(base: &Url, access: Access) -> Result<Self, String> {
         let builder = connect::client(base, access.timeout).pool_idle_timeout(IDLE);
         let client = builder.build().map_err(|error| error.to_string())?;
-        let place = base.join("v2.1/track").map_err(|error| error.to_string())?;
-        Ok(Self { client, access, place: Mutex::new(place) })
+        let home = base.join("v2.1/track").map_err(|error| error.to_string())?;
+        Ok(Self { client, access, place: Mutex::new(home.clone()), home })
     }
 
     fn place(&self) -> Url {
@@ -79,6 +102,14 @@ impl Ingestion {
 
     /// Sends envelopes, each as JSON.
     pub(super) async fn send(&self, envelopes: &[&[u8]]) -> Answer {
+        match self.ask(envelopes).await {
+            Ok(reply) => judge(&reply, envelopes.len()),
+            Err(answer) => answer,
+        }
+    }
+
+    /// Sends envelopes and gives the answer, after redirects and with a token if it takes one; else why there is none.
+    async fn ask(&self, envelopes: &[&[u8]]) -> Result<Reply, Answer> {
         let body = Bytes::from(gzip(&array(envelopes)));
         let mut refused: Option<Secret> = None;
         let mut redirects = 0;
@@ -93,7 +124,7 @@ impl Ingestion {
             if with_token {
                 if !is_safe(&place) {
                     let place = shown(&place);
-                    return Answer::Halt(format!("{place} wants an Entra token, which is sent by https only"));
+                    return Err(Answer::Halt(format!("{place} wants an Entra token, which is sent by https only")));
                 }
                 let given = match self.access.token(refused.as_ref()).await {
                     Ok(given) => given,
@@ -101,11 +132,15 @@ impl Ingestion {
                         let reason = format!("{} takes telemetry with an Entra token: {error}", shown(&place));
                         let retry = Retry { after: None, reason: reason.clone(), unreachable: false };
                         let passing = error.is_passing();
-                        return if passing { Answer::Later { retry, ambiguous: false } } else { Answer::Halt(reason) };
+                        return Err(if passing {
+                            Answer::Later { retry, ambiguous: false }
+                        } else {
+                            Answer::Halt(reason)
+                        });
                     }
                 };
                 let Some(value) = bearer(&given) else {
-                    return Answer::Halt("the Entra token is no text that a header can hold".to_owned());
+                    return Err(Answer::Halt("the Entra token is no text that a header can hold".to_owned()));
                 };
                 headers.insert(AUTHORIZATION, value);
                 token = Some(given);
@@ -113,7 +148,13 @@ impl Ingestion {
             let call = self.client.post(place.clone()).headers(headers).body(body.clone());
             let response = match call.send().await {
                 Ok(response) => response,
-                Err(error) => return failed(&place, &error, self.access.timeout),
+                Err(error) => {
+                    if error.is_connect() {
+                        // Whoever sent us there may know better by now.
+                        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = self.home.clone();
+                    }
+                    return Err(failed(&place, &error, self.access.timeout));
+                }
             };
             let (status, headers) = (response.status(), response.headers().clone());
             match status {
@@ -122,7 +163,7 @@ impl Ingestion {
                         redirects += 1;
                         continue;
                     }
-                    Err(why) => return Answer::Halt(why),
+                    Err(why) => return Err(Answer::Halt(why)),
                 },
                 StatusCode::UNAUTHORIZED if with_token && refused.is_none() => {
                     refused = token;
@@ -132,18 +173,12 @@ impl Ingestion {
                 _ => {}
             }
             let text = match read_whole(response, MAX_ANSWER).await {
-                Capped::Whole(text) => text,
-                // Which envelopes were taken stands in the part that is missing.
-                Capped::TooLarge | Capped::Broken if status == StatusCode::PARTIAL_CONTENT => {
-                    let reason = format!("the answer of {} to a request that it took in part broke off", shown(&place));
-                    return Answer::Later { retry: Retry { after: None, reason, unreachable: false }, ambiguous: true };
-                }
-                // The status says it all.
-                Capped::TooLarge | Capped::Broken => Vec::new(),
+                Capped::Whole(text) => Some(text),
+                Capped::TooLarge | Capped::Broken => None,
             };
-            return judge(&place, status, &headers, &text, envelopes.len(), with_token);
+            return Ok(Reply { place, status, headers, text, with_token });
         }
-        Answer::Halt(format!("{} redirects again and again", shown(&self.place())))
+        Err(Answer::Halt(format!("{} redirects again and again", shown(&self.place()))))
     }
 
     /// Takes up another place if it belongs to the same service: telemetry and tokens go to nobody else.
@@ -214,24 +249,45 @@ impl ItemError {
     }
 }
 
-fn judge(place: &Url, status: StatusCode, headers: &HeaderMap, text: &[u8], count: usize, tokens: bool) -> Answer {
-    let after = retry_after(headers);
-    let said: Option<Said> = serde_json::from_slice(text).ok();
-    let words = || {
+impl Reply {
+    fn said(&self) -> Option<Said> {
+        serde_json::from_slice(self.text.as_ref()?).ok()
+    }
+
+    /// Who answers what, for people.
+    fn words(&self) -> String {
+        let said = self.said();
         let message = said.as_ref().and_then(|said| said.errors.first()).map(|error| quote(error.message()));
         let outer = || said.as_ref().and_then(|said| Some(quote(said.error.as_ref()?.get("message")?.as_str()?)));
+        let text = self.text.as_deref().unwrap_or(b"an answer without end, or one that broke off");
         let message = message.or_else(outer).unwrap_or_else(|| quote(&String::from_utf8_lossy(text)));
         let colon = if message.is_empty() { "" } else { ": " };
-        format!("{} answers {status}{colon}{message}", shown(place))
-    };
+        format!("{} answers {}{colon}{message}", shown(&self.place), self.status)
+    }
+}
+
+fn judge(reply: &Reply, count: usize) -> Answer {
+    let Reply { place, status, headers, text, with_token } = reply;
+    let (status, tokens) = (*status, *with_token);
+    let after = retry_after(headers);
+    let said = reply.said();
+    let words = || reply.words();
+    if text.is_none() && status == StatusCode::PARTIAL_CONTENT {
+        // Which envelopes were taken stands in the part that is missing.
+        let reason = format!("the answer of {} to a request that it took in part broke off", shown(place));
+        return Answer::Later { retry: Retry { after, reason, unreachable: false }, ambiguous: true };
+    }
     match status.as_u16() {
         200 | 206 => match said.as_ref().filter(|said| said.items_accepted.is_some() || !said.errors.is_empty()) {
-            Some(said) => Answer::Each { fates: fates(said, status, count), after },
+            Some(said) => each(said, status, count, after),
             // The gateway took it, whatever it says.
             None if status == StatusCode::OK && !is_page(headers) => {
-                Answer::Each { fates: vec![Fate::Taken; count], after }
+                Answer::Each { fates: vec![Fate::Taken; count], after, ambiguous: false }
             }
-            None => Answer::Halt(format!("{} answers {status} with no list of what it took", shown(place))),
+            None => {
+                let why = format!("{} answers {status} with no list of what it took", shown(place));
+                if status == StatusCode::OK { Answer::Halt(why) } else { Answer::Unclear(why) }
+            }
         },
         400 => match said.as_ref().filter(|said| !said.errors.is_empty()) {
             Some(said) if said.errors.iter().any(|error| speaks_of_key(error.message())) => {
@@ -239,11 +295,14 @@ fn judge(place: &Url, status: StatusCode, headers: &HeaderMap, text: &[u8], coun
             }
             // Where the endpoint does not name items, any of them may be meant.
             Some(said) if said.errors.iter().all(|error| error.index.is_none()) => Answer::TooLarge(words()),
-            Some(said) => Answer::Each { fates: fates(said, status, count), after },
-            None if speaks_of_key(&String::from_utf8_lossy(text)) => {
+            Some(said) => each(said, status, count, after),
+            None if text.as_ref().is_some_and(|text| speaks_of_key(&String::from_utf8_lossy(text))) => {
                 Answer::Halt(format!("{}; check the InstrumentationKey of the connection string", words()))
             }
-            None if said.is_some() => Answer::TooLarge(words()),
+            None if said.as_ref().is_some_and(|said| said.items_received.or(said.items_accepted).is_some()) => {
+                Answer::TooLarge(words())
+            }
+            None if said.is_some() => Answer::Strange(words()),
             None => Answer::Halt(format!("{}; is it the IngestionEndpoint of the connection string?", words())),
         },
         401 | 403 if tokens => Answer::Halt(format!(
@@ -269,7 +328,9 @@ fn judge(place: &Url, status: StatusCode, headers: &HeaderMap, text: &[u8], coun
 
 fn speaks_of_key(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
-    message.contains("instrumentation key") || message.contains("instrumentationkey") || message.contains("ikey")
+    // A word of its own: messages quote what they refuse.
+    let is_said = || message.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == "ikey");
+    message.contains("instrumentation key") || message.contains("instrumentationkey") || is_said()
 }
 
 fn is_page(headers: &HeaderMap) -> bool {
@@ -278,14 +339,17 @@ fn is_page(headers: &HeaderMap) -> bool {
 
 /// The fate of each envelope: those that are named among the errors by what their error says. The others were taken, unless the
 /// endpoint took fewer: which these are is not known, and they are sent again rather than lost.
-fn fates(said: &Said, status: StatusCode, count: usize) -> Vec<Fate> {
+fn each(said: &Said, status: StatusCode, count: usize, after: Option<Duration>) -> Answer {
     let mut fates = vec![Fate::Taken; count];
     for error in &said.errors {
         let Some(fate) = error.index.and_then(|index| fates.get_mut(index)) else { continue };
         let code = error.status_code.filter(|code| *code != 0).unwrap_or(status.as_u16());
         let why = format!("{code} {}", quote(error.message()));
         *fate = match code {
-            401 | 403 | 408 | 429 | 439 | 402 | 500 | 502 | 503 | 504 => Fate::Again(why),
+            // It is named, and it is not said what is wrong with it.
+            200 | 206 => Fate::Again(why),
+            401 | 403 | 429 | 439 | 402 => Fate::Busy(why),
+            408 | 500 | 502 | 503 | 504 => Fate::Again(why),
             _ => Fate::Refused(why),
         };
     }
@@ -293,16 +357,20 @@ fn fates(said: &Said, status: StatusCode, count: usize) -> Vec<Fate> {
     // Counts of another request than this one say nothing of it. A request that is refused has nothing in it that was taken;
     // without a word, 200 means all.
     let of_this = status != StatusCode::OK || said.items_received == Some(count as u64);
-    let accepted = said.items_accepted.filter(|_| of_this).unwrap_or(match status.as_u16() {
+    let counted = said.items_accepted.filter(|_| of_this);
+    let accepted = counted.unwrap_or(match status.as_u16() {
         400 => 0,
         206 if said.errors.iter().any(|error| error.index.is_none_or(|index| index >= count)) => 0,
         _ => taken,
     });
-    if taken > accepted {
+    let unclear = taken > accepted;
+    if unclear {
         let why = || Fate::Again(format!("the endpoint took {accepted} of {count}, and does not say why"));
         fates.iter_mut().filter(|fate| **fate == Fate::Taken).for_each(|fate| *fate = why());
     }
-    fates
+    // Some of them were taken, but where it says that none was.
+    let ambiguous = unclear && counted != Some(0) && status != StatusCode::BAD_REQUEST;
+    Answer::Each { fates, after, ambiguous }
 }
 
 fn failed(place: &Url, error: &reqwest::Error, timeout: Duration) -> Answer {
@@ -332,7 +400,9 @@ mod tests {
 
     fn answer(status: u16, text: &str, tokens: bool) -> Answer {
         let place = Url::parse("https://in.example/v2.1/track").expect("an address");
-        judge(&place, StatusCode::from_u16(status).expect("a status"), &HeaderMap::new(), text.as_bytes(), 3, tokens)
+        let status = StatusCode::from_u16(status).expect("a status");
+        let text = Some(text.as_bytes().to_vec());
+        judge(&Reply { place, status, headers: HeaderMap::new(), text, with_token: tokens }, 3)
     }
 
     fn halt(status: u16, text: &str, tokens: bool) -> String {
@@ -348,28 +418,39 @@ mod tests {
         let Answer::Each { fates, .. } = answer(206, text, false) else { panic!("{text}") };
         assert_eq!(fates, [Fate::Refused("400 bad".to_owned()), Fate::Taken, Fate::Again("500 busy".to_owned())]);
         let all = r#"{"itemsReceived":3,"itemsAccepted":3,"errors":[],"appId":null}"#;
-        assert_eq!(answer(200, all, false), Answer::Each { fates: vec![Fate::Taken; 3], after: None });
+        assert_eq!(
+            answer(200, all, false),
+            Answer::Each { fates: vec![Fate::Taken; 3], after: None, ambiguous: false }
+        );
         // Smaller requests tell which is meant.
-        for text in [r#"{"errors":[{"message":"no such field"}]}"#, r#"{"errors":[{"message":null}]}"#, "{}"] {
+        for text in [
+            r#"{"errors":[{"message":"no such field"}]}"#,
+            r#"{"errors":[{"message":null}]}"#,
+            r#"{"itemsReceived":3,"itemsAccepted":0,"errors":[]}"#,
+        ] {
             assert!(matches!(answer(400, text, false), Answer::TooLarge(_)), "{text}");
+        }
+        for text in ["{}", r#"{"error":{"code":"BadRequest","message":"no"}}"#] {
+            assert!(matches!(answer(400, text, false), Answer::Strange(_)), "{text}");
         }
     }
 
     #[test]
     fn what_was_not_taken_and_not_named_is_sent_again() {
-        for (status, text, again) in [
-            (206, r#"{"itemsReceived":3,"itemsAccepted":0,"errors":[]}"#, 3),
-            (206, r#"{"itemsReceived":3,"itemsAccepted":1,"errors":[]}"#, 3),
-            (200, r#"{"itemsReceived":3,"itemsAccepted":2,"errors":[]}"#, 3),
-            (206, r#"{"errors":[{"statusCode":500,"message":"which?"}]}"#, 3),
-            (206, r#"{"errors":[{"index":7,"statusCode":400,"message":"which?"}]}"#, 3),
-            (206, r#"{"itemsAccepted":1,"errors":[{"index":0,"statusCode":400,"message":"bad"}]}"#, 2),
-            (400, r#"{"errors":[{"index":1,"statusCode":400,"message":"bad"}]}"#, 2),
-            (206, r#"{"itemsAccepted":2,"errors":[{"index":0,"statusCode":400,"message":"bad"}]}"#, 0),
+        for (status, text, again, doubt) in [
+            (206, r#"{"itemsReceived":3,"itemsAccepted":0,"errors":[]}"#, 3, false),
+            (206, r#"{"itemsReceived":3,"itemsAccepted":1,"errors":[]}"#, 3, true),
+            (200, r#"{"itemsReceived":3,"itemsAccepted":2,"errors":[]}"#, 3, true),
+            (206, r#"{"errors":[{"statusCode":500,"message":"which?"}]}"#, 3, true),
+            (206, r#"{"errors":[{"index":7,"statusCode":400,"message":"which?"}]}"#, 3, true),
+            (206, r#"{"itemsAccepted":1,"errors":[{"index":0,"statusCode":400,"message":"bad"}]}"#, 2, true),
+            (400, r#"{"errors":[{"index":1,"statusCode":400,"message":"bad"}]}"#, 2, false),
+            (206, r#"{"itemsAccepted":2,"errors":[{"index":0,"statusCode":400,"message":"bad"}]}"#, 0, false),
+            (206, r#"{"itemsAccepted":2,"errors":[{"index":0,"message":"why?"}]}"#, 1, false),
         ] {
-            let Answer::Each { fates, .. } = answer(status, text, false) else { panic!("{text}") };
+            let Answer::Each { fates, ambiguous, .. } = answer(status, text, false) else { panic!("{text}") };
             let found = fates.iter().filter(|fate| matches!(fate, Fate::Again(_))).count();
-            assert_eq!(found, again, "{text}: {fates:?}");
+            assert_eq!((found, ambiguous), (again, doubt), "{text}: {fates:?}");
         }
     }
 
@@ -384,8 +465,14 @@ mod tests {
         assert!(halt(439, "", true).contains("quota"));
         assert!(halt(402, "", false).contains("quota"));
         assert!(halt(404, "", false).contains("404"));
-        assert!(halt(206, "<html>", false).contains("no list"));
-        assert!(halt(206, "{}", false).contains("no list"));
+        for text in ["<html>", "{}", r#"{"errors":[{"index":-1}]}"#] {
+            assert!(matches!(answer(206, text, false), Answer::Unclear(why) if why.contains("no list")), "{text}");
+        }
+        assert!(
+            halt(400, r#"{"errors":[{"index":0,"message":"Field 'iKey' is missing"}]}"#, false).contains("check the")
+        );
+        let quoted = r#"{"errors":[{"index":0,"statusCode":400,"message":"'mikey' is no name"}]}"#;
+        assert!(matches!(answer(400, quoted, false), Answer::Each { .. }), "a name that holds the word is none");
         assert!(halt(400, "<html>", false).contains("is it the IngestionEndpoint"));
     }
 

@@ -16,14 +16,16 @@ mod properties;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use super::destination::{Batch, Delivery, Destination, Items, Retry, Signal};
+use crate::trace::provider::Clock;
 use access::{Access, InsightsSettings, InsightsSource};
 use connection::ConnectionString;
-use envelope::{Envelope, Maker};
+use envelope::{Envelope, Maker, time};
 use ingestion::{Answer, Fate, Ingestion};
 use project::{Connected, ProjectError, connected};
 
@@ -31,6 +33,14 @@ use project::{Connected, ProjectError, connected};
 const BYTES: usize = 2 << 20;
 /// The most envelopes in a request.
 const ENVELOPES: usize = 500;
+
+/// How often an envelope is sent that fails for a reason of its own before it is given up, if it is old as well.
+const TRIES: u32 = 6;
+/// How old it must be. Application Insights takes telemetry of the last two days: what waits behind it has one left.
+const OLD: Duration = Duration::from_hours(24);
+
+/// How many envelopes, each alone, may be refused in words that are not the endpoint's before it takes one.
+const STRANGE: usize = 3;
 
 /// Why no client could be made.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +83,8 @@ enum NoResource {
 struct Known {
     hasher: RandomState,
     fates: HashMap<u64, Fate>,
+    /// How often an envelope failed for a reason of its own.
+    tries: HashMap<u64, u32>,
 }
 
 impl AppInsights {
@@ -114,9 +126,9 @@ impl AppInsights {
             Err(NoResource::Client(why)) => return Err(why),
         };
         match resource.ingestion.send(&[]).await {
-            Answer::Each { .. } | Answer::TooLarge(_) => Ok(resource.found.clone()),
+            Answer::Each { .. } | Answer::TooLarge(_) | Answer::Strange(_) => Ok(resource.found.clone()),
             Answer::Later { retry, .. } => Err(retry.reason),
-            Answer::Halt(why) => Err(why),
+            Answer::Unclear(why) | Answer::Halt(why) => Err(why),
         }
     }
 }
@@ -143,15 +155,15 @@ impl Destination for AppInsights {
             }
         };
         let maker = Maker::new(&resource.key, &batch.origin);
-        let items: Vec<Vec<Envelope>> = match &batch.items {
-            Items::Spans(spans) => spans.iter().map(|span| maker.span(span)).collect(),
-            Items::Logs(records) => records.iter().map(|record| vec![maker.log(record)]).collect(),
+        let items: Vec<(u64, Vec<Envelope>)> = match &batch.items {
+            Items::Spans(spans) => spans.iter().map(|span| (span.start_unix_nano, maker.span(span))).collect(),
+            Items::Logs(records) => records.iter().map(|record| (time(record), vec![maker.log(record)])).collect(),
         };
         let known = &self.known[usize::from(batch.items.signal() == Signal::Logs)];
         let mut known = std::mem::take(&mut *known.lock().unwrap_or_else(PoisonError::into_inner));
         let mut sheet = Sheet::new(&items, &known);
         let (retry, halt, ambiguous) = resource.send_all(&mut sheet).await;
-        let delivery = sheet.settle(&mut known);
+        let delivery = sheet.settle(&mut known, ambiguous);
         let place = &self.known[usize::from(batch.items.signal() == Signal::Logs)];
         *place.lock().unwrap_or_else(PoisonError::into_inner) = known;
         Delivery { retry, halt, ambiguous, ..delivery }
@@ -174,21 +186,30 @@ impl Resource {
         let mut parts = sheet.parts();
         parts.reverse();
         let mut again: Option<Retry> = None;
+        let mut strange: Vec<(usize, String)> = Vec::new();
+        let mut is_heard = false;
         while let Some(part) = parts.pop() {
             let bodies: Vec<&[u8]> = part.iter().map(|&place| sheet.entries[place].body.as_slice()).collect();
             match self.ingestion.send(&bodies).await {
-                Answer::Each { fates, after } => {
+                Answer::Each { fates, after, ambiguous } => {
+                    is_heard = true;
                     for (place, fate) in part.into_iter().zip(fates) {
-                        match fate {
-                            Fate::Again(reason) => again = Some(Retry { after, reason, unreachable: false }),
-                            settled => sheet.entries[place].fate = Some(settled),
-                        }
+                        let entry = &mut sheet.entries[place];
+                        let reason = match fate {
+                            Fate::Again(why) => entry.failed(why),
+                            Fate::Busy(why) => Some(why),
+                            settled => {
+                                entry.fate = Some(settled);
+                                None
+                            }
+                        };
+                        again = reason.map(|reason| Retry { after, reason, unreachable: false }).or(again);
                     }
                     if again.is_some() {
-                        return (again, None, false);
+                        return (again, None, ambiguous);
                     }
                 }
-                Answer::TooLarge(_) if part.len() > 1 => {
+                Answer::TooLarge(_) | Answer::Strange(_) if part.len() > 1 => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second.to_vec(), first.to_vec()]);
                 }
@@ -197,9 +218,23 @@ impl Resource {
                         sheet.entries[place].fate = Some(Fate::Refused(why.clone()));
                     }
                 }
+                Answer::Strange(why) => {
+                    strange.extend(part.into_iter().map(|place| (place, why.clone())));
+                    if !is_heard && strange.len() >= STRANGE {
+                        break;
+                    }
+                }
                 Answer::Later { retry, ambiguous } => return (Some(retry), None, ambiguous),
+                Answer::Unclear(why) => return (None, Some(why), true),
                 Answer::Halt(why) => return (None, Some(why), false),
             }
+        }
+        // Who takes nothing and speaks otherwise is no ingestion endpoint, and nothing is lost to it.
+        if let Some((_, why)) = strange.first().filter(|_| !is_heard) {
+            return (None, Some(format!("{why}; is it the IngestionEndpoint of the connection string?")), false);
+        }
+        for (place, why) in strange {
+            sheet.entries[place].fate = Some(Fate::Refused(why));
         }
         (None, None, false)
     }
@@ -217,17 +252,40 @@ struct Entry {
     body: Vec<u8>,
     /// Taken or refused for good; `None` while it is open.
     fate: Option<Fate>,
+    /// Whether its item is older than [`OLD`].
+    is_old: bool,
+    /// How often it failed for a reason of its own.
+    tries: u32,
+}
+
+impl Entry {
+    /// It failed for a reason of its own. It stays open and the reason is given back, or it is given up: for what fails again
+    /// and again would hold up what waits behind it until that is too old to be taken.
+    fn failed(&mut self, why: String) -> Option<String> {
+        self.tries += 1;
+        if self.is_old && self.tries >= TRIES {
+            let why = format!("{why}, {} times, and it is more than a day old", self.tries);
+            self.fate = Some(Fate::Refused(why));
+            return None;
+        }
+        Some(why)
+    }
 }
 
 impl Sheet {
-    fn new(items: &[Vec<Envelope>], known: &Known) -> Self {
-        let of_item = items.iter().map(Vec::len).collect();
-        let entry = |envelope: &Envelope| {
+    /// The envelopes of items, each with its time.
+    fn new(items: &[(u64, Vec<Envelope>)], known: &Known) -> Self {
+        let now = Clock::System.now_unix_nano();
+        let of_item = items.iter().map(|(_, envelopes)| envelopes.len()).collect();
+        let entry = |(time, envelope): (u64, &Envelope)| {
             let body = serde_json::to_vec(envelope).expect("an envelope has nothing that JSON cannot say");
             let hash = known.hasher.hash_one(&body);
-            Entry { hash, fate: known.fates.get(&hash).cloned(), body }
+            let is_old = u128::from(now.saturating_sub(time)) > OLD.as_nanos();
+            let tries = known.tries.get(&hash).copied().unwrap_or_default();
+            Entry { hash, fate: known.fates.get(&hash).cloned(), body, is_old, tries }
         };
-        Self { entries: items.iter().flatten().map(entry).collect(), of_item }
+        let envelopes = items.iter().flat_map(|(time, of_item)| of_item.iter().map(|envelope| (*time, envelope)));
+        Self { entries: envelopes.map(entry).collect(), of_item }
     }
 
     /// What is open, as requests of bounded size.
@@ -249,15 +307,22 @@ impl Sheet {
     }
 
     /// The verdict on the items from the front whose envelopes all have a fate. What is known of the others is kept.
-    fn settle(self, known: &mut Known) -> Delivery {
+    fn settle(self, known: &mut Known, ambiguous: bool) -> Delivery {
         let mut delivery = Delivery::default();
         let mut entries = self.entries.into_iter();
         let mut open = false;
         known.fates.clear();
+        known.tries.clear();
         for count in self.of_item {
             let of_item: Vec<Entry> = entries.by_ref().take(count).collect();
             open |= of_item.iter().any(|entry| entry.fate.is_none());
             if open {
+                // Where the answer leaves doubts, what is not taken as a whole is among them already.
+                let in_part = of_item.iter().any(|entry| entry.fate == Some(Fate::Taken));
+                let as_a_whole = of_item.iter().all(|entry| entry.fate.is_some());
+                delivery.taken_out_of_turn += u64::from(in_part && (as_a_whole || !ambiguous));
+                let tried = of_item.iter().filter(|entry| entry.fate.is_none() && entry.tries > 0);
+                known.tries.extend(tried.map(|entry| (entry.hash, entry.tries)));
                 known.fates.extend(of_item.into_iter().filter_map(|entry| Some((entry.hash, entry.fate?))));
                 continue;
             }

@@ -13,13 +13,18 @@ use crate::config::{AzurePlan, IngestionAuth};
 use crate::identity::{IdentityError, TokenSource};
 use crate::model::{Origin, Secret, Span, SpanId, TraceId};
 
+/// Spans from long ago.
 fn batch(count: u64) -> Batch {
+    batch_of(count, 0)
+}
+
+fn batch_of(count: u64, time: u64) -> Batch {
     let span = |i: u64| {
         let id = SpanId::from_bytes(i.to_be_bytes());
-        let mut span = Span::open(TraceId::from_bytes([1; 16]), id, None, format!("span {i}"), i);
-        span.end_unix_nano = i + 1;
+        let mut span = Span::open(TraceId::from_bytes([1; 16]), id, None, format!("span {i}"), time + i);
+        span.end_unix_nano = time + i + 1;
         // Two envelopes each.
-        span.add_event("note", i, Vec::new());
+        span.add_event("note", time + i, Vec::new());
         span
     };
     Batch { origin: Arc::new(Origin::default()), items: Items::Spans((1..=count).map(span).collect()) }
@@ -106,11 +111,78 @@ async fn what_was_taken_of_a_mixed_answer_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn what_was_taken_behind_one_that_fails_is_told() {
+    let first = serde_json::json!([{"index": 1, "statusCode": 500, "message": "busy"}]);
+    let server = answering(vec![partly(first), ResponseTemplate::new(504), ResponseTemplate::new(503)]).await;
+    let destination = destination(&server, None);
+    let told = async || {
+        let delivery = destination.deliver(&batch(3)).await;
+        (delivery.settled(), delivery.ambiguous, delivery.taken_out_of_turn)
+    };
+    assert_eq!(told().await, (0, false, 3), "the first in part, the others as a whole");
+    assert_eq!(told().await, (0, true, 2), "the doubts are about the first");
+    assert_eq!(told().await, (0, false, 3));
+    assert_eq!(told().await, (3, false, 0));
+}
+
+#[tokio::test]
+async fn what_was_taken_of_a_request_that_names_nothing_is_in_doubt() {
+    let some = serde_json::json!({"itemsReceived": 6, "itemsAccepted": 4, "errors": []});
+    let server = answering(vec![ResponseTemplate::new(206).set_body_json(some)]).await;
+    let delivery = destination(&server, None).deliver(&batch(3)).await;
+    assert!(delivery.ambiguous && delivery.settled() == 0 && delivery.retry.is_some(), "{delivery:?}");
+}
+
+#[tokio::test]
+async fn what_fails_again_and_again_is_given_up_once_it_is_old() {
+    let failing = |status: u16| partly(serde_json::json!([{"index": 0, "statusCode": status, "message": "no"}]));
+    let settled = async |status: u16, time: u64| {
+        let server = answering(vec![failing(status); 8]).await;
+        let destination = destination(&server, None);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let delivery = destination.deliver(&batch_of(3, time)).await;
+            if tries == 8 || delivery.settled() > 0 {
+                return (tries, delivery.delivered, delivery.rejected, delivery.rejection);
+            }
+        }
+    };
+    let why = "500 no, 6 times, and it is more than a day old".to_owned();
+    assert_eq!(settled(500, 0).await, (6, 2, 1, Some(why)));
+    let now = Clock::System.now_unix_nano();
+    assert_eq!(settled(500, now - OLD.as_nanos() as u64 + 60_000_000_000).await, (8, 0, 0, None), "it is young");
+    assert_eq!(settled(429, 0).await, (8, 0, 0, None), "that is no fault of its own");
+}
+
+#[tokio::test]
 async fn a_request_that_is_too_large_is_sent_in_halves() {
     let server = answering(vec![ResponseTemplate::new(413)]).await;
     assert_eq!(destination(&server, None).deliver(&batch(4)).await, Delivery::complete(4));
     let sizes: Vec<usize> = server.received_requests().await.expect("requests").iter().map(|r| sent(r).len()).collect();
     assert_eq!(sizes, [8, 4, 4]);
+}
+
+#[tokio::test]
+async fn nothing_is_lost_to_a_server_that_is_no_ingestion_endpoint() {
+    let strange = ResponseTemplate::new(400).set_body_json(serde_json::json!({"error": {"message": "no such route"}}));
+    let server = answering(vec![strange.clone(); 99]).await;
+    let delivery = destination(&server, None).deliver(&batch(40)).await;
+    assert_eq!((delivery.settled(), delivery.ambiguous), (0, false));
+    let halt = delivery.halt.expect("a halt");
+    assert!(halt.contains("no such route; is it the IngestionEndpoint"), "{halt}");
+    assert!(server.received_requests().await.expect("requests").len() < 20);
+    // One envelope that something before the endpoint does not like costs its own span only.
+    let server = answering(vec![strange; 3]).await;
+    let delivery = destination(&server, None).deliver(&batch(2)).await;
+    assert_eq!((delivery.delivered, delivery.rejected, delivery.halt), (1, 1, None));
+}
+
+#[tokio::test]
+async fn what_a_mixed_answer_leaves_unclear_is_in_doubt() {
+    let server = answering(vec![ResponseTemplate::new(206).set_body_string("some")]).await;
+    let delivery = destination(&server, None).deliver(&batch(2)).await;
+    assert!(delivery.ambiguous && delivery.halt.is_some_and(|why| why.contains("no list of what it took")));
 }
 
 #[tokio::test]
@@ -138,6 +210,17 @@ async fn a_redirect_is_followed_to_the_same_host_only_and_remembered() {
     let server = answering(vec![round; 9]).await;
     let halt = destination(&server, None).deliver(&batch(1)).await.halt.expect("a halt");
     assert!(halt.contains("again and again"), "{halt}");
+}
+
+#[tokio::test]
+async fn a_place_that_is_gone_is_asked_for_again_at_home() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("an address");
+    let gone = ResponseTemplate::new(308).insert_header("location", format!("http://{free}/v2.1/track"));
+    let server = answering(vec![gone]).await;
+    let to = destination(&server, None);
+    let first = to.deliver(&batch(1)).await;
+    assert!(first.settled() == 0 && first.retry.is_some_and(|retry| retry.unreachable));
+    assert_eq!(to.deliver(&batch(1)).await, Delivery::complete(1));
 }
 
 /// Tokens that are counted.

@@ -47,6 +47,11 @@ fn balance(document: &Value) -> [u64; 4] {
     all
 }
 
+/// How many items the destination may have got twice.
+fn duplicates(document: &Value) -> usize {
+    document["destinations"]["appinsights"]["duplicates"].as_u64().expect("a count") as usize
+}
+
 /// Every item once: the ids of spans, and place and name of results.
 fn items(envelopes: &[Value]) -> BTreeMap<String, usize> {
     let mut items = BTreeMap::new();
@@ -203,13 +208,16 @@ fn survives(acts: &[Act], more: &str, twice: bool) -> ([u64; 4], String) {
     azure.next([]);
     let later = ran(&scratch, &azure, &["export", "--pending", "--format", "json"]);
     assert_eq!(later.code, 0, "{acts:?}: {}", later.stderr);
-    let [_, pending, rejected, _] = balance(&document(&later));
+    let delivered = document(&later);
+    let [_, pending, rejected, _] = balance(&delivered);
     assert_eq!(pending, 0, "{acts:?}");
     let refused = azure.seen.refused.lock().expect("no test panicked").len();
     assert_eq!(rejected as usize, refused, "{acts:?}: what was refused for good is counted");
     let items = items(&azure.seen.envelopes.lock().expect("no test panicked"));
     assert_eq!(items.len() + refused, complete(&report), "{acts:?}");
     assert!(twice || items.values().all(|count| *count == 1), "{acts:?}: {items:?}");
+    let again: usize = items.values().map(|count| count - 1).sum();
+    assert!(duplicates(&delivered) >= again, "{acts:?}: {again} came twice, {delivered}");
     for ran in [&first, &later] {
         no_canary_in(ran);
     }
@@ -226,6 +234,28 @@ fn what_is_refused_for_good_is_counted_and_said_and_the_rest_arrives_once() {
     let (counts, said) = survives(&[Act::Mixed, Act::Mixed, Act::Mixed], "", false);
     assert!(counts[2] > 0 && counts[1] == 0, "{counts:?}");
     assert!(said.contains("appinsights refused") && said.contains("Field 'time' is too old"), "{said}");
+}
+
+#[test]
+fn what_others_will_send_again_is_counted_each_time() {
+    let azure = Azure::start();
+    let scratch = scratch(&azure, 12, "");
+    let report = scratch.json(&["run", "--trace-to", "none"]);
+    let full = answer(439, &json!({}));
+    // Spans and results each: all are taken but the first, and then the quota is used up.
+    let acts = [vec![Act::AllButOne; 2], vec![full; 4]].concat();
+    azure.next(acts.clone());
+    let first = document(&ran(&scratch, &azure, &["export", "--to", "appinsights", "latest", "--format", "json"]));
+    assert_eq!(balance(&first)[0], 0);
+    assert!(duplicates(&first) > 12, "{first}");
+    azure.next(acts);
+    ran(&scratch, &azure, &["export", "--pending"]);
+    azure.next([]);
+    let last = document(&ran(&scratch, &azure, &["export", "--pending", "--format", "json"]));
+    assert_eq!(balance(&last)[1], 0);
+    let items = items(&azure.seen.envelopes.lock().expect("no test panicked"));
+    assert_eq!(items.len(), complete(&report));
+    assert_eq!(duplicates(&last), items.values().map(|count| count - 1).sum::<usize>(), "{last}");
 }
 
 #[test]
@@ -301,7 +331,7 @@ fn no_token_and_no_telemetry_follows_a_redirect_to_another_host() {
 fn an_endpoint_that_hangs_or_never_stops_talking_holds_nobody_up() {
     let (counts, said) = survives(&[Act::Hang], "timeout = \"1s\"\n", true);
     assert_eq!(counts[1], 0, "{said}");
-    let (counts, _) = survives(&[Act::Endless], "", false);
+    let (counts, _) = survives(&[Act::Endless(200)], "", false);
     assert_eq!((counts[1], counts[2]), (0, 0), "the status says that all was taken");
     survives(&[Act::Vanish], "", true);
 }
@@ -310,7 +340,7 @@ fn an_endpoint_that_hangs_or_never_stops_talking_holds_nobody_up() {
 fn of_two_gibibytes_a_few_are_read() {
     let azure = Azure::start();
     let scratch = scratch(&azure, 3, "");
-    azure.next([Act::Endless, Act::Endless]);
+    azure.next([Act::Endless(200), Act::Endless(200)]);
     assert_eq!(ran(&scratch, &azure, &["run"]).code, 0);
     let mut command = scratch.command(&["run"]);
     command.env("IDENTITY_ENDPOINT", format!("{}/endless", azure.base())).env("IDENTITY_HEADER", "x");

@@ -34,8 +34,10 @@ pub(super) enum Act {
     Revoke,
     /// Takes nothing and never answers.
     Hang,
-    /// Takes all, and answers with two gibibytes.
-    Endless,
+    /// Takes all, or nothing with status 400, and answers with two gibibytes.
+    Endless(u16),
+    /// Takes all but the first, which fails for now.
+    AllButOne,
     /// Takes all, and the connection ends before the answer.
     Vanish,
 }
@@ -200,14 +202,14 @@ impl Seen {
             return refusal;
         }
         let Value::Array(envelopes) = body else { return plain(400, "no list") };
-        if envelopes.is_empty() {
+        let act = self.acts.lock().expect("no test panicked").pop_front();
+        if envelopes.is_empty() && act.is_none() {
             return said(400, &json!({"itemsReceived": 0, "itemsAccepted": 0, "errors": []}));
         }
         if envelopes.iter().any(|envelope| envelope["iKey"] != INSTRUMENTATION_KEY) {
             let errors = json!([{"index": 0, "statusCode": 400, "message": "Invalid instrumentation key"}]);
             return said(400, &json!({"itemsReceived": envelopes.len(), "itemsAccepted": 0, "errors": errors}));
         }
-        let act = self.acts.lock().expect("no test panicked").pop_front();
         match act {
             None => self.take(envelopes),
             Some(Act::Answer(status, header, body)) => {
@@ -224,9 +226,17 @@ impl Seen {
                 plain(401, "")
             }
             Some(Act::Hang) => std::future::pending().await,
-            Some(Act::Endless) => {
-                self.take(envelopes);
-                Response::new(self.two_gibibytes())
+            Some(Act::Endless(status)) => {
+                if status != 400 {
+                    self.take(envelopes);
+                }
+                Response::builder().status(status).body(self.two_gibibytes()).expect("a response")
+            }
+            Some(Act::AllButOne) => {
+                let count = envelopes.len();
+                self.take(envelopes.into_iter().skip(1).collect());
+                let errors = json!([{"index": 0, "statusCode": 500, "message": "Internal Server Error"}]);
+                said(206, &json!({"itemsReceived": count, "itemsAccepted": count - 1, "errors": errors}))
             }
             Some(Act::Vanish) => {
                 self.take(envelopes);
