@@ -108,6 +108,27 @@ impl Ingestion {
         }
     }
 
+    /// Sends nothing, to see who answers. Ingestion says how many items it received and took, also where it refuses a request
+    /// (400) for having none; whoever does not say so is somebody else.
+    pub(super) async fn look(&self) -> Result<(), String> {
+        let answer = match self.ask(&[]).await {
+            Ok(reply) if matches!(reply.status.as_u16(), 200 | 206 | 400) => {
+                let said = reply.said().filter(|said| said.items_received.is_some() && said.items_accepted.is_some());
+                let words = || format!("{}, which is no word of an ingestion endpoint", reply.words());
+                return said
+                    .map(|_| ())
+                    .ok_or_else(|| format!("{}; is it the IngestionEndpoint of the connection string?", words()));
+            }
+            Ok(reply) => judge(&reply, 0),
+            Err(answer) => answer,
+        };
+        match answer {
+            Answer::Each { .. } => Ok(()),
+            Answer::Later { retry, .. } => Err(retry.reason),
+            Answer::TooLarge(why) | Answer::Strange(why) | Answer::Unclear(why) | Answer::Halt(why) => Err(why),
+        }
+    }
+
     /// Sends envelopes and gives the answer, after redirects and with a token if it takes one; else why there is none.
     async fn ask(&self, envelopes: &[&[u8]]) -> Result<Reply, Answer> {
         let body = Bytes::from(gzip(&array(envelopes)));

@@ -125,11 +125,7 @@ impl AppInsights {
             Err(NoResource::Project(error)) => return Err(error.to_string()),
             Err(NoResource::Client(why)) => return Err(why),
         };
-        match resource.ingestion.send(&[]).await {
-            Answer::Each { .. } | Answer::TooLarge(_) | Answer::Strange(_) => Ok(resource.found.clone()),
-            Answer::Later { retry, .. } => Err(retry.reason),
-            Answer::Unclear(why) | Answer::Halt(why) => Err(why),
-        }
+        resource.ingestion.look().await.map(|()| resource.found.clone())
     }
 }
 

@@ -156,6 +156,35 @@ async fn what_fails_again_and_again_is_given_up_once_it_is_old() {
 }
 
 #[tokio::test]
+async fn only_ingestion_itself_is_taken_for_ingestion() {
+    let look = async |status: u16, body: &str| {
+        let server = answering(vec![ResponseTemplate::new(status).set_body_string(body)]).await;
+        let found = destination(&server, None).probe().await;
+        assert_eq!(sent(&server.received_requests().await.expect("requests")[0]), Vec::<String>::new());
+        found.map(|found| found.ingestion.trim_end_matches('/') == server.uri())
+    };
+    let empty = r#"{"itemsReceived":0,"itemsAccepted":0,"errors":[],"appId":null}"#;
+    for status in [200, 400] {
+        assert_eq!(look(status, empty).await, Ok(true), "{status}");
+    }
+    for (status, body) in [
+        (400, "<html><body>Bad Request</body></html>"),
+        (400, r#"{"error":{"message":"no such route"}}"#),
+        (400, r#"{"errors":["name is required"]}"#),
+        (400, "[]"),
+        (400, ""),
+        (200, "ok"),
+        (200, "{}"),
+        (206, r#"{"itemsAccepted":0}"#),
+    ] {
+        let problem = look(status, body).await.expect_err(body);
+        assert!(problem.contains("; is it the IngestionEndpoint of the connection string?"), "{problem}");
+    }
+    assert!(look(413, "").await.is_err_and(|problem| problem.contains("413")));
+    assert!(look(404, "").await.is_err_and(|problem| problem.contains("404")));
+}
+
+#[tokio::test]
 async fn a_request_that_is_too_large_is_sent_in_halves() {
     let server = answering(vec![ResponseTemplate::new(413)]).await;
     assert_eq!(destination(&server, None).deliver(&batch(4)).await, Delivery::complete(4));

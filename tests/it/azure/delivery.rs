@@ -396,6 +396,10 @@ fn doctor_asks_entra_the_project_and_the_resource() {
     assert!(fine.stdout.contains("managed identity (IDENTITY_ENDPOINT) gives tokens for https://ai.azure.com"));
     assert!(fine.stdout.contains("connection `insights-1`"), "{}", fine.stdout);
     assert!(azure.seen.envelopes.lock().expect("no test panicked").is_empty(), "doctor sends no telemetry");
+    azure.next([answer(400, &json!({"error": {"message": "no such route"}}))]);
+    let wrong = looked(&azure);
+    assert!(wrong.code != 0 && wrong.stdout.contains("FAIL  exporter appinsights"), "{}", wrong.stdout);
+    assert!(wrong.stdout.contains("is it the IngestionEndpoint"), "{}", wrong.stdout);
     azure.seen.connections.lock().expect("no test panicked").clear();
     let unconnected = looked(&azure);
     assert!(
@@ -407,7 +411,7 @@ fn doctor_asks_entra_the_project_and_the_resource() {
     command.env("IDENTITY_ENDPOINT", format!("{}/identity", azure.base())).env("IDENTITY_HEADER", "wrong");
     let refused = Ran::of(command.output().expect("the command starts"));
     assert!(refused.stdout.contains("FAIL  azure identity"), "{}", refused.stdout);
-    [&fine, &unconnected, &refused].into_iter().for_each(no_canary_in);
+    [&fine, &wrong, &unconnected, &refused].into_iter().for_each(no_canary_in);
 }
 
 #[test]
