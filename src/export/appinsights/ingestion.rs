@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode};
-use reqwest::{Client, Url};
+use reqwest::{Client, ClientBuilder, Url};
 use serde::Deserialize;
 
 use super::super::connect;
@@ -17,7 +17,7 @@ use super::super::destination::Retry;
 use super::super::http::{Capped, gzip, read_whole, retry_after, root_cause};
 use super::access::Access;
 use crate::model::Secret;
-use crate::net::{is_safe, quote};
+use crate::net::{Secrets, is_safe, quote};
 
 /// An answer names each envelope that was refused, and a request has hundreds of them.
 const MAX_ANSWER: usize = 1 << 20;
@@ -76,12 +76,15 @@ struct Reply {
     /// `None`: it has no end, or broke off.
     text: Option<Vec<u8>>,
     with_token: bool,
+    /// What it may repeat, and nobody needs to see.
+    secrets: Secrets,
 }
 
 /// The endpoint.
 pub(super) struct Ingestion {
     client: Client,
     access: Access,
+    key: Secret,
     /// Where the connection string says that it is.
     home: Url,
     /// Where it said that it is.
@@ -89,11 +92,16 @@ pub(super) struct Ingestion {
 }
 
 impl Ingestion {
-    pub(super) fn new(base: &Url, access: Access) -> Result<Self, String> {
-        let builder = connect::client(base, access.timeout).pool_idle_timeout(IDLE);
-        let client = builder.build().map_err(|error| error.to_string())?;
+    /// A client for the resource with this key; nothing is sent yet.
+    pub(super) fn new(base: &Url, key: &str, access: Access) -> Result<Self, String> {
+        Self::with(connect::client(base, access.timeout), base, key, access)
+    }
+
+    /// The same with a client that is begun already.
+    pub(super) fn with(builder: ClientBuilder, base: &Url, key: &str, access: Access) -> Result<Self, String> {
+        let client = builder.pool_idle_timeout(IDLE).build().map_err(|error| error.to_string())?;
         let home = base.join("v2.1/track").map_err(|error| error.to_string())?;
-        Ok(Self { client, access, place: Mutex::new(home.clone()), home })
+        Ok(Self { client, access, key: Secret::new(key), place: Mutex::new(home.clone()), home })
     }
 
     fn place(&self) -> Url {
@@ -193,11 +201,12 @@ impl Ingestion {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if !with_token && self.access.ask() => continue,
                 _ => {}
             }
+            let secrets = Secrets::new(token.into_iter().chain([self.key.clone()]));
             let text = match read_whole(response, MAX_ANSWER).await {
                 Capped::Whole(text) => Some(text),
                 Capped::TooLarge | Capped::Broken => None,
             };
-            return Ok(Reply { place, status, headers, text, with_token });
+            return Ok(Reply { place, status, headers, text, with_token, secrets });
         }
         Err(Answer::Halt(format!("{} redirects again and again", shown(&self.place()))))
     }
@@ -278,6 +287,7 @@ impl Reply {
     /// Who answers what, for people.
     fn words(&self) -> String {
         let said = self.said();
+        let quote = |text: &str| self.secrets.quote(text);
         let message = said.as_ref().and_then(|said| said.errors.first()).map(|error| quote(error.message()));
         let outer = || said.as_ref().and_then(|said| Some(quote(said.error.as_ref()?.get("message")?.as_str()?)));
         let text = self.text.as_deref().unwrap_or(b"an answer without end, or one that broke off");
@@ -288,7 +298,7 @@ impl Reply {
 }
 
 fn judge(reply: &Reply, count: usize) -> Answer {
-    let Reply { place, status, headers, text, with_token } = reply;
+    let Reply { place, status, headers, text, with_token, secrets } = reply;
     let (status, tokens) = (*status, *with_token);
     let after = retry_after(headers);
     let said = reply.said();
@@ -300,7 +310,7 @@ fn judge(reply: &Reply, count: usize) -> Answer {
     }
     match status.as_u16() {
         200 | 206 => match said.as_ref().filter(|said| said.items_accepted.is_some() || !said.errors.is_empty()) {
-            Some(said) => each(said, status, count, after),
+            Some(said) => each(said, status, count, after, secrets),
             // The gateway took it, whatever it says.
             None if status == StatusCode::OK && !is_page(headers) => {
                 Answer::Each { fates: vec![Fate::Taken; count], after, ambiguous: false }
@@ -316,7 +326,7 @@ fn judge(reply: &Reply, count: usize) -> Answer {
             }
             // Where the endpoint does not name items, any of them may be meant.
             Some(said) if said.errors.iter().all(|error| error.index.is_none()) => Answer::TooLarge(words()),
-            Some(said) => each(said, status, count, after),
+            Some(said) => each(said, status, count, after, secrets),
             None if text.as_ref().is_some_and(|text| speaks_of_key(&String::from_utf8_lossy(text))) => {
                 Answer::Halt(format!("{}; check the InstrumentationKey of the connection string", words()))
             }
@@ -360,12 +370,12 @@ fn is_page(headers: &HeaderMap) -> bool {
 
 /// The fate of each envelope: those that are named among the errors by what their error says. The others were taken, unless the
 /// endpoint took fewer: which these are is not known, and they are sent again rather than lost.
-fn each(said: &Said, status: StatusCode, count: usize, after: Option<Duration>) -> Answer {
+fn each(said: &Said, status: StatusCode, count: usize, after: Option<Duration>, secrets: &Secrets) -> Answer {
     let mut fates = vec![Fate::Taken; count];
     for error in &said.errors {
         let Some(fate) = error.index.and_then(|index| fates.get_mut(index)) else { continue };
         let code = error.status_code.filter(|code| *code != 0).unwrap_or(status.as_u16());
-        let why = format!("{code} {}", quote(error.message()));
+        let why = format!("{code} {}", secrets.quote(error.message()));
         *fate = match code {
             // It is named, and it is not said what is wrong with it.
             200 | 206 => Fate::Again(why),
@@ -423,7 +433,9 @@ mod tests {
         let place = Url::parse("https://in.example/v2.1/track").expect("an address");
         let status = StatusCode::from_u16(status).expect("a status");
         let text = Some(text.as_bytes().to_vec());
-        judge(&Reply { place, status, headers: HeaderMap::new(), text, with_token: tokens }, 3)
+        let reply =
+            Reply { place, status, headers: HeaderMap::new(), text, with_token: tokens, secrets: Secrets::default() };
+        judge(&reply, 3)
     }
 
     fn halt(status: u16, text: &str, tokens: bool) -> String {

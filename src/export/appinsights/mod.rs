@@ -171,7 +171,8 @@ fn resource(
     connection: &ConnectionString,
     name: Option<String>,
 ) -> Result<Resource, String> {
-    let ingestion = Ingestion::new(&connection.ingestion, Access::new(settings, connection))?;
+    let access = Access::new(settings, connection);
+    let ingestion = Ingestion::new(&connection.ingestion, &connection.instrumentation_key, access)?;
     let found = Found { connection: name, ingestion: connection.ingestion.to_string() };
     Ok(Resource { key: connection.instrumentation_key.clone(), ingestion, found })
 }

@@ -30,6 +30,8 @@ fn batch_of(count: u64, time: u64) -> Batch {
     Batch { origin: Arc::new(Origin::default()), items: Items::Spans((1..=count).map(span).collect()) }
 }
 
+const KEY: &str = "00000000-0000-0000-0000-000000000001";
+
 fn destination(server: &MockServer, tokens: Option<Arc<dyn TokenSource>>) -> AppInsights {
     let text = format!("InstrumentationKey=00000000-0000-0000-0000-000000000001;IngestionEndpoint={}", server.uri());
     to(&text, tokens)
@@ -250,6 +252,24 @@ async fn a_place_that_is_gone_is_asked_for_again_at_home() {
     let first = to.deliver(&batch(1)).await;
     assert!(first.settled() == 0 && first.retry.is_some_and(|retry| retry.unreachable));
     assert_eq!(to.deliver(&batch(1)).await, Delivery::complete(1));
+}
+
+#[tokio::test]
+async fn what_an_endpoint_repeats_of_its_request_is_not_passed_on() {
+    let echo = |status: u16| {
+        let said = format!("key {KEY} and token Bearer canary-0 in full: {}", "x".repeat(250));
+        ResponseTemplate::new(status).set_body_string(said)
+    };
+    for status in [400, 403, 404, 503] {
+        let server = answering(vec![ResponseTemplate::new(401), echo(status)]).await;
+        let delivery = destination(&server, Some(Arc::new(Counted(AtomicU32::new(0))))).deliver(&batch(1)).await;
+        let said = format!("{delivery:?}");
+        assert!(said.contains("in full") && !said.contains(KEY) && !said.contains("canary"), "{said}");
+    }
+    let refused = serde_json::json!([{"index": 0, "statusCode": 400, "message": format!("bad {KEY}")}]);
+    let server = answering(vec![partly(refused)]).await;
+    let delivery = destination(&server, None).deliver(&batch(1)).await;
+    assert_eq!(delivery.rejection.as_deref(), Some("400 bad ***"));
 }
 
 /// Tokens that are counted.

@@ -17,13 +17,15 @@ use crate::export::connect;
 use crate::export::http::{retry_after, root_cause};
 use crate::identity::{IdentityError, TokenSource};
 use crate::model::Secret;
-use crate::net::quote;
+use crate::net::{Secrets, quote};
 
 /// Where the public cloud answers.
 pub const ENDPOINT: &str = "https://api.loganalytics.io";
 
 /// The most bytes of an answer; beyond, it is asked for in narrower slices.
 const MAX_ANSWER: usize = 32 << 20;
+/// So much of an answer that is none is looked at.
+const MAX_WORDS: usize = 64 << 10;
 /// Waits before further tries, unless the service asks for others.
 const WAITS: [Duration; 4] =
     [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(15)];
@@ -145,7 +147,7 @@ impl ApiError {
     fn words(&self) -> String {
         let mut parts: Vec<String> = Vec::new();
         self.gather(&mut parts, 0);
-        quote(&parts.join(": "))
+        parts.join(": ")
     }
 
     fn gather(&self, parts: &mut Vec<String>, depth: usize) {
@@ -239,7 +241,7 @@ impl LogAnalytics {
                     refused = Some(token);
                     continue;
                 }
-                Ok(response) => match self.judge(response).await? {
+                Ok(response) => match self.judge(response, &token).await? {
                     Judged::Answer(answer) => return Ok(answer),
                     Judged::Later(problem, asked) => (problem, asked),
                 },
@@ -260,7 +262,8 @@ impl LogAnalytics {
         Failure::TooMuch(Why { words: format!("no answer within {:?}", self.timeout), slow: true })
     }
 
-    async fn judge(&self, mut response: Response) -> Result<Judged, Failure> {
+    /// What an answer means; should it repeat the token that it was asked with, nobody sees that.
+    async fn judge(&self, mut response: Response, token: &Secret) -> Result<Judged, Failure> {
         let (status, asked) = (response.status(), retry_after(response.headers()));
         let mut bytes = Vec::new();
         loop {
@@ -282,8 +285,9 @@ impl LogAnalytics {
         let error = said.as_ref().and_then(|said| said.error.as_ref());
         let words = match error {
             Some(error) => error.words(),
-            None => quote(&String::from_utf8_lossy(bytes.get(..400).unwrap_or(&bytes))),
+            None => String::from_utf8_lossy(bytes.get(..MAX_WORDS).unwrap_or(&bytes)).into_owned(),
         };
+        let words = Secrets::new([token.clone()]).quote(&words);
         let partial = error.is_some().then(|| words.clone());
         let colon = if words.is_empty() { "" } else { ": " };
         let words = format!("{status}{colon}{words}");
@@ -292,7 +296,9 @@ impl LogAnalytics {
                 Some(table) => return Ok(Judged::Answer(Answer { table, partial })),
                 None => "; that is no table of a Log Analytics query: is the endpoint right?",
             },
-            429 | 500 | 502 | 503 => return Ok(Judged::Later(format!("{} answers {words}", self.endpoint()), asked)),
+            408 | 429 | 500 | 502 | 503 => {
+                return Ok(Judged::Later(format!("{} answers {words}", self.endpoint()), asked));
+            }
             504 => return Err(Failure::TooMuch(Why { words, slow: true })),
             401 => "; the token is not accepted: is the credential of the right tenant?",
             403 => "; the identity needs the role `Log Analytics Reader` (or `Monitoring Reader`) there",

@@ -1,12 +1,17 @@
 //! Rows of either schema, as other exporters and the service itself leave them, become the telemetry that they were.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::{Value as Json, json};
+use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::client::Target;
 use super::convert::{Item, convert};
 use super::table::Table;
 use super::*;
-use crate::model::{LogRecord, Span, SpanId, SpanKind, Status, TraceId, Value};
+use crate::identity::{IdentityError, TokenSource};
+use crate::model::{LogRecord, Secret, Span, SpanId, SpanKind, Status, TraceId, Value};
 use crate::trace::results::result_of_log;
 use crate::trace::semconv::{self as sc, event};
 
@@ -224,6 +229,47 @@ fn rows_without_the_columns_that_matter_are_refused_by_name() {
         serde_json::from_value(json!({"columns": [{"name": "count_"}], "rows": [[3]]})).expect("a table");
     let error = table.columns().err().expect("no time").to_string();
     assert!(error.contains("`timestamp` or `TimeGenerated`") && error.contains("count_"), "{error}");
+}
+
+/// One token, again and again.
+struct Canary;
+
+const CANARY: &str = "canary/eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9";
+
+#[async_trait::async_trait]
+impl TokenSource for Canary {
+    async fn token(&self, _: &str, _: Option<&Secret>) -> Result<Secret, IdentityError> {
+        Ok(Secret::new(CANARY.to_owned()))
+    }
+
+    fn who(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_repeats_of_its_request_is_not_shown() {
+    let escaped = CANARY.replace('/', "\\/");
+    for (status, body) in [
+        (400, format!("{}you sent Bearer {CANARY}", " ".repeat(280))),
+        (
+            403,
+            json!({"error": {"message": "no", "innererror": {"message": format!("with Bearer {CANARY}")}}}).to_string(),
+        ),
+        (404, format!("{{\"authorization\": \"Bearer {escaped}\"}}")),
+        (200, format!("Bearer {CANARY}")),
+    ] {
+        let server = MockServer::start().await;
+        let said = ResponseTemplate::new(status).set_body_string(body);
+        Mock::given(wiremock::matchers::any()).respond_with(said).mount(&server).await;
+        let target = Target::Workspace("w".to_owned());
+        let client =
+            LogAnalytics::new(&server.uri(), target, Arc::new(Canary), Duration::from_secs(20)).expect("a client");
+        let mut import = Import::new(client, Question { kql: None, from: 0, to: 2_000_000_000 });
+        let error = import.next().await.expect_err("no table").to_string();
+        assert!(error.contains(&status.to_string()) && error.contains("***"), "{error}");
+        assert!(!error.contains("canary") && !error.contains("eyJ0"), "{error}");
+    }
 }
 
 #[test]
