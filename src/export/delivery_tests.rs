@@ -212,6 +212,21 @@ async fn what_was_taken_behind_an_unsettled_item_is_a_duplicate_only_if_others_g
     check(vec![waits(9, true), stop(9)], [0, 0, 0, 4]).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_asked_for_is_kept() {
+    let (outbox, destination) = (Memory::with(3), Scripted::new([Delivery::later(busy(Some(SOON)), false)]));
+    let (begun, deliveries) = (Instant::now(), start(&outbox, &destination, &Sampler::default()));
+    // The run goes on meanwhile, and its end does not cut the wait short.
+    tokio::time::sleep(SOON / 2).await;
+    assert_eq!(destination.seen.lock().unwrap().len(), 1);
+    let report = deliveries.finish(Duration::from_hours(1)).await.remove(0);
+    assert_eq!((report.delivered, destination.seen.lock().unwrap().len()), (3, 2));
+    assert!(begun.elapsed() >= SOON, "{:?}", begun.elapsed());
+}
+
+/// A wait that destinations ask for.
+const SOON: Duration = Duration::from_secs(40);
+
 #[tokio::test]
 async fn what_is_not_sampled_is_passed_over_and_counted() {
     let (outbox, destination) = (Memory::with(16), Scripted::new([]));

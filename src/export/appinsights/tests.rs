@@ -158,6 +158,15 @@ async fn what_fails_again_and_again_is_given_up_once_it_is_old() {
 }
 
 #[tokio::test]
+async fn the_wait_that_is_asked_for_is_passed_on() {
+    for status in [408, 429, 500, 503] {
+        let server = answering(vec![ResponseTemplate::new(status).insert_header("retry-after", "7")]).await;
+        let retry = destination(&server, None).deliver(&batch(1)).await.retry.expect("a retry");
+        assert_eq!(retry.after, Some(Duration::from_secs(7)), "{status}");
+    }
+}
+
+#[tokio::test]
 async fn only_ingestion_itself_is_taken_for_ingestion() {
     let look = async |status: u16, body: &str| {
         let server = answering(vec![ResponseTemplate::new(status).set_body_string(body)]).await;
@@ -241,6 +250,33 @@ async fn a_redirect_is_followed_to_the_same_host_only_and_remembered() {
     let server = answering(vec![round; 9]).await;
     let halt = destination(&server, None).deliver(&batch(1)).await.halt.expect("a halt");
     assert!(halt.contains("again and again"), "{halt}");
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_host_of_the_service_is_followed_and_remembered() {
+    const EU: &str = "westeurope-5.in.applicationinsights.azure.com";
+    const US: &str = "eastus-8.in.applicationinsights.azure.com";
+    let us = answering(Vec::new()).await;
+    let there = ResponseTemplate::new(307).insert_header("location", format!("http://{US}/v2.1/track"));
+    let eu = answering(vec![there]).await;
+    let mut to = to(&format!("InstrumentationKey={KEY};IngestionEndpoint=http://{EU}/"), None);
+    let InsightsSource::Connection(connection) = &to.settings.source else { panic!("it was given") };
+    // Both names lead to this machine.
+    crate::net::install_tls_provider();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .resolve(EU, *eu.address())
+        .resolve(US, *us.address());
+    let access = Access::new(&to.settings, connection);
+    let ingestion = Ingestion::with(client, &connection.ingestion, KEY, access).expect("a client");
+    to.resource.get_mut().expect("it was given").ingestion = ingestion;
+    assert_eq!(to.deliver(&batch(1)).await, Delivery::complete(1));
+    assert_eq!(to.deliver(&batch(2)).await, Delivery::complete(2));
+    assert_eq!(eu.received_requests().await.expect("requests").len(), 1, "then it is known");
+    let there = us.received_requests().await.expect("requests");
+    assert_eq!(there.iter().map(|request| sent(request).len()).collect::<Vec<_>>(), [2, 4]);
+    assert!(there.iter().all(|request| request.headers["host"] == US));
 }
 
 #[tokio::test]
