@@ -13,7 +13,7 @@ use super::pair::{Pairing, pair};
 use super::side::{Output, Side};
 use crate::model::Label;
 use crate::stats::paired::{PairedEstimate, Settings, compare_directed};
-use crate::stats::{multiple, symmetry};
+use crate::stats::{multiple, power, symmetry};
 
 /// How two sides are compared.
 #[derive(Debug, Clone, PartialEq)]
@@ -145,6 +145,9 @@ fn measure(
     metric_of(definition, &numbers, estimate)
 }
 
+/// The level of one side that a gate's test has unless it looks often.
+const ONE_SIDED: f64 = 0.025;
+
 /// A metric from its estimate.
 pub(super) fn metric_of(definition: &Definition, numbers: &Numbers, estimate: PairedEstimate) -> Metric {
     let change = estimate.interval.and_then(|[low, high]| {
@@ -170,6 +173,12 @@ pub(super) fn metric_of(definition: &Definition, numbers: &Numbers, estimate: Pa
     if numbers.partly_missing > 0 {
         warnings.push(format!("{} cases have no value for some of their trials", numbers.partly_missing));
     }
+    // The exact test is McNemar's only where each pair stands alone and is one right or wrong.
+    let exact = estimate.discordant.filter(|_| estimate.mid_p.is_some() && estimate.clusters.is_none());
+    let detectable = exact.and_then(|[b, c]| {
+        let share = (b + c) as f64 / estimate.n as f64;
+        power::minimum_detectable_effect(estimate.n, share, ONE_SIDED, power::USUAL_POWER)
+    });
     Metric {
         name: definition.name.clone(),
         direction: definition.direction,
@@ -183,6 +192,7 @@ pub(super) fn metric_of(definition: &Definition, numbers: &Numbers, estimate: Pa
         q_value: None,
         method: estimate.why_undefined.unwrap_or(estimate.method),
         discordant: estimate.discordant,
+        detectable,
         n: estimate.n,
         missing: numbers.missing,
         partly_missing: numbers.partly_missing,

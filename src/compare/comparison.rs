@@ -100,6 +100,10 @@ pub struct Metric {
     pub method: String,
     /// Of assertions: pairs that the base has right and the head wrong, and the other way round.
     pub discordant: Option<[u64; 2]>,
+    /// Of assertions without clusters and repeats: the least true difference that McNemar's exact test, one-sided at 2.5 %,
+    /// finds in 80 % of comparisons with so many pairs and such a share of discordant ones; `None` where it finds none.
+    #[serde(default)]
+    pub detectable: Option<f64>,
     /// Pairs with a value on both sides.
     pub n: u64,
     /// Pairs with a value on one side, or an evaluator that broke; they are in no mean.
@@ -115,6 +119,18 @@ pub struct Metric {
     pub change: Option<Change>,
     /// What to know when reading it.
     pub warnings: Vec<String>,
+}
+
+impl Metric {
+    /// What a comparison of this size can find, for people; `None` where that is not known.
+    pub fn detectable_in_words(&self) -> Option<String> {
+        let ([b, c], effect) = (self.discordant?, self.detectable?);
+        let share = (b + c) as f64 / self.n as f64 * 100.0;
+        Some(format!(
+            "{} pairs of which {share:.1} % differ show a true difference of {effect:.3} in 80 of 100 comparisons",
+            self.n
+        ))
+    }
 }
 
 /// Which way of a metric is better, as documents say it.

@@ -32,6 +32,14 @@ pub enum OpenError {
     /// The policy.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// A difference that there cannot be.
+    #[error("--allow {name}: the sides have nothing of that name that may differ; they have {known}")]
+    UnknownAllowance {
+        /// What is to be allowed.
+        name: String,
+        /// What could be.
+        known: String,
+    },
     /// A column to slice by that the dataset does not have.
     #[error("`{side}` cannot be sliced by `{column}`: no case of it has such a column{known}")]
     UnknownColumn {
@@ -104,6 +112,12 @@ pub fn compare_named(
         };
         let side = now.operand.name.clone();
         return Err(OpenError::UnknownColumn { side, column: missing.name.clone(), known });
+    }
+    let ids = then.evaluators.iter().chain(&now.evaluators).map(|evaluator| evaluator.id.as_str());
+    let known: BTreeSet<&str> = ids.chain(["dataset", "evaluator"]).collect();
+    if let Some(name) = options.allow.iter().find(|name| !known.contains(name.as_str())) {
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        return Err(OpenError::UnknownAllowance { name: name.clone(), known });
     }
     let mut comparison = compare(&then, &now, options);
     let places = Places { base: (base, &then), head: (head, &now) };

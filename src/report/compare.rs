@@ -198,6 +198,14 @@ fn metrics(out: &mut String, metrics: &[Metric], style: Style) {
     } else {
         out.push_str(&sheet.render(2));
     }
+    // Several assertions often say the same.
+    let mut told: Vec<String> = Vec::new();
+    for metric in metrics {
+        if let Some(words) = metric.detectable_in_words().filter(|words| !told.contains(words)) {
+            put!(out, "  {}\n", style.paint(Tone::Faint, &clean(&format!("{}: {words}", metric.name))));
+            told.push(words);
+        }
+    }
     notes(out, metrics.iter().map(|metric| (metric.name.as_str(), metric.warnings.as_slice())), style);
 }
 

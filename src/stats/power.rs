@@ -1,5 +1,6 @@
 //! What a paired comparison of assertions can find: the power of McNemar's test, and the least effect that it finds.
 
+use statrs::function::beta::beta_reg;
 use statrs::function::gamma::ln_gamma;
 
 use super::paired::mcnemar;
@@ -13,44 +14,83 @@ pub const USUAL_POWER: f64 = 0.8;
 /// comparison of two correlated proportions. `None` where the effect is not within the discordance or a share not in [0, 1].
 pub fn mcnemar_power(n: u64, discordance: f64, effect: f64, alpha: f64) -> Option<f64> {
     let sane = (0.0..=1.0).contains(&discordance) && effect.abs() <= discordance && alpha > 0.0;
-    if !sane {
-        return None;
-    }
-    if discordance == 0.0 {
-        return Some(0.0);
-    }
-    let worse = ((discordance + effect) / discordance / 2.0).clamp(0.0, 1.0);
-    let mut critical = 0;
-    let mut power = 0.0;
-    for pairs in 0..=n {
-        let weight = binomial_point(n, pairs, discordance);
-        // The least count that is significant grows by at most one with each pair.
-        while critical <= pairs && mcnemar::one_sided(critical, pairs - critical) > alpha {
-            critical += 1;
-        }
-        if weight > 1e-16 && critical <= pairs {
-            power += weight * (critical..=pairs).map(|b| binomial_point(pairs, b, worse)).sum::<f64>();
-        }
-    }
-    Some(power.min(1.0))
+    sane.then(|| Design::new(n, discordance, alpha).power(effect))
 }
 
 /// The least effect that the one-sided exact McNemar test at `alpha` finds with the given power among `n` pairs of that
 /// discordance; `None` where even the largest possible effect, the discordance itself, is not found so often.
 pub fn minimum_detectable_effect(n: u64, discordance: f64, alpha: f64, power: f64) -> Option<f64> {
-    if mcnemar_power(n, discordance, discordance, alpha)? < power {
+    if !((0.0..=1.0).contains(&discordance) && alpha > 0.0) {
+        return None;
+    }
+    let design = Design::new(n, discordance, alpha);
+    if design.power(discordance) < power {
         return None;
     }
     let (mut missed, mut found) = (0.0, discordance);
     for _ in 0..40 {
         let middle = f64::midpoint(missed, found);
-        if mcnemar_power(n, discordance, middle, alpha)? < power {
+        if design.power(middle) < power {
             missed = middle;
         } else {
             found = middle;
         }
     }
     Some(found)
+}
+
+/// What does not depend on the effect.
+struct Design {
+    discordance: f64,
+    /// Numbers of discordant pairs that are likely at all, each with its probability and the least count of those worse that
+    /// is significant; one more than the pairs if none is.
+    likely: Vec<(u64, f64, u64)>,
+}
+
+impl Design {
+    fn new(n: u64, discordance: f64, alpha: f64) -> Self {
+        // Ten standard deviations and ten pairs to each side of the mean: what lies beyond is below 1e-16.
+        let mean = n as f64 * discordance;
+        let reach = 10.0 * (mean * (1.0 - discordance)).sqrt() + 10.0;
+        let (first, last) = ((mean - reach).max(0.0) as u64, ((mean + reach) as u64).min(n));
+        let is_significant = |b: u64, pairs: u64| mcnemar::one_sided(b, pairs - b) <= alpha;
+        let (mut low, mut critical) = (0, first + 1);
+        while low < critical {
+            let middle = u64::midpoint(low, critical);
+            if middle <= first && !is_significant(middle, first) {
+                low = middle + 1;
+            } else {
+                critical = middle;
+            }
+        }
+        let likely = (first..=last).map(|pairs| {
+            // It grows by at most one with each pair.
+            while critical <= pairs && !is_significant(critical, pairs) {
+                critical += 1;
+            }
+            (pairs, binomial_point(n, pairs, discordance), critical)
+        });
+        Self { discordance, likely: likely.collect() }
+    }
+
+    fn power(&self, effect: f64) -> f64 {
+        if self.discordance == 0.0 {
+            return 0.0;
+        }
+        let worse = ((self.discordance + effect) / self.discordance / 2.0).clamp(0.0, 1.0);
+        let found = |&(pairs, weight, critical): &(u64, f64, u64)| weight * at_least(critical, pairs, worse);
+        self.likely.iter().map(found).sum::<f64>().min(1.0)
+    }
+}
+
+/// The probability of `k` or more among `n`.
+fn at_least(k: u64, n: u64, p: f64) -> f64 {
+    match k {
+        0 => 1.0,
+        k if k > n || p <= 0.0 => 0.0,
+        _ if p >= 1.0 => 1.0,
+        k => beta_reg(k as f64, (n - k + 1) as f64, p),
+    }
 }
 
 fn binomial_point(n: u64, k: u64, p: f64) -> f64 {

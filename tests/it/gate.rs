@@ -158,6 +158,12 @@ fn a_run_beside_itself_has_not_changed() {
     assert_eq!(same["cases"]["regressed"], json!([]));
     let metrics = same["metrics"].as_array().expect("metrics");
     assert!(metrics.len() > 5 && metrics.iter().all(|metric| metric["delta"] == 0.0 && metric["change"].is_null()));
+    let typo = scratch.run(&["compare", "good", "good", "--allow", "lable_match"]);
+    assert!(
+        typo.code == 2 && typo.stderr.contains("they have") && typo.stderr.contains("label_match"),
+        "{}",
+        typo.stderr
+    );
     let unknown = scratch.run(&["compare", "good", "good", "--by", "col.nothing"]);
     assert_eq!((unknown.code, unknown.stderr.contains("no case of it has such a column; it has part")), (2, true));
     // Of two parts each.
@@ -181,6 +187,12 @@ fn swapped_operands_mirror_each_other() {
     let (one, other) = (accuracy(&there), accuracy(&back));
     assert_eq!((&one["discordant"], &other["discordant"]), (&json!([30, 0]), &json!([0, 30])));
     assert_eq!(one["p_value"], other["p_value"]);
+    // Half of 60 pairs differ: less than a quarter is found four times in five, more than an eighth is needed for that.
+    let detectable = number(&one["detectable"]);
+    assert!(detectable == number(&other["detectable"]) && (0.125..0.3).contains(&detectable), "{detectable}");
+    let text = scratch.run(&["compare", "good", "bad"]).stdout;
+    assert!(text.contains(&format!("50.0 % differ show a true difference of {detectable:.3}")), "{text}");
+    assert!(there["metrics"][1]["detectable"].is_null(), "macro-F1 has no such test");
     for end in 0..2 {
         assert!((number(&one["ci95"][end]) + number(&other["ci95"][1 - end])).abs() < 1e-9);
     }

@@ -111,7 +111,7 @@ pub fn metrics(metrics: &[Metric]) -> Markup {
             p { "b counts pairs that only the base has right, c those that only the head has right; p is two-sided." }
             dl.facts { @for metric in metrics {
                 dt { (metric_name(&metric.name)) }
-                dd { (text(&metric.method)) @for warning in &metric.warnings { "; " (text(warning)) } }
+                dd { (text(&metric.method)) @if let Some(words) = metric.detectable_in_words() { "; " (words) } @for warning in &metric.warnings { "; " (text(warning)) } }
             } }
         }
     }
