@@ -187,7 +187,7 @@ fn swapped_operands_mirror_each_other() {
     let (one, other) = (accuracy(&there), accuracy(&back));
     assert_eq!((&one["discordant"], &other["discordant"]), (&json!([30, 0]), &json!([0, 30])));
     assert_eq!(one["p_value"], other["p_value"]);
-    // Half of 60 pairs differ: less than a quarter is found four times in five, more than an eighth is needed for that.
+    // Half of the 60 pairs differ: it takes more than an eighth to be found four times in five, and less than three tenths.
     let detectable = number(&one["detectable"]);
     assert!(detectable == number(&other["detectable"]) && (0.125..0.3).contains(&detectable), "{detectable}");
     let text = scratch.run(&["compare", "good", "bad"]).stdout;
