@@ -10,6 +10,9 @@ use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
+/// Headers that say where telemetry belongs and are no secrets.
+pub(super) const PLACES: [&str; 2] = ["x-mlflow-experiment-id", "x-langfuse-ingestion-version"];
+
 /// The three ways to speak OTLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Protocol {

@@ -7,11 +7,12 @@ use http::header::{AUTHORIZATION, HeaderMap};
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
-use super::endpoint::{Compression, OtlpSettings, Protocol, below_base, header, parse_endpoint, parse_headers};
+use super::endpoint::{Compression, OtlpSettings, PLACES, Protocol, below_base, header, parse_endpoint, parse_headers};
 use super::sampler::{ParentDecision, Rule, Sampler};
 use super::settings::{SettingsError, SuiteOtlp};
 use crate::config::env::Environment;
 use crate::model::{Key, Value};
+use crate::net::is_same_host;
 use crate::trace::semconv;
 
 /// The exporters chosen for one signal.
@@ -277,10 +278,33 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The headers of a signal: its own variable replaces the shared one, and either replaces the suite's.
+    /// The headers of a signal: its own variable replaces the shared one, and either replaces the suite's. The suite's are for
+    /// the suite's endpoint, if it has one: the environment may lead elsewhere, but not with the key for that.
     pub(super) fn headers(&mut self, signal: OtlpSignal) -> HeaderMap {
-        let Some((variable, text)) = self.own_or_shared(signal, "HEADERS") else { return self.suite.headers.clone() };
-        parse_headers(text, |problem| self.warn(&variable, &problem))
+        if let Some((variable, text)) = self.own_or_shared(signal, "HEADERS") {
+            return parse_headers(text, |problem| self.warn(&variable, &problem));
+        }
+        let mut headers = self.suite.headers.clone();
+        // Only the host counts: protocols have ports of their own.
+        let leads = self.env_endpoint(signal, Protocol::default());
+        let elsewhere =
+            leads.is_some_and(|url| self.suite.endpoint.as_ref().is_some_and(|own| !is_same_host(own, &url)));
+        if elsewhere {
+            headers = PLACES
+                .into_iter()
+                .filter_map(|name| Some((http::HeaderName::from_static(name), headers.remove(name)?)))
+                .collect();
+            let withheld = self.suite.headers.keys().any(|name| !headers.contains_key(name));
+            let variable = self.own_or_shared(signal, "ENDPOINT").map(|(variable, _)| variable).unwrap_or_default();
+            let warning = format!(
+                "{variable} names another server than the suite's otlp_endpoint: the suite's headers and key are not sent \
+                 there; set OTEL_EXPORTER_OTLP_HEADERS if it wants any"
+            );
+            if withheld && !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
+        headers
     }
 
     pub(super) fn otlp(&mut self, signal: OtlpSignal) -> OtlpSettings {

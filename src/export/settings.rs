@@ -447,6 +447,34 @@ mod tests {
     }
 
     #[test]
+    fn the_suites_key_does_not_follow_the_environment_elsewhere() {
+        let suite = SuiteOtlp {
+            endpoint: Some("https://suite:4318".into()),
+            headers: [("x-key".to_owned(), "v".to_owned()), ("x-mlflow-experiment-id".to_owned(), "7".to_owned())]
+                .into(),
+            auth: AuthEnv { bearer: Some("TEAM_KEY".into()), basic: None },
+            ..SuiteOtlp::default()
+        };
+        let sent = |suite: &SuiteOtlp, more: &[(&str, &str)]| {
+            let pairs: Vec<_> = [("TEAM_KEY", "canary")].into_iter().chain(more.iter().copied()).collect();
+            let plan = ExportPlan::resolve(&env(&pairs), suite, None).unwrap();
+            let mut names: Vec<_> = otlp(&plan).0.unwrap().headers.keys().map(ToString::to_string).collect();
+            names.sort();
+            (names.join(" "), plan.warnings)
+        };
+        let all = "authorization x-key x-mlflow-experiment-id";
+        assert_eq!(sent(&suite, &[]), (all.into(), vec![]));
+        let moved = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://elsewhere:4318");
+        let (names, warnings) = sent(&suite, &[moved]);
+        assert_eq!((names.as_str(), warnings.len()), ("x-mlflow-experiment-id", 1), "{warnings:?}");
+        assert!(warnings[0].starts_with("OTEL_EXPORTER_OTLP_ENDPOINT names another server"), "{warnings:?}");
+        assert_eq!(sent(&suite, &[moved, ("OTEL_EXPORTER_OTLP_HEADERS", "x-own=1")]), ("x-own".into(), vec![]));
+        assert_eq!(sent(&suite, &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://suite:4317")]).0, all);
+        // Who names a key and no endpoint means the environment's.
+        assert_eq!(sent(&SuiteOtlp { endpoint: None, ..suite }, &[moved]), (all.into(), vec![]));
+    }
+
+    #[test]
     fn the_resource_names_the_service_first() {
         let show =
             |pairs: &[_]| plan(pairs).resource.iter().map(|(k, v)| format!("{k}={v:?}")).collect::<Vec<_>>().join(" ");

@@ -11,16 +11,13 @@ use super::appinsights::access::{InsightsSettings, InsightsSource};
 use super::appinsights::connection::ConnectionString;
 use super::auth::AuthEnv;
 use super::destination::Signal;
-use super::endpoint::{Compression, OtlpSettings, Protocol, header, parse_endpoint};
+use super::endpoint::{Compression, OtlpSettings, PLACES, Protocol, header, parse_endpoint};
 use super::otel_env::{OtlpSignal, Reader};
 use super::sampler::Sampler;
 use super::settings::{CONNECTION_STRING, DestinationConfig, ExportPlan, SettingsError, SuiteOtlp};
 use super::sinks::{SinkError, SinkSnapshot};
 use crate::config::env::Environment;
 use crate::config::{AzurePlan, CredentialKind, IngestionAuth};
-
-/// Headers that say where telemetry belongs and are no secrets: their values are kept.
-const PLACES: [&str; 2] = ["x-mlflow-experiment-id", "x-langfuse-ingestion-version"];
 
 /// A destination as the outbox remembers it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -185,6 +182,10 @@ impl Snapshot {
                 suite.headers.clear();
                 suite.auth = AuthEnv::default();
             }
+            // The recorded key is for the recorded endpoint, wherever the environment leads by now.
+            if own.is_some() || (suite.auth.is_empty() && !auth.is_empty()) {
+                suite.endpoint = kept.map(String::from);
+            }
             if suite.auth.is_empty() {
                 suite.auth = auth.clone();
             }
@@ -344,6 +345,30 @@ mod tests {
         assert_eq!(traces(&moved).endpoint.as_str(), "http://new:1/v1/traces");
         assert_eq!(traces(&moved).headers["x-key"], "2");
         assert!(moved.warnings.is_empty());
+    }
+
+    #[test]
+    fn the_key_of_a_run_stays_with_the_endpoint_of_the_run() {
+        let suite = |endpoint: Option<&str>| SuiteOtlp {
+            endpoint: endpoint.map(str::to_owned),
+            auth: AuthEnv { bearer: Some("TEAM_KEY".into()), basic: None },
+            ..SuiteOtlp::default()
+        };
+        let key = ("TEAM_KEY", "canary");
+        let plan = ExportPlan::resolve(&env(&[key]), &suite(Some("https://first")), None).unwrap();
+        let kept = Snapshot::new(&plan.destinations[0], &plan);
+        let check = |more: &[(&str, &str)], suite: &SuiteOtlp, host: &str, sent: bool| {
+            let pairs: Vec<_> = [key].into_iter().chain(more.iter().copied()).collect();
+            let restored = kept.restore(&env(&pairs), suite).unwrap();
+            let traces = traces(&restored);
+            let found = (traces.endpoint.host_str().unwrap_or_default(), traces.headers.contains_key("authorization"));
+            assert_eq!(found, (host, sent), "{more:?}");
+        };
+        let moved = [("OTEL_EXPORTER_OTLP_ENDPOINT", "https://second")];
+        for suite in [SuiteOtlp::default(), suite(Some("https://first")), suite(Some("https://second"))] {
+            check(&[], &suite, "first", true);
+            check(&moved, &suite, "second", false);
+        }
     }
 
     #[test]

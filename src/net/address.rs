@@ -15,9 +15,34 @@ pub fn is_loopback(url: &Url) -> bool {
     bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
+/// Whether two addresses are on one host, under whatever name this machine goes.
+pub fn is_same_host(one: &Url, other: &Url) -> bool {
+    (is_loopback(one) && is_loopback(other)) || one.host_str() == other.host_str()
+}
+
+/// Whether two addresses lead to one server: the same port of one host.
+pub fn is_same_server(one: &Url, other: &Url) -> bool {
+    is_same_host(one, other) && one.port_or_known_default() == other.port_or_known_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_server_under_two_names_is_one_server() {
+        for (one, other, host, server) in [
+            ("http://localhost:6006/v1/traces", "http://127.0.0.1:6006", true, true),
+            ("https://p.example/s/one", "https://p.example:443", true, true),
+            ("http://p.example:4317", "http://p.example:4318", true, false),
+            ("http://p.example", "http://q.example", false, false),
+            ("http://p.example", "http://localhost", false, false),
+        ] {
+            let url = |text| Url::parse(text).unwrap();
+            let found = (is_same_host(&url(one), &url(other)), is_same_server(&url(one), &url(other)));
+            assert_eq!(found, (host, server), "{one} {other}");
+        }
+    }
 
     #[test]
     fn a_key_goes_out_in_the_clear_to_this_machine_only() {

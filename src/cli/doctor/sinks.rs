@@ -1,14 +1,13 @@
 //! `doctor` on `[[sinks]]`: is the backend there, does it take the key, does it know the project, and do spans go where
 //! scores go?
 
-use reqwest::Url;
-
 use super::{Args, Checks, Status};
 use crate::export::ExportPlan;
 use crate::export::endpoint::Protocol;
 use crate::export::settings::DestinationConfig;
 use crate::export::sinks::{Finding, Sink, SinkConfig, SinkKind};
 use crate::model::Value;
+use crate::net::is_same_server;
 use crate::trace::semconv::OPENINFERENCE_PROJECT_NAME;
 
 /// Looks at each sink of the plan. Nothing is written there.
@@ -44,7 +43,7 @@ fn settings(config: &SinkConfig, export: &ExportPlan, name: &str, checks: &mut C
     let Some((traces, sends_logs)) = otlp else { return };
     let mut warn = |message: String, hint: &str| checks.add(name, Status::Warn, message, Some(hint.to_owned()));
     // Behind a collector everything is different, and fine.
-    if !is_same_place(&traces.endpoint, &config.url) {
+    if !is_same_server(&traces.endpoint, &config.url) {
         let message = format!("spans go to {}, scores to {}", traces.address(), config.address());
         return warn(
             message,
@@ -74,15 +73,4 @@ fn settings(config: &SinkConfig, export: &ExportPlan, name: &str, checks: &mut C
             warn(format!("spans go to project `{said}`, and the sink says `{wanted}`"), hint);
         }
     }
-}
-
-fn is_same_place(one: &Url, other: &Url) -> bool {
-    let place = |url: &Url| {
-        let host = match url.host_str() {
-            Some("127.0.0.1" | "[::1]" | "::1") => Some("localhost".to_owned()),
-            host => host.map(str::to_owned),
-        };
-        (host, url.port_or_known_default())
-    };
-    place(one) == place(other)
 }

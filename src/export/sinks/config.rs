@@ -1,5 +1,5 @@
 //! What a sink is configured as: the suite's `[[sinks]]`, and behind it the environment variables that each backend's own
-//! clients read. Whose address and whose key these are is said by [`super::place`].
+//! clients read. Whose address and whose key these are is said by `place`.
 
 use std::time::Duration;
 

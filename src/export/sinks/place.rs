@@ -9,7 +9,7 @@ use reqwest::Url;
 use super::super::endpoint::parse_endpoint;
 use super::config::SinkKind;
 use crate::config::env::Environment;
-use crate::net::is_loopback;
+use crate::net::{is_loopback, is_same_server};
 
 /// The databases that `MLFLOW_TRACKING_URI` may name, as `MLflow` spells them.
 const DATABASES: [&str; 4] = ["sqlite", "postgresql", "mysql", "mssql"];
@@ -58,11 +58,7 @@ pub(super) fn address(kind: SinkKind, said: Option<&str>, env: &Environment) -> 
 pub(super) fn named_elsewhere(kind: SinkKind, url: &Url, env: &Environment) -> Option<&'static str> {
     let (variable, Named::Server(text)) = named(kind, env)? else { return None };
     let other = parse_endpoint(text, false).ok()?;
-    let server = |url: &Url| {
-        let host = if is_loopback(url) { Some("localhost") } else { url.host_str() };
-        (host.map(str::to_owned), url.port_or_known_default())
-    };
-    (server(&other) != server(url)).then_some(variable)
+    (!is_same_server(&other, url)).then_some(variable)
 }
 
 /// What an address of the environment names.
@@ -156,20 +152,5 @@ mod tests {
         assert_eq!(mlflow(" https://h/base ").unwrap().as_str(), "https://h/base");
         let said = address(SinkKind::Mlflow, Some("http://own:1"), &env("MLFLOW_TRACKING_URI", "databricks"));
         assert_eq!(said.unwrap().as_str(), "http://own:1/", "what the suite says needs nothing else");
-    }
-
-    #[test]
-    fn one_server_under_two_names_is_one_server() {
-        let elsewhere = |text: &str, url: &str| {
-            let url = Url::parse(url).unwrap();
-            named_elsewhere(SinkKind::Phoenix, &url, &env("PHOENIX_COLLECTOR_ENDPOINT", text)).is_some()
-        };
-        assert!(!elsewhere("http://localhost:6006/v1/traces", "http://127.0.0.1:6006"));
-        assert!(!elsewhere("https://p/s/one", "https://p:443"));
-        assert!(elsewhere("http://p:6006", "http://q:6006"));
-        assert!(elsewhere("http://localhost:6007", "http://localhost:6006"));
-        assert!(
-            named_elsewhere(SinkKind::Phoenix, &Url::parse("http://q").unwrap(), &Environment::default()).is_none()
-        );
     }
 }
