@@ -377,10 +377,9 @@ fn each(said: &Said, status: StatusCode, count: usize, after: Option<Duration>, 
         let code = error.status_code.filter(|code| *code != 0).unwrap_or(status.as_u16());
         let why = format!("{code} {}", secrets.quote(error.message()));
         *fate = match code {
-            // It is named, and it is not said what is wrong with it.
-            200 | 206 => Fate::Again(why),
             401 | 403 | 429 | 439 | 402 => Fate::Busy(why),
-            408 | 500 | 502 | 503 | 504 => Fate::Again(why),
+            // With the status of the answer it is named, and it is not said what is wrong with it.
+            200 | 206 | 408 | 500 | 502 | 503 | 504 => Fate::Again(why),
             _ => Fate::Refused(why),
         };
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Portion;
 use super::convert::Item;
-use crate::model::{Event, LogRecord, Origin, Span, SpanId, Telemetry, TraceId};
+use crate::model::{Event, Key, LogRecord, Origin, Span, SpanId, Telemetry, TraceId, Value};
 
 /// The clocks of what a span waits for may differ by this, in nanoseconds.
 const SLACK: u64 = 5_000_000_000;
@@ -95,7 +95,12 @@ impl Assembly {
             let key = stray.log.trace_id.zip(stray.log.span_id);
             match key.and_then(|key| self.held.get_mut(&key)) {
                 Some((_, span)) if stray.is_on(span) => {}
-                Some((_, span)) => span.events.push(stray.event),
+                Some((_, span)) => {
+                    let weight = 64 + weight_of(&stray.event.attributes);
+                    self.weight += weight;
+                    *self.ends.entry((span.end_unix_nano, span.trace_id, span.span_id)).or_default() += weight;
+                    span.events.push(stray.event);
+                }
                 None => strays.push(stray),
             }
         }
@@ -127,9 +132,13 @@ impl Assembly {
 }
 
 fn weight(span: &Span) -> usize {
-    let text = |value: &crate::model::Value| match value {
-        crate::model::Value::Str(text) => text.len(),
+    512 + weight_of(&span.attributes)
+}
+
+fn weight_of(attributes: &[(Key, Value)]) -> usize {
+    let text = |value: &Value| match value {
+        Value::Str(text) => text.len(),
         _ => 16,
     };
-    512 + span.attributes.iter().map(|(key, value)| key.len() + 32 + text(value)).sum::<usize>()
+    attributes.iter().map(|(key, value)| key.len() + 32 + text(value)).sum::<usize>()
 }

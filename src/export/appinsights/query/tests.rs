@@ -153,8 +153,8 @@ fn a_score_that_stands_among_the_measurements_only_is_a_score() {
     assert_eq!(scored(json!({}), json!({"seconds": 1.5})), (None, Some(rest)), "another measurement is no score");
     let truth = json!({"gen_ai.evaluation.score.value": "True"});
     assert_eq!(scored(truth, json!({})).0, Some(1.0));
-    let long = "r".repeat(200);
-    assert_eq!(scored(json!({"gen_ai.evaluation.name": long}), json!({long[..150]: 2.0})), (Some(2.0), None));
+    let (long, cut) = ("r".repeat(200), "r".repeat(150));
+    assert_eq!(scored(json!({"gen_ai.evaluation.name": long}), json!({cut: 2.0})), (Some(2.0), None));
 }
 
 #[test]
@@ -182,6 +182,28 @@ fn events_meet_their_spans_once_and_what_has_none_is_handed_over() {
     let events: Vec<u64> = later.telemetry[0].spans[0].events.iter().map(|event| event.time_unix_nano).collect();
     assert_eq!(events, [1_795_356_627_379_000_000, 1_795_356_627_380_000_000]);
     assert!(assembly.finish().telemetry.is_empty());
+}
+
+#[test]
+fn a_span_with_events_without_end_is_not_held_to_its_own() {
+    let mut row = dependency();
+    row["duration"] = json!(3_600_000.0);
+    let mut assembly = Assembly::default();
+    assembly.add(item(&row).expect("read").expect("part of a trace"));
+    let text = "x".repeat(4 << 20);
+    let mut released = None;
+    for second in 0..20 {
+        let time = format!("2026-11-22T14:11:{second:02}Z");
+        assembly.add(
+            item(&json!({"timestamp": time, "itemType": "trace", "message": "part", "operation_Id": TRACE,
+                "operation_ParentId": SPAN, "customDimensions": {"text": text}}))
+            .expect("read")
+            .expect("part of a trace"),
+        );
+        let portion = assembly.portion(1_795_356_660_000_000_000 + second * 1_000_000_000);
+        released = released.or(portion.telemetry.into_iter().next().map(|part| (second, part.spans[0].events.len())));
+    }
+    assert_eq!(released, Some((15, 16)), "64 MiB are what is held");
 }
 
 #[test]
