@@ -1,20 +1,20 @@
 //! Moves the outbox to the destinations while a run goes on, and a little after: at least once, in order, and never in
 //! the way of the run. Nothing is lost by giving up; what is left stays pending in the store.
 //!
-//! One task for each destination and signal. What a batch's fate means is said by the [`super::destination`]; where
-//! batches come from is behind [`super::outbox`].
+//! One task for each destination and signal, a [`super::courier`]. What a batch's fate means is said by the
+//! [`super::destination`]; where batches come from is behind [`super::outbox`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-use super::aside::{Aside, Portion, Waiting};
-use super::destination::{Batch, Delivery, Destination, Retry, Signal};
-use super::ledger::{Ledger, Settled};
-use super::outbox::{Acknowledgement, Outbox, OutboxBatch, OutboxError, Reading};
+use super::aside::Aside;
+use super::courier::{Courier, Rounds};
+use super::destination::{Destination, Signal};
+use super::outbox::Outbox;
 use super::sampler::Sampler;
 use crate::trace::provider::Ids;
 
@@ -26,15 +26,6 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How long the end of a run waits for destinations.
 pub const GRACE: Duration = Duration::from_secs(10);
-
-/// Tries at an address where nobody listens, once the run is over.
-const TRIES_UNREACHABLE: u32 = 2;
-
-/// Tries at a destination that is there but takes nothing, once the run is over.
-const TRIES: u32 = 8;
-
-/// The longest wait that a destination may ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
 
 /// How delivery paces itself.
 #[derive(Debug, Clone, Copy)]
@@ -133,9 +124,9 @@ impl Counts {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct State {
+pub(super) struct State {
     /// Set when the run is over: everything is recorded, and this is when to stop.
-    until: Option<Instant>,
+    pub(super) until: Option<Instant>,
 }
 
 /// A destination, and which traces it gets.
@@ -192,7 +183,7 @@ impl Deliveries {
                     state: this.state.subscribe(),
                     report,
                     aside: Aside::default(),
-                    rounds: Rounds { failed: 0, failed_since_over: 0, due: Instant::now() },
+                    rounds: Rounds::new(),
                     followed: destination.follows().and_then(leader).map(watch::Sender::subscribe),
                 };
                 let ended = leader(destination.name()).filter(|_| signal == Signal::Traces).cloned();
@@ -258,317 +249,8 @@ impl Deliveries {
     }
 }
 
-fn lock(report: &Mutex<DeliveryReport>) -> std::sync::MutexGuard<'_, DeliveryReport> {
+pub(super) fn lock(report: &Mutex<DeliveryReport>) -> std::sync::MutexGuard<'_, DeliveryReport> {
     report.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Carries one signal to one destination.
-struct Courier {
-    outbox: Arc<dyn Outbox>,
-    destination: Arc<dyn Destination>,
-    signal: Signal,
-    sampler: Sampler,
-    ids: Ids,
-    pace: Pace,
-    state: watch::Receiver<State>,
-    report: Arc<Mutex<DeliveryReport>>,
-    /// What was handed over beyond the cursor, because some of it waits.
-    aside: Aside,
-    rounds: Rounds,
-    /// Whether the courier of the spans that this one waits for has come to its end, if there is such a courier.
-    followed: Option<watch::Receiver<bool>>,
-}
-
-/// Tries at what waits.
-struct Rounds {
-    failed: u32,
-    failed_since_over: u32,
-    /// When to try next.
-    due: Instant,
-}
-
-/// Why a courier stops before everything is settled.
-enum Stop {
-    /// With a problem to report.
-    Problem(String),
-    /// Because time is up; the last problem, if any, stands in the report already.
-    Time,
-}
-
-impl Courier {
-    async fn run(mut self) {
-        let stopped = self.carry().await;
-        let mut report = lock(&self.report);
-        match stopped {
-            Ok(()) => report.complete = true,
-            Err(Stop::Problem(problem)) => report.problem = Some(problem),
-            Err(Stop::Time) => {}
-        }
-    }
-
-    async fn carry(&mut self) -> Result<(), Stop> {
-        loop {
-            // Seen before the read, so that what is recorded during it wakes the wait below.
-            let until = self.state.borrow_and_update().until;
-            if until.is_some_and(|until| until <= Instant::now()) {
-                return Err(Stop::Time);
-            }
-            // Seen before the read, too: what the other delivered before its end is then in it.
-            let alone = self.followed.as_ref().is_none_or(|ended| *ended.borrow());
-            // With much set aside, it comes before what is new.
-            let reading = if self.aside.is_full() { Reading::Nothing } else { self.read().await? };
-            match reading {
-                Reading::Batch(OutboxBatch { batch, positions, cut }) => {
-                    self.settle(batch, &positions).await?;
-                    if until.is_none() && !cut && positions.len() < BATCH.min(self.destination.portion()) {
-                        self.pause(self.pace.linger).await;
-                    }
-                }
-                Reading::Held | Reading::Nothing if !self.aside.is_empty() => self.once_more().await?,
-                Reading::Held => {
-                    let leader = self.destination.follows().unwrap_or_default();
-                    let problem = format!("{leader} has not taken their spans yet");
-                    if until.is_some() && alone {
-                        return Err(Stop::Problem(problem));
-                    }
-                    lock(&self.report).problem = Some(problem);
-                    self.pause(self.pace.linger).await;
-                }
-                Reading::Nothing if until.is_some() => return Ok(()),
-                Reading::Nothing => self.state.changed().await.map_err(|_| Stop::Time)?,
-            }
-        }
-    }
-
-    async fn read(&self) -> Result<Reading, Stop> {
-        let (outbox, signal, destination) = (Arc::clone(&self.outbox), self.signal, Arc::clone(&self.destination));
-        let limit = destination.portion().min(BATCH);
-        let after = self.aside.reached();
-        let read = move || outbox.read(destination.name(), destination.follows(), signal, after, limit);
-        let read = tokio::task::spawn_blocking(read).await;
-        let problem = |error: OutboxError| Stop::Problem(format!("reading the outbox: {error}"));
-        read.map_err(|error| problem(Box::new(error)))?.map_err(problem)
-    }
-
-    /// Hands over a batch until all of it is settled. What stays unsettled although the destination has got it, or may have, will be
-    /// handed over again by whoever goes on: it is counted now, for nobody will know then.
-    async fn settle(&mut self, mut batch: Batch, positions: &[i64]) -> Result<(), Stop> {
-        let ledger = self.sample(&mut batch, positions);
-        self.aside.reach(positions.last().copied().unwrap_or_default());
-        self.bring(batch, ledger).await?;
-        self.tell_aside();
-        Ok(())
-    }
-
-    /// Goes through what was set aside again, when it is time; what is recorded before that comes first.
-    async fn once_more(&mut self) -> Result<(), Stop> {
-        let until = self.state.borrow().until;
-        let mut due = until.map_or(self.rounds.due, |until| until.min(self.rounds.due));
-        if until.is_some() && self.rounds.failed_since_over == 0 {
-            due = Instant::now();
-        }
-        tokio::select! {
-            biased;
-            () = sleep_until(due) => {}
-            changed = self.state.changed() => return changed.map_err(|_| Stop::Time),
-        }
-        let before = self.aside.count();
-        for portion in self.aside.take() {
-            match portion {
-                Portion::Settled(settled) => self.close(settled).await?,
-                Portion::Waiting(Waiting { batch, ledger, .. }) => self.bring(batch, ledger).await?,
-            }
-        }
-        self.tell_aside();
-        let Some(problem) = self.aside.problem() else {
-            self.rounds = Rounds { failed: 0, failed_since_over: 0, due: Instant::now() };
-            lock(&self.report).problem = None;
-            return Ok(());
-        };
-        if self.aside.count() < before {
-            (self.rounds.failed, self.rounds.failed_since_over) = (0, 0);
-        }
-        self.rounds.failed += 1;
-        self.rounds.failed_since_over += u32::from(until.is_some());
-        if self.rounds.failed_since_over >= TRIES {
-            return Err(Stop::Problem(problem));
-        }
-        let failed = if until.is_some() { self.rounds.failed_since_over } else { self.rounds.failed };
-        self.rounds.due = Instant::now() + self.backoff(failed);
-        Ok(())
-    }
-
-    fn tell_aside(&self) {
-        let mut report = lock(&self.report);
-        report.aside = self.aside.settled();
-        report.problem = self.aside.problem().or_else(|| report.problem.take());
-    }
-
-    /// Hands over a batch, and sets aside what of it waits.
-    async fn bring(&mut self, mut batch: Batch, mut ledger: Ledger) -> Result<(), Stop> {
-        let ended = self.hand_over(&mut batch, &mut ledger).await;
-        let in_doubt = ended.is_err() && !self.destination.is_idempotent();
-        let duplicates = if in_doubt { ledger.take_doubts() } else { 0 };
-        if duplicates > 0 {
-            self.write_down(Settled { duplicates, ..Settled::default() }).await?;
-        }
-        if let Some((count, reason)) = ended? {
-            self.aside.wait(Waiting { batch, ledger, count, reason });
-        }
-        Ok(())
-    }
-
-    /// Gives how many items wait for something of their own, and for what, if some do.
-    async fn hand_over(&mut self, batch: &mut Batch, ledger: &mut Ledger) -> Result<Option<(u64, String)>, Stop> {
-        let mut failures = 0;
-        let mut failures_since_over = 0;
-        loop {
-            if batch.items.is_empty() {
-                return self.acknowledge(ledger).await.map(|()| None);
-            }
-            let over = self.state.borrow().until.is_some();
-            // Only this and the waits are cut off when time is up: an acknowledgement, once due, is always written.
-            let delivery = tokio::select! {
-                biased;
-                delivery = self.destination.deliver(batch) => delivery,
-                () = time_is_up(self.state.clone()) => {
-                    // The request is on its way, and its answer will find nobody.
-                    ledger.doubt();
-                    return Err(Stop::Time);
-                }
-            };
-            let settled = delivery.settled().min(batch.items.len() as u64);
-            ledger.settle(&delivery, settled);
-            if settled > 0 {
-                batch.items.drop_front(settled as usize);
-                self.acknowledge(ledger).await?;
-                (failures, failures_since_over) = (0, 0);
-            }
-            let Delivery { rejection, retry, halt, waiting, .. } = delivery;
-            let problem = halt.clone().or_else(|| retry.as_ref().map(|retry| retry.reason.clone()));
-            {
-                let mut report = lock(&self.report);
-                report.rejection = rejection.or_else(|| report.rejection.take());
-                report.problem.clone_from(&problem);
-            }
-            if let Some(halt) = halt {
-                return Err(Stop::Problem(halt));
-            }
-            if batch.items.is_empty() {
-                continue;
-            }
-            // A destination that settles nothing and does not say why gets the benefit of a second try, later.
-            let retry = retry.unwrap_or_default();
-            // What comes after is sent meanwhile, and again by whoever goes on later: that must make no difference.
-            if waiting > 0 && self.destination.is_idempotent() {
-                return Ok(Some((waiting, retry.reason)));
-            }
-            failures += 1;
-            failures_since_over += u32::from(over);
-            if failures_since_over >= if retry.unreachable { TRIES_UNREACHABLE } else { TRIES } {
-                return Err(Stop::Problem(retry.reason));
-            }
-            self.wait(&retry, if over { failures_since_over } else { failures }).await?;
-        }
-    }
-
-    /// Removes what is not sampled or not wanted from the batch and opens its ledger.
-    fn sample(&self, batch: &mut Batch, positions: &[i64]) -> Ledger {
-        let mut keep: Vec<bool> = if self.sampler.keeps_all() {
-            vec![true; positions.len()]
-        } else {
-            batch.items.trace_ids().into_iter().map(|id| self.sampler.keeps(id)).collect()
-        };
-        if let Some(wanted) = self.destination.wants(&batch.items) {
-            for (keep, wanted) in keep.iter_mut().zip(wanted) {
-                *keep &= wanted;
-            }
-        }
-        batch.items.retain(&keep);
-        Ledger::open(positions, &keep)
-    }
-
-    /// Writes down what is settled, as far as a cursor can say it.
-    async fn acknowledge(&mut self, ledger: &mut Ledger) -> Result<(), Stop> {
-        match ledger.close_settled() {
-            Some(settled) => self.close(settled).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Writes down what is settled, unless something before it is not.
-    async fn close(&mut self, settled: Settled) -> Result<(), Stop> {
-        if self.aside.is_empty() {
-            return self.write_down(settled).await;
-        }
-        self.aside.note(settled);
-        Ok(())
-    }
-
-    async fn write_down(&self, settled: Settled) -> Result<(), Stop> {
-        let Settled { cursor, delivered, rejected, not_sampled, duplicates } = settled;
-        let acknowledgement = Acknowledgement {
-            destination: self.destination.name().to_owned(),
-            signal: self.signal,
-            cursor,
-            delivered,
-            rejected,
-            not_sampled,
-            duplicates,
-        };
-        self.outbox.acknowledge(acknowledgement).await.map_err(|error| Stop::Problem(error.to_string()))?;
-        let mut report = lock(&self.report);
-        report.delivered += delivered;
-        report.rejected += rejected;
-        report.not_sampled += not_sampled;
-        report.duplicates += duplicates;
-        Ok(())
-    }
-
-    /// Waits before the next try. The end of the run cuts the wait short, but not below what the destination asked for.
-    async fn wait(&mut self, retry: &Retry, failures: u32) -> Result<(), Stop> {
-        let own = self.backoff(failures);
-        let asked = retry.after.unwrap_or_default().min(MAX_RETRY_AFTER);
-        let not_before = Instant::now() + asked;
-        self.pause(own.max(asked)).await;
-        if self.state.borrow().until.is_some_and(|until| not_before.max(Instant::now()) >= until) {
-            return Err(Stop::Time);
-        }
-        sleep_until(not_before).await;
-        Ok(())
-    }
-
-    fn backoff(&self, failures: u32) -> Duration {
-        let doubled = self.pace.first_wait.saturating_mul(1 << failures.saturating_sub(1).min(16));
-        doubled.min(self.pace.longest_wait).mul_f64(0.5 + self.ids.unit() / 2.0)
-    }
-
-    /// Sleeps, or until the run is over if it is not yet.
-    async fn pause(&mut self, duration: Duration) {
-        let until = self.state.borrow().until;
-        if let Some(until) = until {
-            return sleep_until(until.min(Instant::now() + duration)).await;
-        }
-        let mut state = self.state.clone();
-        tokio::select! {
-            () = sleep(duration) => {}
-            _ = state.wait_for(|state| state.until.is_some()) => {}
-        }
-    }
-}
-
-/// Returns when the run is over and the time given for the rest has passed.
-async fn time_is_up(mut state: watch::Receiver<State>) {
-    loop {
-        let until = state.wait_for(|state| state.until.is_some()).await.ok().and_then(|state| state.until);
-        // Nobody can end the run any more; the task ends with its set.
-        let Some(until) = until else { return std::future::pending().await };
-        sleep_until(until).await;
-        // It may have been put off meanwhile.
-        if state.borrow().until.is_none_or(|now| now <= until) {
-            return;
-        }
-    }
 }
 
 #[cfg(test)]

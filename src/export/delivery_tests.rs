@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::super::destination::{Batch, Delivery, Retry};
+use super::super::outbox::{Acknowledgement, OutboxBatch, OutboxError, Reading};
 use super::*;
 use crate::export::destination::Items;
 use crate::export::sampler::Rule;
@@ -140,7 +142,7 @@ async fn what_is_recorded_later_is_delivered_while_the_run_goes_on() {
         if outbox.total().0 == 20 {
             return;
         }
-        sleep(Duration::from_millis(2)).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
     panic!("{:?}", outbox.total());
 }

@@ -26,6 +26,7 @@ mod otlp_grpc;
 pub mod connect;
 pub mod outbox;
 mod ledger;
+mod courier;
 pub mod delivery;
 pub mod exporters;
 pub mod metrics;
