@@ -1,7 +1,7 @@
 //! Moves the outbox to the destinations while a run goes on, and a little after: at least once, in order, and never in
 //! the way of the run. Nothing is lost by giving up; what is left stays pending in the store.
 //!
-//! One task for each destination and signal, a [`super::courier`]. What a batch's fate means is said by the
+//! One task for each destination and signal, a courier. What a batch's fate means is said by the
 //! [`super::destination`]; where batches come from is behind [`super::outbox`].
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -61,7 +61,7 @@ impl Cache {
             slot.under_way = None;
             match (&answer, &mut slot.kept) {
                 (Ok(new), kept) => *kept = Some(new.clone()),
-                (Err(_), Some(kept)) => kept.renew = seconds(&clock) + REST,
+                (Err(_), Some(kept)) => kept.renew = (seconds(&clock) + REST).min(kept.expires),
                 (Err(_), None) => {}
             }
             answer
@@ -89,6 +89,10 @@ impl TokenSource for Cache {
                 return Ok(kept.secret.clone());
             }
             let valid = kept.filter(|kept| now < kept.expires);
+            // One whose task was cut off put nothing in order.
+            if slot.under_way.as_ref().is_some_and(|request| request.peek().is_some()) {
+                slot.under_way = None;
+            }
             (slot.under_way.get_or_insert_with(|| self.request(scope)).clone(), valid)
         };
         match (request.await, valid) {

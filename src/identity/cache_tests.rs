@@ -115,3 +115,16 @@ async fn what_nobody_waited_for_is_kept_and_serves_until_its_end_only() {
     assert_eq!((number(&cache, None).await.as_str(), asked.load(Ordering::SeqCst)), ("0", 1));
     assert_eq!(number(&cache, Some(&Secret::new(format!("{SCOPE}#0")))).await, "1", "a refused one is replaced");
 }
+
+#[tokio::test]
+async fn what_has_expired_is_not_given_out() {
+    // Each reading of the clock is 15 s later; the token lives 100 s, and no other is to be had.
+    let (cache, asked) = cache(Some(100), 15, 1);
+    let mut answers = Vec::new();
+    for _ in 0..20 {
+        answers.push(cache.token(SCOPE, None).await.is_ok());
+    }
+    let last = answers.iter().rposition(|ok| *ok).expect("the first");
+    assert!(answers[..last].iter().all(|ok| *ok) && last < 7, "{answers:?}");
+    assert!(asked.load(Ordering::SeqCst) > 5);
+}

@@ -80,7 +80,7 @@ impl Service<HttpRequestFactory> for Attempt {
 impl Shared {
     async fn send(&self, factory: HttpRequestFactory) -> Result<http::Response<Bytes>, AttemptFailure> {
         let mut refused: Option<Secret> = None;
-        let mut response = loop {
+        let (mut response, token) = loop {
             let mut request =
                 factory.build().await.map_err(|_| AttemptFailure::unsendable("the HTTP request cannot be built"))?;
             let token = match &self.entra {
@@ -91,10 +91,11 @@ impl Shared {
             let response = sent.map_err(|error| AttemptFailure::connection(error, None))?;
             // A token may have been taken back before its end; another may do, and costs no attempt.
             if response.status() != StatusCode::UNAUTHORIZED || token.is_none() || refused.is_some() {
-                break response;
+                break (response, token);
             }
             refused = token;
         };
+        let secrets = Secrets::new(self.hints.key.iter().chain(&token).cloned());
         let status = response.status();
         self.limits.heed(response.headers());
         if !status.is_success() {
@@ -104,7 +105,7 @@ impl Shared {
                 Err(_) => Bytes::new(),
             };
             let wait = failure::retry_after(response.headers(), self.clock.now_unix_nano());
-            return Err(self.refusal(status, wait, &ApiMessage::read(&body)));
+            return Err(self.refusal(status, wait, &ApiMessage::read(&body), &secrets));
         }
         let body = match read_body(&mut response, self.max_body).await {
             Ok(body) => body,
@@ -114,7 +115,7 @@ impl Shared {
             }
             Err(BodyError::Broken(error)) => return Err(AttemptFailure::connection(error, Some(status.as_u16()))),
         };
-        self.check(status, &body)?;
+        self.check(status, &body, &secrets)?;
         let mut checked = http::Response::new(body);
         *checked.status_mut() = status;
         *checked.headers_mut() = std::mem::take(response.headers_mut());
@@ -138,12 +139,18 @@ impl Shared {
         Ok(token)
     }
 
-    fn refusal(&self, status: StatusCode, wait: Option<Duration>, api: &ApiMessage) -> AttemptFailure {
-        failure::from_status(status, wait, api, notes(|call| call.switchable), &self.hints)
+    fn refusal(
+        &self,
+        status: StatusCode,
+        wait: Option<Duration>,
+        api: &ApiMessage,
+        secrets: &Secrets,
+    ) -> AttemptFailure {
+        failure::from_status(status, wait, api, notes(|call| call.switchable), (&self.hints, secrets))
     }
 
     /// Decodes the body for a test: whatever passes here, async-openai decodes too, and has nothing to log.
-    fn check(&self, status: StatusCode, body: &[u8]) -> Result<(), AttemptFailure> {
+    fn check(&self, status: StatusCode, body: &[u8], secrets: &Secrets) -> Result<(), AttemptFailure> {
         let reply = serde_json::from_slice::<Reply>(body).map_err(|error| {
             // A cut or garbled body may come whole the next time; one of another shape will not.
             let verdict = if error.is_data() { Verdict::Final } else { Verdict::Retry(None) };
@@ -153,12 +160,12 @@ impl Shared {
             let api = ApiMessage::from_value(error);
             let named = api.code.parse::<u16>().ok().filter(|code| (400..=599).contains(code));
             if let Some(named) = named.and_then(|code| StatusCode::from_u16(code).ok()) {
-                return Err(self.refusal(named, None, &api));
+                return Err(self.refusal(named, None, &api, secrets));
             }
             if api.is_settled() {
-                return Err(self.refusal(StatusCode::BAD_REQUEST, None, &api));
+                return Err(self.refusal(StatusCode::BAD_REQUEST, None, &api, secrets));
             }
-            let said = Secrets::new(self.hints.key.clone()).quote(&api.message);
+            let said = secrets.quote(&api.message);
             let message = format!("the answer is an error in spite of its status: {said}");
             return Err(AttemptFailure::invalid(status, message, Verdict::Retry(None)));
         }

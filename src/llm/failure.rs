@@ -201,10 +201,10 @@ pub(super) fn from_status(
     wait: Option<Duration>,
     api: &ApiMessage,
     field: Option<TokenField>,
-    hints: &Hints,
+    (hints, secrets): (&Hints, &Secrets),
 ) -> AttemptFailure {
     let code = status.as_u16();
-    let said = Secrets::new(hints.key.clone()).quote(&api.message);
+    let said = secrets.quote(&api.message);
     let reason = status.canonical_reason().unwrap_or("no reason given");
     let said = if said.is_empty() { reason.to_owned() } else { said };
     let (error_type, verdict, message) = match code {
@@ -279,7 +279,7 @@ mod tests {
     fn check(status: u16, body: &str, error_type: &str, verdict: Verdict) -> String {
         let status = StatusCode::from_u16(status).expect("a status");
         let api = ApiMessage::read(body.as_bytes());
-        let failure = from_status(status, None, &api, Some(TokenField::MaxTokens), &hints());
+        let failure = from_status(status, None, &api, Some(TokenField::MaxTokens), (&hints(), &Secrets::default()));
         assert_eq!((failure.error_type.as_str(), failure.verdict), (error_type, verdict), "{body}");
         failure.message
     }

@@ -1,6 +1,8 @@
 //! Model calls to Azure OpenAI and to a Foundry project: paths, headers, names on spans.
 
 use serde_json::Value;
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use super::fake::{API_KEY, Azure, TOKEN};
 use crate::support::{Ran, Scratch};
@@ -127,5 +129,33 @@ fn neither_key_nor_token_goes_to_azure_in_the_clear() {
         let ran = Ran::of(command.output().expect("the command starts"));
         assert_eq!(ran.code, 2, "{}", ran.stderr);
         assert!(ran.stderr.contains("no https address") && !ran.stderr.contains(API_KEY), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_token_that_the_endpoint_repeats_is_in_no_message_and_not_in_the_store() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let server = runtime.block_on(MockServer::start());
+    let echo = |request: &Request| {
+        let header = request.headers["authorization"].to_str().expect("text").replace("Bearer ", "");
+        let message = format!("you sent {header} and that is wrong");
+        ResponseTemplate::new(400).set_body_json(serde_json::json!({"error": {"message": message}}))
+    };
+    runtime.block_on(Mock::given(any()).respond_with(echo).mount(&server));
+    let scratch = Scratch::new();
+    // No pattern takes it for a token.
+    let suite = format!(
+        "[suite]\ndataset = \"claims.csv\"\n[model]\nprovider = \"azure\"\nname = \"m\"\nauth = \"entra\"\nbase_url = \"{}\"\n\
+         [azure]\ncredential = \"token_command\"\ntoken_command = [\"echo\", \"canary/tok.en\"]\n",
+        server.uri()
+    );
+    scratch.write("spanscore.toml", suite);
+    let ran = scratch.run(&["run"]);
+    assert!(ran.stderr.contains("you sent") || ran.stdout.contains("you sent"), "{} {}", ran.stdout, ran.stderr);
+    let cases = scratch.run(&["cases", "--format", "json"]);
+    assert!(cases.stdout.contains("you sent ***"), "{}", cases.stdout);
+    for text in [ran.stdout, ran.stderr, cases.stdout] {
+        assert!(!text.contains("canary"), "{text}");
     }
 }
