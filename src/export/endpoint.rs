@@ -10,6 +10,8 @@ use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
+use super::auth::AuthEnv;
+
 /// Headers that say where telemetry belongs and are no secrets.
 pub(super) const PLACES: [&str; 2] = ["x-mlflow-experiment-id", "x-langfuse-ingestion-version"];
 
@@ -88,6 +90,8 @@ pub struct OtlpSettings {
     pub protocol: Protocol,
     /// What to send along.
     pub headers: HeaderMap,
+    /// The variables that the key in them comes from, where the suite names them and its key is meant for this address.
+    pub auth: AuthEnv,
     /// How to compress.
     pub compression: Compression,
     /// How long a request may take.
@@ -109,7 +113,8 @@ impl OtlpSettings {
             headers.entry(AUTHORIZATION).or_insert(value);
             endpoint.set_password(None).and_then(|()| endpoint.set_username("")).expect("http URLs have a host");
         }
-        Self { endpoint, protocol, headers, compression: Compression::None, timeout: Self::DEFAULT_TIMEOUT }
+        let (auth, compression, timeout) = (AuthEnv::default(), Compression::None, Self::DEFAULT_TIMEOUT);
+        Self { endpoint, protocol, headers, auth, compression, timeout }
     }
 
     /// The address for people and for the store: without the query, which may hold a key.

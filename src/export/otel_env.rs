@@ -7,12 +7,13 @@ use http::header::{AUTHORIZATION, HeaderMap};
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
+use super::auth::AuthEnv;
 use super::endpoint::{Compression, OtlpSettings, PLACES, Protocol, below_base, header, parse_endpoint, parse_headers};
 use super::sampler::{ParentDecision, Rule, Sampler};
 use super::settings::{SettingsError, SuiteOtlp};
 use crate::config::env::Environment;
 use crate::model::{Key, Value};
-use crate::net::is_same_host;
+use crate::net::is_key_for;
 use crate::trace::semconv;
 
 /// The exporters chosen for one signal.
@@ -77,6 +78,8 @@ struct Suite {
     /// Which signals go to the suite's endpoint; all of them where nothing is said.
     signals: Option<Vec<OtlpSignal>>,
     resource: Vec<(String, String)>,
+    /// The variables with the key, which is among the headers.
+    auth: AuthEnv,
     /// What is wrong with the key.
     warning: Option<String>,
 }
@@ -122,6 +125,7 @@ impl Suite {
             timeout: suite.timeout,
             signals,
             resource: suite.resource.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            auth: suite.auth.clone(),
             warning,
         })
     }
@@ -129,11 +133,7 @@ impl Suite {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(env: &'a Environment, suite: &SuiteOtlp) -> Result<Self, SettingsError> {
-        let suite = Suite::read(env, suite)?;
-        // Headers of the environment replace the suite's, and its key with them.
-        let replaced = env.get("OTEL_EXPORTER_OTLP_HEADERS").is_some();
-        let warnings = suite.warning.iter().filter(|_| !replaced).cloned().collect();
-        Ok(Self { env, suite, warnings })
+        Ok(Self { env, suite: Suite::read(env, suite)?, warnings: Vec::new() })
     }
 
     fn warn(&mut self, variable: &str, problem: &str) {
@@ -278,33 +278,42 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The headers of a signal: its own variable replaces the shared one, and either replaces the suite's. The suite's are for
-    /// the suite's endpoint, if it has one: the environment may lead elsewhere, but not with the key for that.
-    pub(super) fn headers(&mut self, signal: OtlpSignal) -> HeaderMap {
-        if let Some((variable, text)) = self.own_or_shared(signal, "HEADERS") {
-            return parse_headers(text, |problem| self.warn(&variable, &problem));
+    /// The headers that the environment names for a signal: its own variable replaces the shared one.
+    pub(super) fn env_headers(&mut self, signal: OtlpSignal) -> Option<HeaderMap> {
+        let (variable, text) = self.own_or_shared(signal, "HEADERS")?;
+        Some(parse_headers(text, |problem| self.warn(&variable, &problem)))
+    }
+
+    /// The suite's headers and its key, for whoever sends them `to` this address. They belong to the suite's endpoint; without
+    /// one, to the endpoint of the environment, and where that names none either, to `otherwise`. The environment may
+    /// lead elsewhere, but only headers that are no secrets go along.
+    pub(super) fn suite_headers(
+        &mut self,
+        signal: OtlpSignal,
+        to: &Url,
+        otherwise: Option<&Url>,
+    ) -> (HeaderMap, AuthEnv) {
+        let named = self.env_endpoint(signal, Protocol::default()).is_some();
+        let owner = self.suite.endpoint.as_ref().or(if named { Some(to) } else { otherwise });
+        if owner.is_some_and(|owner| is_key_for(owner, to)) {
+            let warning = self.suite.warning.take();
+            self.warnings.extend(warning);
+            return (self.suite.headers.clone(), self.suite.auth.clone());
         }
         let mut headers = self.suite.headers.clone();
-        // Only the host counts: protocols have ports of their own.
-        let leads = self.env_endpoint(signal, Protocol::default());
-        let elsewhere =
-            leads.is_some_and(|url| self.suite.endpoint.as_ref().is_some_and(|own| !is_same_host(own, &url)));
-        if elsewhere {
-            headers = PLACES
-                .into_iter()
-                .filter_map(|name| Some((http::HeaderName::from_static(name), headers.remove(name)?)))
-                .collect();
-            let withheld = self.suite.headers.keys().any(|name| !headers.contains_key(name));
-            let variable = self.own_or_shared(signal, "ENDPOINT").map(|(variable, _)| variable).unwrap_or_default();
+        let withheld = headers.keys().any(|name| !PLACES.contains(&name.as_str()));
+        if let (true, Some((variable, _))) = (named && withheld, self.own_or_shared(signal, "ENDPOINT")) {
             let warning = format!(
-                "{variable} names another server than the suite's otlp_endpoint: the suite's headers and key are not sent \
-                 there; set OTEL_EXPORTER_OTLP_HEADERS if it wants any"
+                "{variable} names another server than the suite's otlp_endpoint, or the same without https: the suite's \
+                 headers and key are not sent there; set OTEL_EXPORTER_OTLP_HEADERS if it wants any"
             );
-            if withheld && !self.warnings.contains(&warning) {
+            if !self.warnings.contains(&warning) {
                 self.warnings.push(warning);
             }
         }
-        headers
+        let places =
+            PLACES.into_iter().filter_map(|name| Some((http::HeaderName::from_static(name), headers.remove(name)?)));
+        (places.collect(), AuthEnv::default())
     }
 
     pub(super) fn otlp(&mut self, signal: OtlpSignal) -> OtlpSettings {
@@ -315,7 +324,12 @@ impl<'a> Reader<'a> {
             });
             below_base(base, protocol, signal.lower())
         });
-        let mut settings = OtlpSettings::new(endpoint, protocol, self.headers(signal));
+        let (headers, auth) = match self.env_headers(signal) {
+            Some(headers) => (headers, AuthEnv::default()),
+            None => self.suite_headers(signal, &endpoint, Some(&endpoint)),
+        };
+        let mut settings = OtlpSettings::new(endpoint, protocol, headers);
+        settings.auth = auth;
         settings.compression = self.env_compression(signal).or(self.suite.compression).unwrap_or_default();
         settings.timeout = self.env_timeout(signal).or(self.suite.timeout).unwrap_or(OtlpSettings::DEFAULT_TIMEOUT);
         settings

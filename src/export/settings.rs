@@ -160,8 +160,6 @@ pub struct ExportPlan {
     pub sampler: Sampler,
     /// What all telemetry of this process says of its origin.
     pub resource: Vec<(Key, Value)>,
-    /// The variables that the key for the OTLP endpoint comes from, where the suite names them.
-    pub otlp_auth: AuthEnv,
     /// Where metrics go, if anywhere.
     pub metrics: Option<OtlpSettings>,
     /// What stands in the environment and was ignored.
@@ -216,8 +214,7 @@ impl ExportPlan {
             destinations.push(DestinationConfig::AppInsights(settings));
         }
         destinations.extend(sinks.into_iter().map(DestinationConfig::Sink));
-        let otlp_auth = suite.auth.clone();
-        Ok(Self { destinations, sampler, resource, otlp_auth, metrics, warnings: reader.warnings })
+        Ok(Self { destinations, sampler, resource, metrics, warnings: reader.warnings })
     }
 
     /// The plan for destinations named one by one: those of `--trace-to`, and sinks of the suite.
@@ -470,6 +467,13 @@ mod tests {
         assert!(warnings[0].starts_with("OTEL_EXPORTER_OTLP_ENDPOINT names another server"), "{warnings:?}");
         assert_eq!(sent(&suite, &[moved, ("OTEL_EXPORTER_OTLP_HEADERS", "x-own=1")]), ("x-own".into(), vec![]));
         assert_eq!(sent(&suite, &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://suite:4317")]).0, all);
+        // Nor in the clear, nor to another program on this machine.
+        let plain = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://suite:4318");
+        assert_eq!(sent(&suite, &[plain]).0, "x-mlflow-experiment-id");
+        let local = SuiteOtlp { endpoint: Some("http://localhost:3000/api".into()), ..suite.clone() };
+        let collector = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318");
+        assert_eq!(sent(&local, &[collector]).0, "x-mlflow-experiment-id");
+        assert_eq!(sent(&local, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:3000")]).0, all);
         // Who names a key and no endpoint means the environment's.
         assert_eq!(sent(&SuiteOtlp { endpoint: None, ..suite }, &[moved]), (all.into(), vec![]));
     }

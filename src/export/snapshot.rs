@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use http::header::AUTHORIZATION;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
@@ -11,13 +12,14 @@ use super::appinsights::access::{InsightsSettings, InsightsSource};
 use super::appinsights::connection::ConnectionString;
 use super::auth::AuthEnv;
 use super::destination::Signal;
-use super::endpoint::{Compression, OtlpSettings, PLACES, Protocol, header, parse_endpoint};
+use super::endpoint::{Compression, OtlpSettings, PLACES, Protocol, header};
 use super::otel_env::{OtlpSignal, Reader};
 use super::sampler::Sampler;
 use super::settings::{CONNECTION_STRING, DestinationConfig, ExportPlan, SettingsError, SuiteOtlp};
 use super::sinks::{SinkError, SinkSnapshot};
 use crate::config::env::Environment;
 use crate::config::{AzurePlan, CredentialKind, IngestionAuth};
+use crate::net::is_key_for;
 
 /// A destination as the outbox remembers it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,9 +40,6 @@ pub enum DestinationSnapshot {
         traces: Option<OtlpSnapshot>,
         /// For log records.
         logs: Option<OtlpSnapshot>,
-        /// The variables that the key comes from, where the suite names them.
-        #[serde(default)]
-        auth: AuthEnv,
     },
     /// Standard output.
     Console {
@@ -78,6 +77,9 @@ pub struct OtlpSnapshot {
     pub endpoint: String,
     /// How to speak.
     pub protocol: Protocol,
+    /// The variables that the key for this address comes from, where the suite names them.
+    #[serde(default)]
+    pub auth: AuthEnv,
     /// Names of the headers that were sent along.
     pub headers: Vec<String>,
     /// Those of them that are no secrets, with their values.
@@ -135,7 +137,6 @@ impl Snapshot {
             DestinationConfig::Otlp { traces, logs } => DestinationSnapshot::Otlp {
                 traces: traces.as_ref().map(OtlpSnapshot::new),
                 logs: logs.as_ref().map(OtlpSnapshot::new),
-                auth: plan.otlp_auth.clone(),
             },
             DestinationConfig::Console { traces, logs } => {
                 DestinationSnapshot::Console { traces: *traces, logs: *logs }
@@ -170,27 +171,9 @@ impl Snapshot {
 
     /// The destination to deliver to now: what the environment says now wins, so that an endpoint that moved can be
     /// given anew; what it does not say is as it was when the run started. Headers come from the environment, else from
-    /// the suite.
+    /// the suite and the variables that the run recorded, as far as they belong to the address.
     pub fn restore(&self, env: &Environment, suite: &SuiteOtlp) -> Result<Restored, SnapshotError> {
-        let mut suite = suite.clone();
-        if let DestinationSnapshot::Otlp { auth, traces, logs } = &self.destination {
-            // The suite's headers and key are for the suite's endpoint; another that a run was given gets its own key only.
-            let kept = traces.as_ref().or(logs.as_ref()).and_then(|kept| Url::parse(&kept.endpoint).ok());
-            let own = suite.endpoint.as_deref().and_then(|text| parse_endpoint(text, false).ok());
-            let origin = |url: &Url| url.origin();
-            if own.is_some() && own.as_ref().map(origin) != kept.as_ref().map(origin) {
-                suite.headers.clear();
-                suite.auth = AuthEnv::default();
-            }
-            // The recorded key is for the recorded endpoint, wherever the environment leads by now.
-            if own.is_some() || (suite.auth.is_empty() && !auth.is_empty()) {
-                suite.endpoint = kept.map(String::from);
-            }
-            if suite.auth.is_empty() {
-                suite.auth = auth.clone();
-            }
-        }
-        let mut reader = Reader::new(env, &suite)?;
+        let mut reader = Reader::new(env, suite)?;
         let config = match &self.destination {
             DestinationSnapshot::Console { traces, logs } => {
                 DestinationConfig::Console { traces: *traces, logs: *logs }
@@ -235,9 +218,9 @@ impl Snapshot {
                 DestinationConfig::AppInsights(settings)
             }
             DestinationSnapshot::Sink(sink) => DestinationConfig::Sink(sink.restore(env)?),
-            DestinationSnapshot::Otlp { traces, logs, .. } => {
+            DestinationSnapshot::Otlp { traces, logs } => {
                 let mut restore = |snapshot: &Option<OtlpSnapshot>, signal| {
-                    snapshot.as_ref().map(|snapshot| snapshot.restore(&mut reader, signal)).transpose()
+                    snapshot.as_ref().map(|snapshot| snapshot.restore(env, &mut reader, signal)).transpose()
                 };
                 DestinationConfig::Otlp { traces: restore(traces, Signal::Traces)?, logs: restore(logs, Signal::Logs)? }
             }
@@ -251,6 +234,7 @@ impl OtlpSnapshot {
         Self {
             endpoint: settings.address(),
             protocol: settings.protocol,
+            auth: settings.auth.clone(),
             headers: settings.headers.keys().map(|name| name.as_str().to_owned()).collect(),
             places: PLACES
                 .into_iter()
@@ -261,18 +245,33 @@ impl OtlpSnapshot {
         }
     }
 
-    fn restore(&self, reader: &mut Reader<'_>, signal: Signal) -> Result<OtlpSettings, SnapshotError> {
+    fn restore(
+        &self,
+        env: &Environment,
+        reader: &mut Reader<'_>,
+        signal: Signal,
+    ) -> Result<OtlpSettings, SnapshotError> {
         let own = match signal {
             Signal::Traces => OtlpSignal::Traces,
             Signal::Logs => OtlpSignal::Logs,
         };
+        let recorded = Url::parse(&self.endpoint)
+            .map_err(|_| SnapshotError::Endpoint { signal, endpoint: self.endpoint.clone() })?;
         let protocol = reader.env_protocol(own).unwrap_or(self.protocol);
-        let endpoint = match reader.env_endpoint(own, protocol) {
-            Some(url) => url,
-            None => Url::parse(&self.endpoint)
-                .map_err(|_| SnapshotError::Endpoint { signal, endpoint: self.endpoint.clone() })?,
+        let endpoint = reader.env_endpoint(own, protocol).unwrap_or_else(|| recorded.clone());
+        let mut headers = match reader.env_headers(own) {
+            Some(headers) => headers,
+            None => {
+                let (mut headers, _) = reader.suite_headers(own, &endpoint, None);
+                if is_key_for(&recorded, &endpoint) && !headers.contains_key(AUTHORIZATION) {
+                    match self.auth.header(env) {
+                        Ok(key) => headers.extend(key.map(|key| (AUTHORIZATION, key))),
+                        Err(error) => reader.warnings.push(format!("{error}; requests are sent without the run's key")),
+                    }
+                }
+                headers
+            }
         };
-        let mut headers = reader.headers(own);
         for (name, value) in &self.places {
             if let Some((name, value)) = header(name, value.as_bytes()) {
                 headers.entry(name).or_insert(value);
@@ -285,7 +284,7 @@ impl OtlpSnapshot {
             self.headers.iter().map(String::as_str).filter(|name| !settings.headers.contains_key(*name)).collect();
         if !missing.is_empty() {
             let warning = format!(
-                "OTEL_EXPORTER_OTLP_HEADERS: the run sent {} to {} and it is not set now",
+                "OTEL_EXPORTER_OTLP_HEADERS: the run sent {} to {recorded}; {} gets none, for the variable is not set now",
                 missing.join(", "),
                 settings.address()
             );
@@ -365,10 +364,54 @@ mod tests {
             assert_eq!(found, (host, sent), "{more:?}");
         };
         let moved = [("OTEL_EXPORTER_OTLP_ENDPOINT", "https://second")];
-        for suite in [SuiteOtlp::default(), suite(Some("https://first")), suite(Some("https://second"))] {
+        for suite in [SuiteOtlp::default(), suite(Some("https://first"))] {
             check(&[], &suite, "first", true);
             check(&moved, &suite, "second", false);
         }
+        // Whose key a suite names now is its own affair.
+        check(&[], &suite(Some("https://second")), "first", true);
+        check(&moved, &suite(Some("https://second")), "second", true);
+        // The first again, but in the clear.
+        check(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://first")], &SuiteOtlp::default(), "first", false);
+    }
+
+    #[test]
+    fn a_key_that_a_run_withheld_is_withheld_later_too() {
+        let suite = |endpoint: Option<&str>| SuiteOtlp {
+            endpoint: endpoint.map(str::to_owned),
+            auth: AuthEnv { bearer: Some("TEAM_KEY".into()), basic: None },
+            headers: [("x-key".to_owned(), "canary".to_owned())].into(),
+            ..SuiteOtlp::default()
+        };
+        let key = ("TEAM_KEY", "canary");
+        // What each signal is sent, as `traces host, logs host`, with a `+` where there is a secret.
+        let sent = |config: &DestinationConfig| {
+            let DestinationConfig::Otlp { traces, logs } = config else { panic!("{config:?}") };
+            let show = |settings: &OtlpSettings| {
+                let secrets = ["authorization", "x-key"].iter().filter(|name| settings.headers.contains_key(**name));
+                let host = format!("{}://{}", settings.endpoint.scheme(), settings.endpoint.host_str().unwrap());
+                host + &"+".repeat(secrets.count())
+            };
+            [traces, logs].map(|settings| show(settings.as_ref().unwrap())).join(" ")
+        };
+        let check = |more: &[(&str, &str)], while_it_ran: &str, same_suite: &str, no_suite: &str| {
+            let env = env(&[&[key], more].concat());
+            let plan = ExportPlan::resolve(&env, &suite(Some("https://first")), None).unwrap();
+            assert_eq!(sent(&plan.destinations[0]), while_it_ran);
+            let kept = Snapshot::from_json(&Snapshot::new(&plan.destinations[0], &plan).to_json()).unwrap();
+            let later = |suite: &SuiteOtlp| sent(&kept.restore(&self::env(&[key]), suite).unwrap().config);
+            assert_eq!(later(&suite(Some("https://first"))), same_suite, "the same suite");
+            assert_eq!(later(&SuiteOtlp::default()), no_suite, "no suite");
+            assert_eq!(later(&suite(None)), no_suite, "a suite with a key for whatever the environment names");
+        };
+        let (both, one) = ("https://first++ https://first++", "https://first++ https://second");
+        check(&[], both, both, "https://first+ https://first+");
+        let second = "https://second https://second";
+        check(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://second")], second, second, second);
+        let logs = [("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "https://second/v1/logs")];
+        check(&logs, one, one, "https://first+ https://second");
+        let plain = "http://first http://first";
+        check(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://first:4318")], plain, plain, plain);
     }
 
     #[test]

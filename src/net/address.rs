@@ -15,8 +15,15 @@ pub fn is_loopback(url: &Url) -> bool {
     bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
+/// Whether a key that belongs to one address may go to another: the same host, and never from https to http. On this machine
+/// each port is another program, so the port counts, too.
+pub fn is_key_for(owner: &Url, to: &Url) -> bool {
+    let same = if is_loopback(to) { is_same_server(owner, to) } else { is_same_host(owner, to) };
+    same && (owner.scheme() != "https" || to.scheme() == "https")
+}
+
 /// Whether two addresses are on one host, under whatever name this machine goes.
-pub fn is_same_host(one: &Url, other: &Url) -> bool {
+fn is_same_host(one: &Url, other: &Url) -> bool {
     (is_loopback(one) && is_loopback(other)) || one.host_str() == other.host_str()
 }
 
@@ -41,6 +48,26 @@ mod tests {
             let url = |text| Url::parse(text).unwrap();
             let found = (is_same_host(&url(one), &url(other)), is_same_server(&url(one), &url(other)));
             assert_eq!(found, (host, server), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_key_goes_to_the_host_that_it_belongs_to_and_never_in_the_clear_instead() {
+        for (owner, to, expected) in [
+            ("https://p.example", "https://p.example:4318/v1/traces", true),
+            ("http://p.example:4318", "http://p.example:4317", true),
+            ("http://p.example", "https://p.example", true),
+            ("https://p.example", "http://p.example", false),
+            ("https://p.example:4318", "http://p.example:4318", false),
+            ("https://p.example", "https://q.example", false),
+            ("https://p.example", "https://p.example.q.example", false),
+            ("http://localhost:3000", "http://127.0.0.1:3000/api", true),
+            ("http://localhost:3000", "http://localhost:4318", false),
+            ("http://p.example:3000", "http://localhost:3000", false),
+            ("http://localhost:3000", "http://p.example:3000", false),
+        ] {
+            let url = |text| Url::parse(text).unwrap();
+            assert_eq!(is_key_for(&url(owner), &url(to)), expected, "{owner} {to}");
         }
     }
 

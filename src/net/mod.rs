@@ -5,6 +5,6 @@ mod address;
 mod redact;
 mod tls;
 
-pub use address::{is_loopback, is_safe, is_same_host, is_same_server};
+pub use address::{is_key_for, is_loopback, is_safe, is_same_server};
 pub use redact::{Secrets, quote};
 pub use tls::install_tls_provider;
