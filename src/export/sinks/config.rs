@@ -366,6 +366,30 @@ mod tests {
     }
 
     #[test]
+    fn a_key_beside_an_address_that_is_no_mlflow_or_phoenix_server_stays_there() {
+        let check = |kind: &str, variable: &str, text: &str, url: &str, sent: bool| {
+            let name = if kind == "mlflow" { "MLFLOW_TRACKING_TOKEN" } else { "PHOENIX_API_KEY" };
+            let sink = resolve(&at(kind, url), &[(variable, text), (name, "canary")]).unwrap();
+            assert_eq!((key(&sink).is_some(), sink.overruled.is_none()), (sent, sent), "{text} {url}");
+        };
+        for text in ["databricks", "databricks://profile", "databricks-uc", "uc:https://h", "https://", "ftp://h"] {
+            check("mlflow", "MLFLOW_TRACKING_URI", text, "https://h", false);
+        }
+        for text in ["sqlite:///m.db", "./mlruns", "https://h/base", "h:443"] {
+            check("mlflow", "MLFLOW_TRACKING_URI", text, "https://h", true);
+        }
+        for (text, url, sent) in [
+            ("grpc://prod:4317", "https://team", false),
+            ("https://prod:8080", "http://prod:8080", false),
+            ("http://prod:4317", "http://prod:6006", true),
+            ("http://localhost:4317", "http://localhost:6006", false),
+            ("localhost:6006", "http://127.0.0.1:6006", true),
+        ] {
+            check("phoenix", "PHOENIX_COLLECTOR_ENDPOINT", text, url, sent);
+        }
+    }
+
+    #[test]
     fn sinks_of_one_kind_stay_apart_whatever_the_environment_says() {
         let environment = env(&[("MLFLOW_TRACKING_URI", "http://c"), ("A", "a"), ("B", "b")]);
         let sink = |name: &str, url: Option<&str>, key: &str| SinkSection {

@@ -9,7 +9,7 @@ use reqwest::Url;
 use super::super::endpoint::parse_endpoint;
 use super::config::SinkKind;
 use crate::config::env::Environment;
-use crate::net::{is_loopback, is_same_server};
+use crate::net::{is_key_for, is_loopback};
 
 /// The databases that `MLFLOW_TRACKING_URI` may name, as `MLflow` spells them.
 const DATABASES: [&str; 4] = ["sqlite", "postgresql", "mysql", "mssql"];
@@ -54,11 +54,16 @@ pub(super) fn address(kind: SinkKind, said: Option<&str>, env: &Environment) -> 
     }
 }
 
-/// The variable that names another server than this one, if one does: keys without a word of the suite are for that server.
+/// The variable that names another server than this one, or one that cannot be made out, if one does: keys without a word of
+/// the suite are for that server.
 pub(super) fn named_elsewhere(kind: SinkKind, url: &Url, env: &Environment) -> Option<&'static str> {
-    let (variable, Named::Server(text)) = named(kind, env)? else { return None };
-    let other = parse_endpoint(text, false).ok()?;
-    (!is_same_server(&other, url)).then_some(variable)
+    let (variable, named) = named(kind, env)?;
+    let is_here = match named {
+        Named::Server(text) => parse_endpoint(text, true).is_ok_and(|owner| is_key_for(&owner, url)),
+        Named::NoServer => true,
+        Named::Databricks => false,
+    };
+    (!is_here).then_some(variable)
 }
 
 /// What an address of the environment names.
