@@ -37,18 +37,20 @@ pub(super) const DOMAINS: [&str; 5] = [
 /// What became of the envelopes of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// One fate for each, in their order.
+    /// One fate for each, in their order, from an endpoint that says how many it received or took.
     Each {
         fates: Vec<Fate>,
         after: Option<Duration>,
         /// Whether some of those that are to be sent again may have been taken.
         ambiguous: bool,
     },
+    /// All were taken, by somebody who says no more than that.
+    All,
     /// None was taken; try again.
     Later { retry: Retry, ambiguous: bool },
-    /// The request is larger than the endpoint allows, or something in it is bad and it is not said what: smaller ones tell.
+    /// The endpoint itself says that the request is too large, or that something in it is bad and not what: smaller ones tell.
     TooLarge(String),
-    /// The request is refused in words that are not the endpoint's own: smaller ones tell whether it takes anything at all.
+    /// The request is refused in words that need not be the endpoint's: smaller ones tell whether it takes anything at all.
     Strange(String),
     /// Some of it was taken, and nobody can say what.
     Unclear(String),
@@ -62,10 +64,12 @@ pub(super) enum Fate {
     Taken,
     /// Refused for good, and why.
     Refused(String),
-    /// Failed for now, for a reason of its own or none, and why.
+    /// Failed for now for a reason of its own (it is named with a 5xx, and something else was taken), and why.
     Again(String),
-    /// Not taken now, whatever it is: the quota, too many requests, the token.
+    /// Not taken now, whatever it is, and why: the quota, too many requests, the token, nothing was taken.
     Busy(String),
+    /// Not taken, or perhaps, and nothing is said of it itself.
+    Unsaid(String),
 }
 
 /// An answer as it came.
@@ -131,7 +135,7 @@ impl Ingestion {
             Err(answer) => answer,
         };
         match answer {
-            Answer::Each { .. } => Ok(()),
+            Answer::Each { .. } | Answer::All => Ok(()),
             Answer::Later { retry, .. } => Err(retry.reason),
             Answer::TooLarge(why) | Answer::Strange(why) | Answer::Unclear(why) | Answer::Halt(why) => Err(why),
         }
@@ -279,6 +283,13 @@ impl ItemError {
     }
 }
 
+impl Said {
+    /// Whether these are words of an ingestion endpoint.
+    fn is_heard(&self) -> bool {
+        self.items_received.or(self.items_accepted).is_some()
+    }
+}
+
 impl Reply {
     fn said(&self) -> Option<Said> {
         serde_json::from_slice(self.text.as_ref()?).ok()
@@ -309,13 +320,11 @@ fn judge(reply: &Reply, count: usize) -> Answer {
         return Answer::Later { retry: Retry { after, reason, unreachable: false }, ambiguous: true };
     }
     match status.as_u16() {
-        200 | 206 => match said.as_ref().filter(|said| said.items_accepted.is_some() || !said.errors.is_empty()) {
-            Some(said) => each(said, status, count, after, secrets),
+        200 | 206 => match said.as_ref().filter(|said| said.is_heard() || !said.errors.is_empty()) {
+            Some(said) if said.is_heard() => each(said, status, count, after, secrets),
             // The gateway took it, whatever it says.
-            None if status == StatusCode::OK && !is_page(headers) => {
-                Answer::Each { fates: vec![Fate::Taken; count], after, ambiguous: false }
-            }
-            None => {
+            None if status == StatusCode::OK && !is_page(headers) => Answer::All,
+            _ => {
                 let why = format!("{} answers {status} with no list of what it took", shown(place));
                 if status == StatusCode::OK { Answer::Halt(why) } else { Answer::Unclear(why) }
             }
@@ -324,15 +333,16 @@ fn judge(reply: &Reply, count: usize) -> Answer {
             Some(said) if said.errors.iter().any(|error| speaks_of_key(error.message())) => {
                 Answer::Halt(format!("{}; check the InstrumentationKey of the connection string", words()))
             }
+            Some(said) if !said.is_heard() => Answer::Strange(words()),
             // Where the endpoint does not name items, any of them may be meant.
-            Some(said) if said.errors.iter().all(|error| error.index.is_none()) => Answer::TooLarge(words()),
+            Some(said) if said.errors.iter().all(|error| error.index.is_none_or(|index| index >= count)) => {
+                Answer::TooLarge(words())
+            }
             Some(said) => each(said, status, count, after, secrets),
             None if text.as_ref().is_some_and(|text| speaks_of_key(&String::from_utf8_lossy(text))) => {
                 Answer::Halt(format!("{}; check the InstrumentationKey of the connection string", words()))
             }
-            None if said.as_ref().is_some_and(|said| said.items_received.or(said.items_accepted).is_some()) => {
-                Answer::TooLarge(words())
-            }
+            None if said.as_ref().is_some_and(Said::is_heard) => Answer::TooLarge(words()),
             None if said.is_some() => Answer::Strange(words()),
             None => Answer::Halt(format!("{}; is it the IngestionEndpoint of the connection string?", words())),
         },
@@ -347,7 +357,8 @@ fn judge(reply: &Reply, count: usize) -> Answer {
         402 | 439 => {
             Answer::Halt(format!("{}; the resource's quota is used up: raise its daily cap, or deliver later", words()))
         }
-        413 => Answer::TooLarge(words()),
+        413 if said.as_ref().is_some_and(Said::is_heard) => Answer::TooLarge(words()),
+        413 => Answer::Strange(words()),
         408 | 429 | 500 | 502 | 503 | 504 => Answer::Later {
             retry: Retry { after, reason: words(), unreachable: false },
             // A gateway that ran out of time may have passed the request on.
@@ -369,7 +380,8 @@ fn is_page(headers: &HeaderMap) -> bool {
 }
 
 /// The fate of each envelope: those that are named among the errors by what their error says. The others were taken, unless the
-/// endpoint took fewer: which these are is not known, and they are sent again rather than lost.
+/// endpoint took fewer: which these are is not known, and they are sent again rather than lost. Where nothing else was taken, a
+/// 5xx says nothing of the envelope that it names: the service as a whole may be down.
 fn each(said: &Said, status: StatusCode, count: usize, after: Option<Duration>, secrets: &Secrets) -> Answer {
     let mut fates = vec![Fate::Taken; count];
     for error in &said.errors {
@@ -377,10 +389,10 @@ fn each(said: &Said, status: StatusCode, count: usize, after: Option<Duration>, 
         let code = error.status_code.filter(|code| *code != 0).unwrap_or(status.as_u16());
         let why = format!("{code} {}", secrets.quote(error.message()));
         *fate = match code {
-            401 | 403 | 429 | 439 | 402 => Fate::Busy(why),
-            // With the status of the answer it is named, and it is not said what is wrong with it.
-            200 | 206 | 408 | 500 | 502 | 503 | 504 => Fate::Again(why),
-            _ => Fate::Refused(why),
+            401 | 402 | 403 | 408 | 429 | 439 => Fate::Busy(why),
+            400..=499 => Fate::Refused(why),
+            500..=599 => Fate::Again(why),
+            _ => Fate::Busy(why),
         };
     }
     let taken = fates.iter().filter(|fate| **fate == Fate::Taken).count() as u64;
@@ -395,8 +407,15 @@ fn each(said: &Said, status: StatusCode, count: usize, after: Option<Duration>, 
     });
     let unclear = taken > accepted;
     if unclear {
-        let why = || Fate::Again(format!("the endpoint took {accepted} of {count}, and does not say why"));
+        let why = || Fate::Unsaid(format!("the endpoint took {accepted} of {count}, and does not say why"));
         fates.iter_mut().filter(|fate| **fate == Fate::Taken).for_each(|fate| *fate = why());
+    }
+    if !fates.contains(&Fate::Taken) {
+        for fate in &mut fates {
+            if let Fate::Again(why) = fate {
+                *fate = Fate::Busy(std::mem::take(why));
+            }
+        }
     }
     // Some of them were taken, but where it says that none was.
     let ambiguous = unclear && counted != Some(0) && status != StatusCode::BAD_REQUEST;
@@ -426,6 +445,8 @@ fn shown(place: &Url) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn answer(status: u16, text: &str, tokens: bool) -> Answer {
@@ -456,13 +477,19 @@ mod tests {
         );
         // Smaller requests tell which is meant.
         for text in [
-            r#"{"errors":[{"message":"no such field"}]}"#,
-            r#"{"errors":[{"message":null}]}"#,
+            r#"{"itemsReceived":3,"errors":[{"message":"no such field"}]}"#,
+            r#"{"itemsReceived":3,"errors":[{"message":null}]}"#,
+            r#"{"itemsReceived":3,"errors":[{"index":3,"statusCode":400,"message":"which?"}]}"#,
             r#"{"itemsReceived":3,"itemsAccepted":0,"errors":[]}"#,
         ] {
             assert!(matches!(answer(400, text, false), Answer::TooLarge(_)), "{text}");
         }
-        for text in ["{}", r#"{"error":{"code":"BadRequest","message":"no"}}"#] {
+        for text in [
+            "{}",
+            r#"{"error":{"code":"BadRequest","message":"no"}}"#,
+            r#"{"errors":[{"message":"no such route"}]}"#,
+            r#"{"errors":[{"index":0,"statusCode":400,"message":"no such route"}]}"#,
+        ] {
             assert!(matches!(answer(400, text, false), Answer::Strange(_)), "{text}");
         }
     }
@@ -473,16 +500,37 @@ mod tests {
             (206, r#"{"itemsReceived":3,"itemsAccepted":0,"errors":[]}"#, 3, false),
             (206, r#"{"itemsReceived":3,"itemsAccepted":1,"errors":[]}"#, 3, true),
             (200, r#"{"itemsReceived":3,"itemsAccepted":2,"errors":[]}"#, 3, true),
-            (206, r#"{"errors":[{"statusCode":500,"message":"which?"}]}"#, 3, true),
-            (206, r#"{"errors":[{"index":7,"statusCode":400,"message":"which?"}]}"#, 3, true),
+            (206, r#"{"itemsReceived":3,"errors":[{"statusCode":500,"message":"which?"}]}"#, 3, true),
+            (206, r#"{"itemsReceived":3,"errors":[{"index":7,"statusCode":400,"message":"which?"}]}"#, 3, true),
             (206, r#"{"itemsAccepted":1,"errors":[{"index":0,"statusCode":400,"message":"bad"}]}"#, 2, true),
-            (400, r#"{"errors":[{"index":1,"statusCode":400,"message":"bad"}]}"#, 2, false),
+            (400, r#"{"itemsReceived":3,"errors":[{"index":1,"statusCode":400,"message":"bad"}]}"#, 2, false),
             (206, r#"{"itemsAccepted":2,"errors":[{"index":0,"statusCode":400,"message":"bad"}]}"#, 0, false),
             (206, r#"{"itemsAccepted":2,"errors":[{"index":0,"message":"why?"}]}"#, 1, false),
         ] {
             let Answer::Each { fates, ambiguous, .. } = answer(status, text, false) else { panic!("{text}") };
-            let found = fates.iter().filter(|fate| matches!(fate, Fate::Again(_))).count();
+            let found = fates.iter().filter(|fate| matches!(fate, Fate::Unsaid(_) | Fate::Busy(_))).count();
             assert_eq!((found, ambiguous), (again, doubt), "{text}: {fates:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_counts_where_it_is_named_and_something_else_was_taken() {
+        let named = |codes: &[u16]| {
+            let errors: Vec<_> = (0..).zip(codes).map(|(i, code)| json!({"index": i, "statusCode": code})).collect();
+            json!({"itemsReceived": 3, "itemsAccepted": 3 - errors.len(), "errors": errors}).to_string()
+        };
+        let unnamed = json!({"itemsReceived": 3, "itemsAccepted": 2, "errors": [{"statusCode": 503}]}).to_string();
+        for (status, text, counted) in [
+            (206, named(&[503, 500]), 2),
+            (200, named(&[503]), 1),
+            (206, named(&[503, 503, 503]), 0),
+            (206, named(&[408, 429]), 0),
+            (206, unnamed, 0),
+            (400, named(&[503]).replace(":2", ":0"), 0),
+        ] {
+            let Answer::Each { fates, .. } = answer(status, &text, false) else { panic!("{text}") };
+            let found = fates.iter().filter(|fate| matches!(fate, Fate::Again(_))).count();
+            assert_eq!(found, counted, "{status} {text}: {fates:?}");
         }
     }
 
@@ -497,13 +545,13 @@ mod tests {
         assert!(halt(439, "", true).contains("quota"));
         assert!(halt(402, "", false).contains("quota"));
         assert!(halt(404, "", false).contains("404"));
-        for text in ["<html>", "{}", r#"{"errors":[{"index":-1}]}"#] {
+        for text in ["<html>", "{}", r#"{"errors":[{"index":-1}]}"#, r#"{"errors":[{"index":0,"statusCode":400}]}"#] {
             assert!(matches!(answer(206, text, false), Answer::Unclear(why) if why.contains("no list")), "{text}");
         }
         assert!(
             halt(400, r#"{"errors":[{"index":0,"message":"Field 'iKey' is missing"}]}"#, false).contains("check the")
         );
-        let quoted = r#"{"errors":[{"index":0,"statusCode":400,"message":"'mikey' is no name"}]}"#;
+        let quoted = r#"{"itemsReceived":1,"errors":[{"index":0,"statusCode":400,"message":"'mikey' is no name"}]}"#;
         assert!(matches!(answer(400, quoted, false), Answer::Each { .. }), "a name that holds the word is none");
         assert!(halt(400, "<html>", false).contains("is it the IngestionEndpoint"));
     }
@@ -516,7 +564,8 @@ mod tests {
                 "{status}"
             );
         }
-        assert!(matches!(answer(413, "", false), Answer::TooLarge(_)));
+        assert!(matches!(answer(413, "", false), Answer::Strange(_)));
+        assert!(matches!(answer(413, r#"{"itemsReceived":3,"itemsAccepted":0}"#, false), Answer::TooLarge(_)));
     }
 
     #[test]

@@ -34,12 +34,16 @@ const BYTES: usize = 2 << 20;
 /// The most envelopes in a request.
 const ENVELOPES: usize = 500;
 
-/// How often an envelope is sent that fails for a reason of its own before it is given up, if it is old as well.
+/// How often an envelope fails for a reason of its own before it is given up, if it is old as well.
 const TRIES: u32 = 6;
 /// How old it must be. Application Insights takes telemetry of the last two days: what waits behind it has one left.
 const OLD: Duration = Duration::from_hours(24);
+/// How many envelopes of a batch with old items are kept to be sent with what failed, one each time: were it sent alone, its
+/// failure would look like one of the whole service.
+const COMPANY: usize = TRIES as usize - 1;
 
-/// How many envelopes, each alone, may be refused in words that are not the endpoint's before it takes one.
+/// How many envelopes, each alone, may be refused in words that are not the endpoint's before requests are no longer split to
+/// find the one that is meant.
 const STRANGE: usize = 3;
 
 /// Why no client could be made.
@@ -184,17 +188,25 @@ impl Resource {
         parts.reverse();
         let mut again: Option<Retry> = None;
         let mut strange: Vec<(usize, String)> = Vec::new();
+        let mut unsplit: Vec<Vec<usize>> = Vec::new();
         let mut is_heard = false;
-        while let Some(part) = parts.pop() {
+        while let Some(part) = parts.pop().or_else(|| unsplit.pop_if(|_| is_heard)) {
             let bodies: Vec<&[u8]> = part.iter().map(|&place| sheet.entries[place].body.as_slice()).collect();
             match self.ingestion.send(&bodies).await {
                 Answer::Each { fates, after, ambiguous } => {
                     is_heard = true;
+                    // What was refused was in the way of what nothing is said of.
+                    let in_the_way = !ambiguous && fates.iter().any(|fate| matches!(fate, Fate::Refused(_)));
+                    let mut rest = Vec::new();
                     for (place, fate) in part.into_iter().zip(fates) {
                         let entry = &mut sheet.entries[place];
                         let reason = match fate {
+                            Fate::Unsaid(_) if in_the_way => {
+                                rest.push(place);
+                                None
+                            }
                             Fate::Again(why) => entry.failed(why),
-                            Fate::Busy(why) => Some(why),
+                            Fate::Busy(why) | Fate::Unsaid(why) => Some(why),
                             settled => {
                                 entry.fate = Some(settled);
                                 None
@@ -205,22 +217,24 @@ impl Resource {
                     if again.is_some() {
                         return (again, None, ambiguous);
                     }
+                    if !rest.is_empty() {
+                        parts.push(rest);
+                    }
                 }
+                Answer::All => part.into_iter().for_each(|place| sheet.entries[place].fate = Some(Fate::Taken)),
+                // Enough of these were split: the others show whether anything is taken at all.
+                Answer::Strange(_) if part.len() > 1 && !is_heard && strange.len() >= STRANGE => unsplit.push(part),
                 Answer::TooLarge(_) | Answer::Strange(_) if part.len() > 1 => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second.to_vec(), first.to_vec()]);
                 }
                 Answer::TooLarge(why) => {
+                    is_heard = true;
                     for place in part {
                         sheet.entries[place].fate = Some(Fate::Refused(why.clone()));
                     }
                 }
-                Answer::Strange(why) => {
-                    strange.extend(part.into_iter().map(|place| (place, why.clone())));
-                    if !is_heard && strange.len() >= STRANGE {
-                        break;
-                    }
-                }
+                Answer::Strange(why) => strange.extend(part.into_iter().map(|place| (place, why.clone()))),
                 Answer::Later { retry, ambiguous } => return (Some(retry), None, ambiguous),
                 Answer::Unclear(why) => return (None, Some(why), true),
                 Answer::Halt(why) => return (None, Some(why), false),
@@ -285,20 +299,27 @@ impl Sheet {
         Self { entries: envelopes.map(entry).collect(), of_item }
     }
 
-    /// What is open, as requests of bounded size.
+    /// What is open, as requests of bounded size: first what failed before, in the company of one that did not.
     fn parts(&self) -> Vec<Vec<usize>> {
+        let open = || self.entries.iter().enumerate().filter(|(_, entry)| entry.fate.is_none());
+        let of = |has_failed: bool| open().filter(move |(_, entry)| (entry.tries > 0) == has_failed);
+        let (mut failed, mut others): (Vec<_>, Vec<_>) = (of(true).collect(), of(false).collect());
+        if !failed.is_empty() {
+            failed.extend(others.drain(..others.len().min(1)));
+        }
+        let kept = if open().any(|(_, entry)| entry.is_old) { COMPANY.min(others.len() / 2) } else { 0 };
+        let company = others.split_off(others.len() - kept);
         let mut parts: Vec<Vec<usize>> = Vec::new();
-        let mut bytes = 0;
-        for (place, entry) in self.entries.iter().enumerate().filter(|(_, entry)| entry.fate.is_none()) {
-            let fits = bytes + entry.body.len() <= BYTES;
-            match parts.last_mut().filter(|part| fits && part.len() < ENVELOPES) {
-                Some(part) => part.push(place),
-                None => {
-                    parts.push(vec![place]);
-                    bytes = 0;
+        for group in [failed, others, company] {
+            let (mut bytes, mut count) = (0, ENVELOPES);
+            for (place, entry) in group {
+                if count == ENVELOPES || bytes + entry.body.len() > BYTES {
+                    parts.push(Vec::new());
+                    (bytes, count) = (0, 0);
                 }
+                parts.last_mut().expect("one was just made sure of").push(place);
+                (bytes, count) = (bytes + entry.body.len(), count + 1);
             }
-            bytes += entry.body.len();
         }
         parts
     }

@@ -1,10 +1,12 @@
 //! Deliveries to an endpoint that answers in every way.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use flate2::read::GzDecoder;
+use serde_json::json;
 use wiremock::matchers::{header, method, path};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
@@ -13,8 +15,14 @@ use crate::config::{AzurePlan, IngestionAuth};
 use crate::identity::{IdentityError, TokenSource};
 use crate::model::{Origin, Secret, Span, SpanId, TraceId};
 
-/// Spans from long ago.
+/// Spans of this hour.
 fn batch(count: u64) -> Batch {
+    static NOW: LazyLock<u64> = LazyLock::new(|| Clock::System.now_unix_nano());
+    batch_of(count, *NOW)
+}
+
+/// Spans from long ago.
+fn old_batch(count: u64) -> Batch {
     batch_of(count, 0)
 }
 
@@ -86,13 +94,12 @@ async fn answering(templates: Vec<ResponseTemplate>) -> MockServer {
 
 fn partly(errors: serde_json::Value) -> ResponseTemplate {
     let accepted = 6_usize.saturating_sub(errors.as_array().map_or(0, Vec::len));
-    ResponseTemplate::new(206)
-        .set_body_json(serde_json::json!({"itemsReceived": 6, "itemsAccepted": accepted, "errors": errors}))
+    ResponseTemplate::new(206).set_body_json(json!({"itemsReceived": 6, "itemsAccepted": accepted, "errors": errors}))
 }
 
 #[tokio::test]
 async fn what_was_taken_of_a_mixed_answer_is_not_sent_again() {
-    let errors = serde_json::json!([
+    let errors = json!([
         {"index": 1, "statusCode": 400, "message": "too old"},
         {"index": 3, "statusCode": 429, "message": "slow down"},
     ]);
@@ -114,7 +121,7 @@ async fn what_was_taken_of_a_mixed_answer_is_not_sent_again() {
 
 #[tokio::test]
 async fn what_was_taken_behind_one_that_fails_is_told() {
-    let first = serde_json::json!([{"index": 1, "statusCode": 500, "message": "busy"}]);
+    let first = json!([{"index": 1, "statusCode": 500, "message": "busy"}]);
     let server = answering(vec![partly(first), ResponseTemplate::new(504), ResponseTemplate::new(503)]).await;
     let destination = destination(&server, None);
     let told = async || {
@@ -129,32 +136,96 @@ async fn what_was_taken_behind_one_that_fails_is_told() {
 
 #[tokio::test]
 async fn what_was_taken_of_a_request_that_names_nothing_is_in_doubt() {
-    let some = serde_json::json!({"itemsReceived": 6, "itemsAccepted": 4, "errors": []});
+    let some = json!({"itemsReceived": 6, "itemsAccepted": 4, "errors": []});
     let server = answering(vec![ResponseTemplate::new(206).set_body_json(some)]).await;
     let delivery = destination(&server, None).deliver(&batch(3)).await;
     assert!(delivery.ambiguous && delivery.settled() == 0 && delivery.retry.is_some(), "{delivery:?}");
 }
 
-#[tokio::test]
-async fn what_fails_again_and_again_is_given_up_once_it_is_old() {
-    let failing = |status: u16| partly(serde_json::json!([{"index": 0, "statusCode": status, "message": "no"}]));
-    let settled = async |status: u16, time: u64| {
-        let server = answering(vec![failing(status); 8]).await;
-        let destination = destination(&server, None);
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let delivery = destination.deliver(&batch_of(3, time)).await;
-            if tries == 8 || delivery.settled() > 0 {
-                return (tries, delivery.delivered, delivery.rejected, delivery.rejection);
-            }
-        }
+/// Takes what `judge` gives no status for, and says of the others what it gives, as ingestion does.
+async fn judging(judge: impl Fn(&str) -> Option<u16> + Send + Sync + 'static) -> MockServer {
+    let server = MockServer::start().await;
+    let respond = move |request: &Request| {
+        let names = sent(request);
+        let statuses = names.iter().enumerate().filter_map(|(index, name)| Some((index, judge(name)?)));
+        let errors: Vec<_> =
+            statuses.map(|(i, status)| json!({"index": i, "statusCode": status, "message": "no"})).collect();
+        let accepted = names.len() - errors.len();
+        let body = json!({"itemsReceived": names.len(), "itemsAccepted": accepted, "errors": errors});
+        ResponseTemplate::new(if errors.is_empty() { 200 } else { 206 }).set_body_json(body)
     };
-    let why = "500 no, 6 times, and it is more than a day old".to_owned();
-    assert_eq!(settled(500, 0).await, (6, 2, 1, Some(why)));
+    Mock::given(method("POST")).respond_with(respond).mount(&server).await;
+    server
+}
+
+/// Hands over spans until all are settled, at most eight times as at the end of a run: rounds, delivered, rejected, why.
+async fn rounds(to: &AppInsights, mut batch: Batch) -> (u32, u64, u64, Option<String>) {
+    let (mut delivered, mut rejected, mut why) = (0, 0, None);
+    for round in 1..=8 {
+        let delivery = to.deliver(&batch).await;
+        delivered += delivery.delivered;
+        rejected += delivery.rejected;
+        batch.items.drop_front(delivery.settled() as usize);
+        why = delivery.rejection.or(why);
+        if batch.items.is_empty() || delivery.halt.is_some() {
+            return (round, delivered, rejected, why);
+        }
+    }
+    (8, delivered, rejected, why)
+}
+
+#[tokio::test]
+async fn what_fails_again_and_again_among_others_is_given_up_once_it_is_old() {
+    let settled = async |status: u16, bad: &'static str, time: u64| {
+        let server = judging(move |name| (name == bad).then_some(status)).await;
+        let settled = rounds(&destination(&server, None), batch_of(40, time)).await;
+        let requests = server.received_requests().await.expect("requests");
+        let others: Vec<String> = requests.iter().flat_map(sent).filter(|name| name != bad).collect();
+        let distinct: BTreeSet<&String> = others.iter().collect();
+        assert_eq!((others.len(), distinct.len() >= 78), (distinct.len(), true), "each once");
+        settled
+    };
+    let why = Some("500 no, 6 times, and it is more than a day old".to_owned());
+    assert_eq!(settled(500, "span 1", 0).await, (6, 39, 1, why.clone()));
+    assert_eq!(settled(500, "span 20", 0).await, (6, 39, 1, why));
+    assert_eq!(settled(500, "span 40", 0).await, (8, 39, 0, None), "nothing waits behind it");
     let now = Clock::System.now_unix_nano();
-    assert_eq!(settled(500, now - OLD.as_nanos() as u64 + 60_000_000_000).await, (8, 0, 0, None), "it is young");
-    assert_eq!(settled(429, 0).await, (8, 0, 0, None), "that is no fault of its own");
+    assert_eq!(settled(500, "span 1", now - OLD.as_nanos() as u64 + 60_000_000_000).await, (8, 0, 0, None), "young");
+    assert_eq!(settled(429, "span 1", 0).await, (8, 0, 0, None), "that is no fault of its own");
+}
+
+#[tokio::test]
+async fn a_fault_of_the_service_costs_nothing_however_old_it_is() {
+    let turns = Arc::new(AtomicU32::new(0));
+    let none_taken = json!({"itemsReceived": 75, "itemsAccepted": 0, "errors": []});
+    let none_taken = ResponseTemplate::new(200).set_body_json(none_taken);
+    for server in [
+        judging(move |_| (turns.fetch_add(1, Ordering::SeqCst) < 6 * 75).then_some(503)).await,
+        answering(vec![ResponseTemplate::new(206).set_body_json(json!({"itemsReceived": 75, "itemsAccepted": 0})); 6])
+            .await,
+        answering(vec![none_taken; 6]).await,
+        answering(vec![ResponseTemplate::new(408); 6]).await,
+    ] {
+        assert_eq!(rounds(&destination(&server, None), old_batch(40)).await, (7, 40, 0, None));
+    }
+}
+
+#[tokio::test]
+async fn what_stands_beside_a_bad_one_in_a_refused_request_is_taken_at_once() {
+    let server = MockServer::start().await;
+    let respond = |request: &Request| {
+        let names = sent(request);
+        let bad = |name: &String| name.strip_prefix("span ").is_some_and(|n| n.parse::<u64>().expect("a number") > 30);
+        let (status, accepted, errors) = match names.iter().position(bad) {
+            Some(index) => (400, 0, vec![json!({"index": index, "statusCode": 400, "message": "bad"})]),
+            None => (200, names.len(), Vec::new()),
+        };
+        let body = json!({"itemsReceived": names.len(), "itemsAccepted": accepted, "errors": errors});
+        ResponseTemplate::new(status).set_body_json(body)
+    };
+    Mock::given(method("POST")).respond_with(respond).mount(&server).await;
+    let settled = rounds(&destination(&server, None), old_batch(40)).await;
+    assert_eq!(settled, (1, 30, 10, Some("400 bad".to_owned())));
 }
 
 #[tokio::test]
@@ -205,17 +276,43 @@ async fn a_request_that_is_too_large_is_sent_in_halves() {
 
 #[tokio::test]
 async fn nothing_is_lost_to_a_server_that_is_no_ingestion_endpoint() {
-    let strange = ResponseTemplate::new(400).set_body_json(serde_json::json!({"error": {"message": "no such route"}}));
+    let strange = ResponseTemplate::new(400).set_body_json(json!({"error": {"message": "no such route"}}));
     let server = answering(vec![strange.clone(); 99]).await;
-    let delivery = destination(&server, None).deliver(&batch(40)).await;
+    let delivery = destination(&server, None).deliver(&old_batch(40)).await;
     assert_eq!((delivery.settled(), delivery.ambiguous), (0, false));
     let halt = delivery.halt.expect("a halt");
     assert!(halt.contains("no such route; is it the IngestionEndpoint"), "{halt}");
     assert!(server.received_requests().await.expect("requests").len() < 20);
-    // One envelope that something before the endpoint does not like costs its own span only.
-    let server = answering(vec![strange; 3]).await;
-    let delivery = destination(&server, None).deliver(&batch(2)).await;
-    assert_eq!((delivery.delivered, delivery.rejected, delivery.halt), (1, 1, None));
+    for (status, body) in [
+        (400, r#"{"errors":[{"status":"400","title":"Bad Request"}]}"#),
+        (400, r#"{"errors":[{"message":"no such route"}]}"#),
+        (400, r#"{"errors":[{"index":0,"statusCode":400,"message":"no such route"}]}"#),
+        (413, "<html>nginx</html>"),
+    ] {
+        for answer_at_first in [vec![], vec![ResponseTemplate::new(200)]] {
+            let foreign = vec![ResponseTemplate::new(status).set_body_raw(body, "application/json"); 99];
+            let server = answering([answer_at_first, foreign].concat()).await;
+            let to = destination(&server, None);
+            let delivery = to.deliver(&old_batch(40)).await;
+            assert_eq!((delivery.rejected, delivery.ambiguous), (0, false), "{status} {body}");
+            assert!(delivery.halt.is_some_and(|why| why.contains("is it the IngestionEndpoint")), "{status} {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_something_before_the_endpoint_does_not_like_costs_its_own_spans_only() {
+    let server = MockServer::start().await;
+    let respond = |request: &Request| {
+        let names = sent(request);
+        if names.iter().any(|name| ["span 1", "span 2", "span 3", "span 4"].contains(&name.as_str())) {
+            return ResponseTemplate::new(413).set_body_string("<html>nginx</html>");
+        }
+        ResponseTemplate::new(200).set_body_json(json!({"itemsReceived": names.len(), "itemsAccepted": names.len()}))
+    };
+    Mock::given(method("POST")).respond_with(respond).mount(&server).await;
+    let delivery = destination(&server, None).deliver(&old_batch(40)).await;
+    assert_eq!((delivery.delivered, delivery.rejected, delivery.halt), (36, 4, None));
 }
 
 #[tokio::test]
@@ -302,7 +399,7 @@ async fn what_an_endpoint_repeats_of_its_request_is_not_passed_on() {
         let said = format!("{delivery:?}");
         assert!(said.contains("in full") && !said.contains(KEY) && !said.contains("canary"), "{said}");
     }
-    let refused = serde_json::json!([{"index": 0, "statusCode": 400, "message": format!("bad {KEY}")}]);
+    let refused = json!([{"index": 0, "statusCode": 400, "message": format!("bad {KEY}")}]);
     let server = answering(vec![partly(refused)]).await;
     let delivery = destination(&server, None).deliver(&batch(1)).await;
     assert_eq!(delivery.rejection.as_deref(), Some("400 bad ***"));
@@ -356,9 +453,8 @@ async fn a_token_goes_by_https_or_to_this_machine_only() {
 
 #[tokio::test]
 async fn an_answer_that_names_hundreds_of_envelopes_is_read_to_its_end() {
-    let errors: Vec<serde_json::Value> = (0..500)
-        .map(|index| serde_json::json!({"index": index, "statusCode": 400, "message": "x".repeat(300)}))
-        .collect();
+    let errors: Vec<serde_json::Value> =
+        (0..500).map(|index| json!({"index": index, "statusCode": 400, "message": "x".repeat(300)})).collect();
     let server = answering(vec![partly(serde_json::Value::Array(errors))]).await;
     let delivery = destination(&server, None).deliver(&batch(250)).await;
     assert_eq!((delivery.delivered, delivery.rejected, delivery.halt), (0, 250, None));

@@ -289,7 +289,8 @@ fn what_must_be_mended_leaves_everything_pending_and_is_said() {
 fn a_request_that_is_wrong_in_itself_is_refused_for_good_and_not_repeated() {
     let azure = Azure::start();
     let scratch = scratch(&azure, 3, "");
-    azure.next(vec![answer(400, &json!({"errors": [{"message": "no such field"}]})); 200]);
+    let refusal = json!({"itemsReceived": 1, "itemsAccepted": 0, "errors": [{"message": "no such field"}]});
+    azure.next(vec![answer(400, &refusal); 200]);
     let ran = ran(&scratch, &azure, &["run", "--format", "json"]);
     let counts = balance(&document(&ran));
     assert_eq!((counts[0], counts[1]), (0, 0), "{counts:?}");
