@@ -178,13 +178,13 @@ impl ExportPlan {
         let logs = otlp(&mut reader, exporters.logs.otlp, OtlpSignal::Logs);
         let metrics = otlp(&mut reader, exporters.metrics.otlp, OtlpSignal::Metrics);
         let mut destinations = Vec::new();
-        let sinks = SinkConfig::resolve_all(&suite.sinks, env)?;
+        SinkConfig::check_all(&suite.sinks)?;
         let sinks = if traces.is_some() {
-            sinks
+            SinkConfig::resolve_all(&suite.sinks, env)?
         } else {
             // A choice that leaves OTLP out leaves the sinks out, too; that nobody chose may be an oversight.
             if trace_to.is_none() && reader.is_open_to_others() {
-                reader.warnings.extend(sinks.iter().map(without_spans));
+                reader.warnings.extend(suite.sinks.iter().map(without_spans));
             }
             Vec::new()
         };
@@ -220,14 +220,15 @@ impl ExportPlan {
     /// The plan for destinations named one by one: those of `--trace-to`, and sinks of the suite.
     pub fn of(env: &Environment, suite: &SuiteOtlp, names: &[String]) -> Result<Self, SettingsError> {
         let mut all = Self::resolve(env, suite, Some(&["none".to_owned()]))?;
+        let without_sinks = SuiteOtlp { sinks: Vec::new(), ..suite.clone() };
         for name in listed(names) {
             let plain = DESTINATIONS.contains(&name) && name != "none";
             let flag = [name.to_owned()];
             // A sink takes part where spans go over OTLP.
             let flag = if plain { flag } else { ["otlp".to_owned()] };
-            let of_suite = Self::resolve(env, suite, Some(&flag))?;
+            let of_suite = Self::resolve(env, if plain { &without_sinks } else { suite }, Some(&flag))?;
             let found = of_suite.destinations.into_iter().find(|config| config.name() == name);
-            let sinks = || suite.sinks.iter().map(|sink| sink.name.as_deref().or(sink.kind.as_deref()).unwrap_or("?"));
+            let sinks = || suite.sinks.iter().map(SinkConfig::name_of);
             all.destinations.push(found.ok_or_else(|| {
                 SettingsError::UnknownTarget {
                     found: name.to_owned(),
@@ -250,12 +251,11 @@ impl ExportPlan {
     }
 }
 
-fn without_spans(sink: &SinkConfig) -> String {
+fn without_spans(sink: &SinkSection) -> String {
     format!(
-        "[[sinks]] {}: no spans are sent over OTLP, and {} takes scores only of spans that it has; ignored (set [trace] \
-         otlp_endpoint or OTEL_EXPORTER_OTLP_ENDPOINT)",
-        sink.name,
-        sink.kind.title()
+        "[[sinks]] {}: no spans are sent over OTLP, and a backend takes scores only of spans that it has; ignored (set \
+         [trace] otlp_endpoint or OTEL_EXPORTER_OTLP_ENDPOINT)",
+        SinkConfig::name_of(sink)
     )
 }
 
@@ -476,6 +476,26 @@ mod tests {
         assert_eq!(sent(&local, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:3000")]).0, all);
         // Who names a key and no endpoint means the environment's.
         assert_eq!(sent(&SuiteOtlp { endpoint: None, ..suite }, &[moved]), (all.into(), vec![]));
+    }
+
+    #[test]
+    fn an_address_in_the_environment_that_no_sink_can_use_stops_only_who_uses_sinks() {
+        let sink = SinkSection { kind: Some("mlflow".into()), ..SinkSection::default() };
+        let suite = SuiteOtlp { sinks: vec![sink], ..SuiteOtlp::default() };
+        let set = env(&[("MLFLOW_TRACKING_URI", "databricks")]);
+        let resolve = |to: Option<&str>| ExportPlan::resolve(&set, &suite, to.map(|to| vec![to.to_owned()]).as_deref());
+        for to in [Some("none"), Some("console")] {
+            assert!(resolve(to).unwrap().warnings.is_empty(), "{to:?}");
+        }
+        assert!(resolve(None).unwrap().warnings[0].starts_with("[[sinks]] mlflow: no spans are sent over OTLP"));
+        assert!(resolve(Some("otlp")).unwrap_err().to_string().contains("MLFLOW_TRACKING_URI: it names Databricks"));
+        let of = |to: &str| ExportPlan::of(&set, &suite, &[to.to_owned()]);
+        assert_eq!(of("otlp").unwrap().destinations.len(), 1);
+        assert!(of("mlflow").is_err());
+        // What the suite itself says is looked at whoever uses it.
+        let sink = SinkSection { kind: Some("mlfow".into()), ..SinkSection::default() };
+        let wrong = SuiteOtlp { sinks: vec![sink], ..SuiteOtlp::default() };
+        assert!(ExportPlan::resolve(&set, &wrong, Some(&["none".to_owned()])).is_err());
     }
 
     #[test]

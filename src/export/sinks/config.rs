@@ -27,6 +27,12 @@ pub struct SinkError {
     pub problem: String,
 }
 
+impl SinkError {
+    fn new(name: &str, problem: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), problem: problem.into() }
+    }
+}
+
 /// The backends that keep scores as scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -121,15 +127,33 @@ impl SinkConfig {
     /// How long a request may take unless the suite says otherwise.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
+    /// What a sink goes by, as far as the suite says so.
+    pub fn name_of(section: &SinkSection) -> &str {
+        section.name.as_deref().or(section.kind.as_deref()).unwrap_or("without a name")
+    }
+
+    /// Looks whether what a suite says of sinks makes sense, whatever the environment says.
+    pub fn check_all(sections: &[SinkSection]) -> Result<(), SinkError> {
+        for (place, section) in sections.iter().enumerate() {
+            let (Parts { kind, name, url, .. }, _) = Parts::read(section)?;
+            if url.is_some() {
+                place::address(kind, url, &Environment::default()).map_err(|problem| SinkError::new(name, problem))?;
+            }
+            let before = sections.iter().take(place).map(Self::name_of);
+            if before.into_iter().any(|known| known == name) {
+                let problem = "two sinks have this name; give one of them another with `name = \"…\"`";
+                return Err(SinkError::new(name, problem));
+            }
+        }
+        Ok(())
+    }
+
     /// The sinks of a suite; its addresses win over the environment's.
     pub fn resolve_all(sections: &[SinkSection], env: &Environment) -> Result<Vec<Self>, SinkError> {
+        Self::check_all(sections)?;
         let mut sinks: Vec<Self> = Vec::new();
         for section in sections {
             let sink = Self::resolve(section, env)?;
-            if sinks.iter().any(|known| known.name == sink.name) {
-                let problem = "two sinks have this name; give one of them another with `name = \"…\"`".to_owned();
-                return Err(SinkError { name: sink.name, problem });
-            }
             if let Some(same) = sinks.iter().find(|known| known.is_same_place(&sink)) {
                 let problem = format!(
                     "it is the same {} as `{}`, at {} and with the same key; give each its own `url`, or leave one of them \
@@ -138,7 +162,7 @@ impl SinkConfig {
                     same.name,
                     sink.address()
                 );
-                return Err(SinkError { name: sink.name, problem });
+                return Err(SinkError::new(&sink.name, problem));
             }
             sinks.push(sink);
         }
@@ -146,31 +170,13 @@ impl SinkConfig {
     }
 
     fn resolve(section: &SinkSection, env: &Environment) -> Result<Self, SinkError> {
-        let known = SinkKind::ALL.map(SinkKind::as_str).join(", ");
-        let said = section.name.clone().or(section.kind.clone()).unwrap_or_else(|| "without a name".to_owned());
-        let bad = |problem: String| SinkError { name: said.clone(), problem };
-        let kind = section.kind.as_deref().ok_or_else(|| bad(format!("`kind` is not set; known are {known}")))?;
-        let kind = SinkKind::parse(kind).ok_or_else(|| bad(format!("unknown kind `{kind}`; known are {known}")))?;
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if said.is_empty() || !said.chars().all(plain) {
-            return Err(bad("a name consists of letters, digits, `-`, `_` and `.`".to_owned()));
-        }
-        if TAKEN.contains(&said.as_str()) {
-            return Err(bad(format!("`{said}` is the name of another destination; choose a different one")));
-        }
-        let timeout = match section.timeout.as_deref().map(humantime::parse_duration) {
-            None => Self::DEFAULT_TIMEOUT,
-            Some(Ok(timeout)) if !timeout.is_zero() => timeout,
-            Some(_) => return Err(bad("`timeout`: expected a duration such as 10s".to_owned())),
-        };
-        let own = AuthEnv { bearer: section.bearer_env.clone(), basic: section.basic_env.clone() };
-        let parts = Parts { kind, name: &said, url: section.url.as_deref(), project: section.project.clone(), own };
+        let (parts, timeout) = Parts::read(section)?;
         Self::make(parts, timeout, env)
     }
 
     fn make(parts: Parts<'_>, timeout: Duration, env: &Environment) -> Result<Self, SinkError> {
         let Parts { kind, name, url, project, own } = parts;
-        let url = place::address(kind, url, env).map_err(|problem| SinkError { name: name.to_owned(), problem })?;
+        let url = place::address(kind, url, env).map_err(|problem| SinkError::new(name, problem))?;
         let overruled = place::named_elsewhere(kind, &url, env);
         let is_own_key = !own.is_empty();
         let (auth, found) = match overruled {
@@ -245,6 +251,31 @@ struct Parts<'a> {
     project: Option<String>,
     /// The variables with the key that the suite names.
     own: AuthEnv,
+}
+
+impl<'a> Parts<'a> {
+    /// What the suite says, with the time that a request may take.
+    fn read(section: &'a SinkSection) -> Result<(Self, Duration), SinkError> {
+        let known = SinkKind::ALL.map(SinkKind::as_str).join(", ");
+        let said = SinkConfig::name_of(section);
+        let bad = |problem: String| SinkError::new(said, problem);
+        let kind = section.kind.as_deref().ok_or_else(|| bad(format!("`kind` is not set; known are {known}")))?;
+        let kind = SinkKind::parse(kind).ok_or_else(|| bad(format!("unknown kind `{kind}`; known are {known}")))?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if said.is_empty() || !said.chars().all(plain) {
+            return Err(bad("a name consists of letters, digits, `-`, `_` and `.`".to_owned()));
+        }
+        if TAKEN.contains(&said) {
+            return Err(bad(format!("`{said}` is the name of another destination; choose a different one")));
+        }
+        let timeout = match section.timeout.as_deref().map(humantime::parse_duration) {
+            None => SinkConfig::DEFAULT_TIMEOUT,
+            Some(Ok(timeout)) if !timeout.is_zero() => timeout,
+            Some(_) => return Err(bad("`timeout`: expected a duration such as 10s".to_owned())),
+        };
+        let own = AuthEnv { bearer: section.bearer_env.clone(), basic: section.basic_env.clone() };
+        Ok((Self { kind, name: said, url: section.url.as_deref(), project: section.project.clone(), own }, timeout))
+    }
 }
 
 /// A sink as the outbox remembers it: everything but keys.
