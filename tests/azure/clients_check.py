@@ -30,7 +30,7 @@ from common import Checks, Spanscore  # noqa: E402
 from openai import AzureOpenAI, OpenAI  # noqa: E402
 
 # Headers that say what is wanted and who asks. Of `metadata` see `identity`.
-HEADERS = ("authorization", "api-key", "x-identity-header", "secret", "content-type")
+HEADERS = ("authorization", "api-key", "x-identity-header", "secret")
 WORKSPACE = "5f8c4b5e-0000-4000-8000-000000000001"
 RESOURCE = "/subscriptions/s/resourceGroups/r/providers/microsoft.insights/components/c"
 
@@ -90,7 +90,9 @@ class Azure:
         found = []
         for method, path, headers, body in requests:
             path, _, query = path.partition("?")
-            told = {name: headers[name] for name in HEADERS if name in headers and (body or name != "content-type")}
+            told = {name: headers[name] for name in HEADERS if name in headers}
+            # Bodies differ, and so do their lengths; that a POST without one says so is asked for.
+            told |= {"content-type": headers.get("content-type")} if body else {"content-length": headers.get("content-length")}
             one = (method, urllib.parse.unquote(path), sorted(urllib.parse.parse_qsl(query)), told)
             if any(word in path for word in about) and one not in [other[:4] for other in found]:
                 found.append((*one, body))

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::{ACCEPT, AUTHORIZATION};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH};
 use reqwest::{Client, Method, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -234,7 +234,11 @@ impl<'a> Api<'a> {
                 project: project(),
                 problem: "cannot be asked: the Entra token is no text that a header can hold".to_owned(),
             })?;
-            let call = self.client.request(method.clone(), url.clone()).header(AUTHORIZATION, header);
+            let mut call = self.client.request(method.clone(), url.clone()).header(AUTHORIZATION, header);
+            if method == Method::POST {
+                // Azure refuses a POST that does not say how long it is, and nobody says so of an empty one.
+                call = call.header(CONTENT_LENGTH, 0);
+            }
             let response = call.header(ACCEPT, "application/json").send().await.map_err(|error| self.failed(&error))?;
             let status = response.status();
             if status == StatusCode::UNAUTHORIZED && refused.is_none() {

@@ -73,6 +73,7 @@ async fn the_first_connection_of_all_pages_leads_to_the_resource() {
     credentials.and(header("authorization", "Bearer canary-0")).respond_with(refused).mount(&server).await;
     let answer = json!({"name": "a/b c", "credentials": {"type": "ApiKey", "key": KEY}, "metadata": {}});
     Mock::given(header("authorization", "Bearer canary-1"))
+        .and(header("content-length", "0"))
         .respond_with(ResponseTemplate::new(200).set_body_json(answer))
         .mount(&server)
         .await;

@@ -148,6 +148,9 @@ async fn answer(
             if let Some(refusal) = seen.refusal("ai.azure.com", &headers) {
                 return refusal;
             }
+            if headers.get("content-length").is_none_or(|length| length != "0") {
+                return said(411, &json!({"error": {"message": "a POST says how long it is"}}));
+            }
             let known = seen.connections.lock().expect("no test panicked").clone();
             let wanted =
                 |name: &str| path == format!("/api/projects/p/connections/{name}/getConnectionWithCredentials");
