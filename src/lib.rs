@@ -4,6 +4,7 @@
 
 pub mod model;
 pub mod net;
+pub mod whole;
 pub mod stats;
 pub mod query;
 pub mod config;

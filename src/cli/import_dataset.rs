@@ -1,7 +1,6 @@
 //! `spanscore import scifact`: a public dataset into one of ours.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -9,6 +8,7 @@ use clap::Parser;
 
 use super::{Context, Exit, Format};
 use crate::dataset::{ImportSummary, import_scifact};
+use crate::whole;
 
 /// Flags of `import scifact`.
 #[derive(Debug, Parser)]
@@ -40,22 +40,16 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Writes beside the target first, so that a file there is replaced whole or not at all.
+/// A file there is replaced whole or not at all.
 fn to_file(claims: &Path, corpus: &Path, path: &Path) -> anyhow::Result<ImportSummary> {
-    let partial = path.with_extension("partial");
     let write = || -> anyhow::Result<ImportSummary> {
-        let mut out = BufWriter::new(File::create(&partial)?);
+        let (file, unnamed) = whole::begin(path)?;
+        let mut out = BufWriter::new(file);
         let summary = import_scifact(claims, corpus, &mut out)?;
-        out.flush()?;
-        std::fs::rename(&partial, path)?;
+        unnamed.name(&out.into_inner()?)?;
         Ok(summary)
     };
-    let result = write();
-    if result.is_err() {
-        // It may not exist; the error that matters is the first one.
-        let _ = std::fs::remove_file(&partial);
-    }
-    result.with_context(|| format!("writing `{}`", path.display()))
+    write().with_context(|| format!("writing `{}`", path.display()))
 }
 
 fn report(summary: &ImportSummary, output: Option<&Path>, context: &Context) -> anyhow::Result<()> {

@@ -15,6 +15,7 @@ use crate::report::results::Base;
 use crate::report::{self, markdown};
 use crate::store::Reader;
 use crate::store::rows::RunRow;
+use crate::whole;
 
 /// Cases in each list of a comparison.
 const LISTED: usize = 1000;
@@ -94,8 +95,7 @@ pub(super) fn check(files: &[PathBuf], read: &[PathBuf]) -> anyhow::Result<()> {
             );
         }
         // The report is written beside its place and then moved there, so the folder must take a new file.
-        let trial = Target::partial_of(path);
-        std::fs::File::create(&trial).and_then(|_| std::fs::remove_file(&trial)).map_err(|e| {
+        whole::begin(path).map_err(|e| {
             anyhow::anyhow!(
                 "writing a report to `{shown}`: no file can be made in `{}`: {e}; name a file in a folder that you may write to",
                 folder.display()
@@ -114,7 +114,7 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
 
 /// Half a file has no name that anybody looks for: a signal that ends the command takes it along.
 fn leave_nothing_behind(files: &[PathBuf]) -> anyhow::Result<()> {
-    let partial: Vec<PathBuf> = files.iter().map(|path| Target::partial_of(path)).collect();
+    let partial: Vec<PathBuf> = files.iter().filter_map(|path| whole::partial_of(path)).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = {
         let _inside = runtime.enter();

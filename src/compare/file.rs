@@ -13,6 +13,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::baseline::{Baseline, BaselineScore};
+use crate::whole;
 
 /// The latest form of the file that this program reads and writes. Form 2 says of a missing score why it is missing; a baseline
 /// without any is written in form 1, which earlier versions read.
@@ -155,20 +156,8 @@ pub fn write(path: &Path, baseline: &Baseline) -> Result<(), BaselineError> {
         _ => Path::new("."),
     };
     std::fs::create_dir_all(folder).map_err(failed)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.partial", std::process::id()));
-    let partial = folder.join(name);
-    let write = || {
-        let mut file = std::fs::File::create(&partial)?;
-        file.write_all(render(baseline).as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    write().map_err(|source| {
-        // The half of it is nobody's.
-        let _ = std::fs::remove_file(&partial);
-        failed(source)
-    })
+    let (mut file, unnamed) = whole::begin(path).map_err(failed)?;
+    file.write_all(render(baseline).as_bytes()).and_then(|()| unnamed.name(&file)).map_err(failed)
 }
 
 /// SHA-256 of what a baseline says.

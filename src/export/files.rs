@@ -8,6 +8,8 @@ use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
+use crate::whole::{self, Unnamed};
+
 /// Why a file of telemetry cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -79,7 +81,8 @@ enum Coat {
 /// A file under way. It takes its name when it is finished; if it is dropped before, nothing is left of it.
 pub struct Target {
     path: PathBuf,
-    partial: PathBuf,
+    /// `None` of stdout.
+    unnamed: Option<Unnamed>,
     coat: Option<Coat>,
 }
 
@@ -88,25 +91,18 @@ impl Target {
     pub fn create(path: &Path) -> Result<Self, FileError> {
         if path == Path::new("-") {
             let coat = Some(Coat::Stdout(io::stdout().lock()));
-            return Ok(Self { path: path.to_owned(), partial: PathBuf::new(), coat });
+            return Ok(Self { path: path.to_owned(), unnamed: None, coat });
         }
-        let partial = Self::partial_of(path);
         let failed = |source| FileError::Write { path: path.display().to_string(), source };
-        let file = BufWriter::with_capacity(BUFFER, File::create(&partial).map_err(failed)?);
+        let (file, unnamed) = whole::begin(path).map_err(failed)?;
+        let file = BufWriter::with_capacity(BUFFER, file);
         let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
         let coat = match ending.as_deref() {
             Some("gz") => Coat::Gzip(GzEncoder::new(file, Compression::default())),
             Some("zst") => Coat::Zstd(zstd::stream::write::Encoder::new(file, ZSTD_LEVEL).map_err(failed)?),
             _ => Coat::Plain(file),
         };
-        Ok(Self { path: path.to_owned(), partial, coat: Some(coat) })
-    }
-
-    /// Where this process writes a file of that name until it is finished.
-    pub fn partial_of(path: &Path) -> PathBuf {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.partial", std::process::id()));
-        path.with_file_name(name)
+        Ok(Self { path: path.to_owned(), unnamed: Some(unnamed), coat: Some(coat) })
     }
 
     /// Says what failed, on which file.
@@ -123,11 +119,8 @@ impl Target {
             Some(Coat::Gzip(encoder)) => encoder.finish().and_then(into_file),
             Some(Coat::Zstd(encoder)) => encoder.finish().and_then(into_file),
         };
-        let named = ended.and_then(|file| file.sync_all()).and_then(|()| std::fs::rename(&self.partial, &self.path));
-        if named.is_err() {
-            // The error that matters is the first one.
-            let _ = std::fs::remove_file(&self.partial);
-        }
+        let unnamed = self.unnamed.take();
+        let named = ended.and_then(|file| unnamed.map_or(Ok(()), |unnamed| unnamed.name(&file)));
         named.map_err(|e| self.failed(e))
     }
 }
@@ -154,14 +147,6 @@ impl Write for Target {
             Some(Coat::Zstd(out)) => out.flush(),
             Some(Coat::Stdout(out)) => out.flush(),
             None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        if matches!(self.coat.take(), Some(Coat::Plain(_) | Coat::Gzip(_) | Coat::Zstd(_))) {
-            let _ = std::fs::remove_file(&self.partial);
         }
     }
 }

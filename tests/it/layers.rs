@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of `src/` and the modules that it may use.
-const LAYERS: [(&str, &[&str]); 20] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("stats", &["model"]),
     ("query", &["model"]),
     ("net", &["model"]),
+    ("whole", &[]),
     ("config", &["net", "model"]),
     ("dataset", &["config", "query", "model"]),
     ("trace", &["stats", "model"]),
@@ -19,8 +20,8 @@ const LAYERS: [(&str, &[&str]); 20] = [
     ("evaluator", &["workflow", "llm", "trace", "model"]),
     ("runner", &["evaluator", "workflow", "llm", "dataset", "config", "trace", "model"]),
     ("store", &["trace", "query", "stats", "model"]),
-    ("export", &["store", "identity", "config", "trace", "net", "model"]),
-    ("compare", &["store", "trace", "stats", "query", "config", "model"]),
+    ("export", &["store", "identity", "config", "trace", "net", "whole", "model"]),
+    ("compare", &["store", "trace", "stats", "query", "config", "whole", "model"]),
     ("report", &["compare", "store", "trace", "stats", "query", "model"]),
     ("serve", &["report", "compare", "store", "query", "trace", "stats", "model"]),
     (
