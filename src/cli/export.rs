@@ -80,7 +80,7 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     if let Some(run) = run.filter(|_| !args.to.is_empty()) {
         let plan = ExportPlan::of(&context.env, &suite, &args.to)?;
         for warning in &plan.warnings {
-            context.hint(&format!("warning: {warning}"));
+            context.say(&format!("warning: {warning}"));
         }
         runtime.block_on(add_destinations(&store, &plan, run, args.again))?;
     }
@@ -113,7 +113,7 @@ fn destinations(path: Option<&Path>, context: &Context) -> anyhow::Result<SuiteO
     };
     match read() {
         Err(error) if path.is_none() => {
-            context.hint(&format!("warning: {}; destinations are as each run recorded them", in_words(&error)));
+            context.say(&format!("warning: {}; destinations are as each run recorded them", in_words(&error)));
             Ok(SuiteOtlp::default())
         }
         read => read,

@@ -216,6 +216,6 @@ pub(super) async fn keep_now(store: &Store, run: &RunRow, report: &GateReport, c
 
 fn warn(kept: anyhow::Result<()>, ctx: &Context) {
     if let Err(error) = kept {
-        ctx.hint(&format!("warning: the verdict is not kept in the store: {}", super::context::in_words(&error)));
+        ctx.say(&format!("warning: the verdict is not kept in the store: {}", super::context::in_words(&error)));
     }
 }

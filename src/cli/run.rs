@@ -127,7 +127,7 @@ pub(super) fn export_plan(plan: &RunPlan, context: &Context) -> anyhow::Result<E
     }
     let export = ExportPlan::resolve(&env, &suite, to)?;
     for warning in &export.warnings {
-        context.hint(&format!("warning: {warning}"));
+        context.say(&format!("warning: {warning}"));
     }
     Ok(export)
 }
@@ -371,7 +371,7 @@ impl One<'_> {
         let wake = exporters.wake();
         let sink = Arc::new(sink.committed(move || wake.now()));
         let parent = session::parent(&self.context.env).unwrap_or_else(|warning| {
-            self.context.hint(&format!("warning: {warning}"));
+            self.context.say(&format!("warning: {warning}"));
             None
         });
         let cases = crate::dataset::select(&self.inputs.source, &self.inputs.selection)

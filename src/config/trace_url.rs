@@ -77,7 +77,7 @@ impl TraceUrl {
     /// A backend that is not known, a key that it needs or has no use for, and addresses that are no pages or hold a password.
     pub fn template(&self, azure_resource: Option<&str>) -> Result<String, PlanError> {
         match self {
-            Self::Template(template) => page(template).map(str::to_owned),
+            Self::Template(template) => whole(page(template)?).map(str::to_owned),
             Self::Backend(backend) => backend.template(azure_resource),
         }
     }
@@ -207,6 +207,25 @@ fn page(url: &str) -> Result<&str, PlanError> {
     }
 }
 
+/// The places of templates. The last three are for the backends here.
+const PLACES: [&str; 8] =
+    ["trace_id", "span_id", "start_unix_ms", "run_id", "from_unix_ms", "to_unix_ms", "target", "kql_gzip"];
+
+/// A template that leads to a trace, and has no places that nothing is put into.
+fn whole(template: &str) -> Result<&str, PlanError> {
+    let braced = template.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0));
+    // Other braces may belong to the address.
+    let is_word = |text: &&str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let places: Vec<&str> = braced.filter(is_word).collect();
+    let expected =
+        format!("an address with {{trace_id}} or {{span_id}} in it; all places are {{{}}}", PLACES.join("}, {"));
+    let leads = places.iter().any(|place| matches!(*place, "trace_id" | "span_id" | "target" | "kql_gzip"));
+    if !leads || places.iter().any(|place| !PLACES.contains(place)) {
+        return Err(wrong("", template, &expected));
+    }
+    Ok(template)
+}
+
 fn wrong(part: &str, found: &str, expected: &str) -> PlanError {
     PlanError::Value { place: format!("{part}{KEY}"), found: found.to_owned(), expected: expected.to_owned() }
 }
@@ -269,6 +288,21 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&json).expect("a document");
         assert_eq!(json["t"]["queries"][0]["query"], "{trace_id}");
         assert_eq!(json["t"]["datasource"], "t{x}");
+    }
+
+    #[test]
+    fn a_template_leads_to_a_trace_by_places_that_are_known() {
+        for good in [
+            "http://x/{span_id}",
+            "http://x/{trace_id}?q={\"a\":1}&t={from_unix_ms}",
+            "http://x/?r={run_id}&s={trace_id}",
+        ] {
+            assert_eq!(template(&format!("'{good}'")).as_deref(), Ok(good));
+        }
+        for bad in ["http://x/", "http://x/{traceid}", "http://x/{trace_id}/{span}", "http://x/{run_id}"] {
+            let error = template(&format!("'{bad}'")).expect_err(bad);
+            assert!(error.contains(bad) && error.contains("{trace_id}, {span_id}, {start_unix_ms}"), "{error}");
+        }
     }
 
     #[test]

@@ -26,6 +26,11 @@ pub enum AuthError {
     /// A variable is not set.
     #[error("{0} is not set")]
     Unset(String),
+    /// It is no name, and perhaps the key itself.
+    #[error(
+        "what stands for the name of a variable is none; expected letters, digits and `_`, such as MY_KEY (not the key itself)"
+    )]
+    NoName,
     /// Its value cannot be sent.
     #[error("{0} holds something that cannot stand in an HTTP header")]
     Unfit(String),
@@ -40,7 +45,10 @@ impl AuthEnv {
     /// The value of the `Authorization` header, marked sensitive; `None` where no variable is named. The bearer token comes
     /// first where both are named.
     pub fn header(&self, env: &Environment) -> Result<Option<HeaderValue>, AuthError> {
-        let get = |name: &str| env.get(name).map(str::trim).ok_or_else(|| AuthError::Unset(name.to_owned()));
+        let get = |name: &str| {
+            let name = Some(name).filter(|name| is_name(name)).ok_or(AuthError::NoName)?;
+            env.get(name).map(str::trim).ok_or_else(|| AuthError::Unset(name.to_owned()))
+        };
         let (text, names) = match (&self.bearer, &self.basic) {
             (Some(bearer), _) => (format!("Bearer {}", get(bearer)?), bearer.clone()),
             (None, Some([user, password])) => {
@@ -54,19 +62,40 @@ impl AuthEnv {
         Ok(Some(value))
     }
 
-    /// The variables, for messages: `A and B`.
+    /// The variables, for messages: `A and B`. What is no name is not repeated.
     pub fn names(&self) -> String {
+        let shown = |name: &str| if is_name(name) { name.to_owned() } else { "a variable's name".to_owned() };
         match (&self.bearer, &self.basic) {
-            (Some(bearer), _) => bearer.clone(),
-            (None, Some([user, password])) => format!("{user} and {password}"),
+            (Some(bearer), _) => shown(bearer),
+            (None, Some([user, password])) => format!("{} and {}", shown(user), shown(password)),
             (None, None) => String::new(),
         }
     }
 }
 
+/// Whether shells take it for the name of a variable.
+fn is_name(text: &str) -> bool {
+    !text.starts_with(|c: char| c.is_ascii_digit())
+        && !text.is_empty()
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_in_the_place_of_a_name_is_not_repeated() {
+        for auth in [
+            AuthEnv { bearer: Some("sk-canary".into()), basic: None },
+            AuthEnv { bearer: None, basic: Some(["USER".into(), "sk-lf-canary".into()]) },
+        ] {
+            let env = [("USER".to_owned(), "u".to_owned())].into_iter().collect();
+            let error = auth.header(&env).unwrap_err();
+            assert_eq!(error, AuthError::NoName);
+            assert!(!format!("{error} {}", auth.names()).contains("canary"));
+        }
+    }
 
     #[test]
     fn a_credential_comes_from_the_environment_and_is_never_shown() {

@@ -52,7 +52,10 @@ pub enum ConnectionStringError {
 impl ConnectionString {
     /// Reads a connection string.
     pub fn parse(text: &str) -> Result<Self, ConnectionStringError> {
-        let text = text.trim().trim_end_matches(';');
+        // Files from Windows begin with a mark, and what is copied out of a script stands in quotes.
+        let text = text.trim_start_matches('\u{feff}').trim();
+        let quoted = ['"', '\''].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote));
+        let text = quoted.unwrap_or(text).trim().trim_end_matches(';');
         if text.is_empty() {
             return Err(ConnectionStringError::Empty);
         }
@@ -151,6 +154,15 @@ mod tests {
         assert_eq!(read.instrumentation_key, "ABCDEF00-0000-0000-0000-000000000001");
         assert_eq!(read.audience.as_deref(), Some("https://monitor.azure.us/"));
         assert_eq!(read.application_id.as_deref(), Some("a=b"));
+    }
+
+    #[test]
+    fn quotes_and_marks_around_it_are_not_part_of_it() {
+        let plain = "InstrumentationKey=00000000-0000-0000-0000-000000000001;IngestionEndpoint=https://a.example/";
+        let expected = ConnectionString::parse(plain).expect("a connection string");
+        for text in [format!("\u{feff}{plain}\r\n"), format!("\"{plain};\""), format!(" '{plain}'\n")] {
+            assert_eq!(ConnectionString::parse(&text), Ok(expected.clone()), "{text}");
+        }
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub(super) struct Outgoing {
     /// Scored or failed.
     pub(super) evaluation: Evaluation,
     pub(super) annotator: Annotator,
+    /// Whether its label says on which side of a threshold its number lies.
+    has_threshold: bool,
     /// What it belongs to, for people who meet it in the backend.
     pub(super) metadata: Vec<(&'static str, String)>,
     pub(super) time_unix_nano: u64,
@@ -69,6 +71,7 @@ impl Outgoing {
             trace_id: score.trace_id,
             span_id: score.span_id,
             annotator: Annotator::of(score.annotator_kind.as_deref()),
+            has_threshold: record.attributes.iter().any(|(key, _)| key.as_ref() == sc::SPANSCORE_EVALUATION_THRESHOLD),
             name: score.name,
             evaluation: score.evaluation,
             metadata,
@@ -96,8 +99,12 @@ impl Outgoing {
         matches!(self.evaluation, Evaluation::Scored { .. })
     }
 
-    /// Set for an assertion: whether it held.
+    /// Set for an assertion: whether it held. A number with a threshold passes and fails, too, and stays a number: of one name
+    /// a backend has one kind of value.
     pub(super) fn assertion(&self) -> Option<bool> {
+        if self.has_threshold {
+            return None;
+        }
         match (self.evaluation.value()?, self.evaluation.label()?) {
             (1.0, "pass") => Some(true),
             (0.0, "fail") => Some(false),
@@ -213,5 +220,11 @@ pub(super) mod tests {
         assert_eq!(of(&[value(0.0), label("fail")]), Some(false));
         assert_eq!(of(&[value(1.0)]), None);
         assert_eq!(of(&[value(0.5), label("pass")]), None);
+        let threshold = (sc::SPANSCORE_EVALUATION_THRESHOLD, 0.5.into());
+        assert_eq!(
+            of(&[value(1.0), label("pass"), threshold]),
+            None,
+            "a number that reached its threshold is a number"
+        );
     }
 }
