@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::credential::Token;
 use crate::model::Secret;
-use crate::net::quote;
+use crate::net::Secrets;
 
 /// Reads a token from JSON as endpoints and programs write it (`access_token`, `accessToken`, `token`), or from a bare
 /// text. `now` is in seconds since the Unix epoch. `None` if there is none in it.
@@ -56,16 +56,17 @@ fn end_of(token: &str) -> Option<u64> {
     serde_json::from_slice::<Value>(&payload).ok()?.get("exp")?.as_u64()
 }
 
-/// What an endpoint says is wrong: Entra's `error_description`, the `message` of other endpoints, or the text itself.
-pub(super) fn problem(text: &str) -> String {
-    let Ok(json) = serde_json::from_str::<Value>(text) else { return quote(text) };
+/// What an endpoint says is wrong: Entra's `error_description`, the `message` of other endpoints, or the text itself. What it
+/// repeats of the `secrets` that it was asked with is taken out.
+pub(super) fn problem(text: &str, secrets: &Secrets) -> String {
+    let Ok(json) = serde_json::from_str::<Value>(text) else { return secrets.quote(text) };
     let error = json.get("error");
     let inner = error.and_then(|error| error.get("message")).and_then(Value::as_str);
     let outer = ["error_description", "message", "Message"].iter().find_map(|name| json.get(*name)?.as_str());
     let code = error.and_then(Value::as_str);
     // Entra's descriptions go on with ids of the request, each on a line of its own.
     let words = outer.or(inner).and_then(|text| text.lines().find(|line| !line.trim().is_empty())).or(code);
-    words.map(quote).unwrap_or_default()
+    words.map(|words| secrets.quote(words)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -111,6 +112,7 @@ mod tests {
 
     #[test]
     fn what_an_endpoint_says_is_quoted_without_tokens() {
+        let problem = |text: &str| problem(text, &Secrets::new([Secret::new("h-4321")]));
         let entra =
             r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret.\r\nTrace ID: 1"}"#;
         assert_eq!(problem(entra), "AADSTS7000215: Invalid client secret.");
@@ -118,5 +120,8 @@ mod tests {
         assert_eq!(problem(r#"{"error":"invalid_request"}"#), "invalid_request");
         assert_eq!(problem("ERROR: eyJhbGciOi.x.y is stale\n"), "ERROR: *** is stale");
         assert_eq!(problem(&"canary7".repeat(20)), "***");
+        assert_eq!(problem("what is h-4321?"), "what is ***?");
+        assert_eq!(problem(r#"{"error":{"message":"what is h-4321?"}}"#), "what is ***?");
+        assert_eq!(problem(r#"{"error":"h-4321"}"#), "***");
     }
 }

@@ -6,7 +6,7 @@ use reqwest::{Client, RequestBuilder, StatusCode};
 
 use super::answer;
 use super::credential::{Problem, Token};
-use crate::net::{install_tls_provider, quote};
+use crate::net::{Secrets, install_tls_provider, quote};
 use crate::trace::provider::Clock;
 
 /// How long one request may take.
@@ -42,11 +42,16 @@ pub(super) enum Patience {
     Instance,
 }
 
-/// Asks until there is a token, a refusal, or no patience left. `make` builds the request anew for each try.
-pub(super) async fn ask(make: impl Fn() -> RequestBuilder, patience: Patience) -> Result<Token, Problem> {
+/// Asks until there is a token, a refusal, or no patience left. `make` builds the request anew for each try, with `secrets`
+/// that nobody needs to see should the answer repeat them.
+pub(super) async fn ask(
+    make: impl Fn() -> RequestBuilder,
+    patience: Patience,
+    secrets: &Secrets,
+) -> Result<Token, Problem> {
     let mut tries = 0;
     loop {
-        let (problem, asked) = match once(make()).await {
+        let (problem, asked) = match once(make(), secrets).await {
             Ok(token) => return Ok(token),
             Err(Failed::Now(problem)) => return Err(problem),
             Err(Failed::Status(status, wait, words)) => {
@@ -79,7 +84,7 @@ enum Failed {
     Cut(String),
 }
 
-async fn once(request: RequestBuilder) -> Result<Token, Failed> {
+async fn once(request: RequestBuilder, secrets: &Secrets) -> Result<Token, Failed> {
     let mut response = request.send().await.map_err(|error| {
         let words = root_cause(&error);
         if error.is_connect() {
@@ -107,7 +112,7 @@ async fn once(request: RequestBuilder) -> Result<Token, Failed> {
     };
     let text = String::from_utf8_lossy(&body);
     if !status.is_success() {
-        return Err(Failed::Status(status, wait.map(Duration::from_secs), answer::problem(&text)));
+        return Err(Failed::Status(status, wait.map(Duration::from_secs), answer::problem(&text, secrets)));
     }
     let now = Clock::System.now_unix_nano() / 1_000_000_000;
     match answer::token(&text, now) {

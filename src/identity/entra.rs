@@ -15,7 +15,7 @@ use super::ask::{self, Patience, ask, form};
 use super::credential::{Credential, Problem, Token};
 use crate::config::Environment;
 use crate::model::Secret;
-use crate::net::{is_loopback, is_safe};
+use crate::net::{Secrets, is_loopback, is_safe};
 
 const AUTHORITY: &str = "https://login.microsoftonline.com/";
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -77,22 +77,30 @@ impl Credential for Registration {
 
     async fn ask(&self, scope: &str) -> Result<Token, Problem> {
         let own = [("client_id", self.client_id.as_str()), ("scope", scope), ("grant_type", "client_credentials")];
-        let body = match &self.proof {
-            Proof::Secret(secret) => form(&[&own[..], &[("client_secret", secret.expose())]].concat()),
+        let (name, proof) = match &self.proof {
+            Proof::Secret(secret) => ("client_secret", secret.clone()),
             Proof::File(path) => {
                 let mut text = String::new();
                 let read = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
                 let wrong = |error| Problem::Refused(format!("reading {}: {error}", path.display()));
                 read.map_err(wrong)?;
-                let assertion = [("client_assertion", text.trim()), ("client_assertion_type", ASSERTION_TYPE)];
-                form(&[&own[..], &assertion].concat())
+                ("client_assertion", Secret::new(text.trim()))
             }
         };
+        let mut pairs = [&own[..], &[(name, proof.expose())]].concat();
+        if matches!(self.proof, Proof::File(_)) {
+            pairs.push(("client_assertion_type", ASSERTION_TYPE));
+        }
+        let body = form(&pairs);
+        // An answer may repeat it as it is, or as it was sent.
+        let sent = form(&[("", proof.expose())]);
+        let sent = Secret::new(sent.strip_prefix('=').unwrap_or(&sent));
+        let secrets = Secrets::new([proof, sent]);
         let make = || {
             let call = self.client.post(self.url.clone());
             call.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body.clone())
         };
         // A name that does not resolve is no sign that the registration does not exist.
-        ask(make, Patience::Usual).await.map_err(Problem::not_absent)
+        ask(make, Patience::Usual, &secrets).await.map_err(Problem::not_absent)
     }
 }

@@ -14,6 +14,7 @@ use super::ask::{self, Patience, ask, form};
 use super::credential::{Credential, Problem, Token};
 use crate::config::Environment;
 use crate::model::Secret;
+use crate::net::Secrets;
 
 /// Where virtual machines ask.
 const INSTANCE: &str = "http://169.254.169.254/";
@@ -124,12 +125,17 @@ impl Credential for Managed {
     }
 
     async fn ask(&self, scope: &str) -> Result<Token, Problem> {
+        let secrets = Secrets::new(match &self.kind {
+            Kind::AppService(secret) | Kind::MachineLearning(secret) => Some(secret.clone()),
+            Kind::CloudShell | Kind::Instance => None,
+        });
+        let asked = ask(|| self.request(scope), self.patience, &secrets).await;
         if !matches!(self.kind, Kind::Instance) {
             // The environment says that it is there.
-            return ask(|| self.request(scope), self.patience).await.map_err(Problem::not_absent);
+            return asked.map_err(Problem::not_absent);
         }
         // Where nothing is known of metadata, whatever answers is not Azure, or this machine has no identity.
-        ask(|| self.request(scope), self.patience).await.map_err(|problem| match problem {
+        asked.map_err(|problem| match problem {
             Problem::Refused(words) => Problem::Absent(words),
             other => other,
         })

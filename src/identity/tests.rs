@@ -88,6 +88,33 @@ async fn an_app_registration_proves_itself_with_a_secret_or_a_file() {
 }
 
 #[tokio::test]
+async fn what_an_endpoint_repeats_of_its_request_is_not_passed_on() {
+    let server = MockServer::start().await;
+    let repeat = |request: &wiremock::Request| {
+        let body = String::from_utf8_lossy(&request.body).replace("client_secret=", "sent ").replace('&', " ");
+        let headers = ["x-identity-header", "secret"].map(|name| request.headers.get(name));
+        let said = format!("what is p%q? {body} {headers:?} in full");
+        ResponseTemplate::new(400).set_body_json(serde_json::json!({"error": {"message": said}}))
+    };
+    Mock::given(wiremock::matchers::any()).respond_with(repeat).mount(&server).await;
+    let uri = server.uri();
+    let managed = plan(CredentialKind::ManagedIdentity);
+    let app = [("AZURE_AUTHORITY_HOST", uri.as_str()), ("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "c")];
+    let app = env(&[&app[..], &[("AZURE_CLIENT_SECRET", "p%q-canary")]].concat());
+    for (plan, env) in [
+        (&managed, &env(&[("IDENTITY_ENDPOINT", &uri), ("IDENTITY_HEADER", "canary")])),
+        (&managed, &env(&[("MSI_ENDPOINT", &uri), ("MSI_SECRET", "canary")])),
+        (&plan(CredentialKind::ClientSecret), &app),
+    ] {
+        let error = secret(plan, env).await.expect_err("refused");
+        assert!(error.contains("in full") && error.contains("***") && !error.contains("canary"), "{error}");
+    }
+    let script = "echo canary; echo 'what is canary? in full' >&2; exit 3";
+    let error = secret(&shell(script), &Environment::default()).await.expect_err("refused");
+    assert!(error.contains("what is ***? in full"), "{error}");
+}
+
+#[tokio::test]
 async fn a_registration_that_is_refused_is_not_replaced_by_another_identity() {
     let server = MockServer::start().await;
     let body =

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::answer;
 use super::credential::{Credential, Problem, Token};
-use crate::net::quote;
+use crate::net::Secrets;
 use crate::trace::provider::Clock;
 
 /// The command-line tools of Azure take seconds to start.
@@ -87,12 +87,13 @@ fn run(words: &[String], timeout: Duration) -> Result<Token, Problem> {
     if let Some(group) = Pid::from_raw(child.id() as i32) {
         let _ = kill_process_group(group, Signal::KILL);
     }
-    let said = quote(last_line(&String::from_utf8_lossy(&stderr)));
+    let now = Clock::System.now_unix_nano() / 1_000_000_000;
+    let token = std::str::from_utf8(&stdout).ok().and_then(|text| answer::token(text, now));
+    let secrets = Secrets::new(token.as_ref().map(|token| token.secret.clone()));
+    let said = secrets.quote(last_line(&String::from_utf8_lossy(&stderr)));
     let colon = if said.is_empty() { "" } else { ": " };
     match status {
         Ok(Some(status)) if status.success() => {
-            let now = Clock::System.now_unix_nano() / 1_000_000_000;
-            let token = std::str::from_utf8(&stdout).ok().and_then(|text| answer::token(text, now));
             token.ok_or_else(|| Problem::Refused(format!("`{program}` printed no token{colon}{said}")))
         }
         // Nobody is signed in, most often: another tool may know somebody.

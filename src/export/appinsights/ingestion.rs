@@ -17,7 +17,7 @@ use super::super::destination::Retry;
 use super::super::http::{Capped, gzip, read_whole, retry_after, root_cause};
 use super::access::Access;
 use crate::model::Secret;
-use crate::net::{Secrets, is_safe, quote};
+use crate::net::{Secrets, is_safe};
 
 /// An answer names each envelope that was refused, and a request has hundreds of them.
 const MAX_ANSWER: usize = 1 << 20;
@@ -190,14 +190,18 @@ impl Ingestion {
                 }
             };
             let (status, headers) = (response.status(), response.headers().clone());
+            let sent = refused.iter().chain(token.iter()).chain([&self.key]);
+            let secrets = Secrets::new(sent.cloned());
             match status {
-                StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => match self.moved(&place, &headers) {
-                    Ok(()) => {
-                        redirects += 1;
-                        continue;
+                StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => {
+                    match self.moved(&place, &headers, &secrets) {
+                        Ok(()) => {
+                            redirects += 1;
+                            continue;
+                        }
+                        Err(why) => return Err(Answer::Halt(why)),
                     }
-                    Err(why) => return Err(Answer::Halt(why)),
-                },
+                }
                 StatusCode::UNAUTHORIZED if with_token && refused.is_none() => {
                     refused = token;
                     continue;
@@ -205,7 +209,6 @@ impl Ingestion {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if !with_token && self.access.ask() => continue,
                 _ => {}
             }
-            let secrets = Secrets::new(token.into_iter().chain([self.key.clone()]));
             let text = match read_whole(response, MAX_ANSWER).await {
                 Capped::Whole(text) => Some(text),
                 Capped::TooLarge | Capped::Broken => None,
@@ -216,7 +219,7 @@ impl Ingestion {
     }
 
     /// Takes up another place if it belongs to the same service: telemetry and tokens go to nobody else.
-    fn moved(&self, from: &Url, headers: &HeaderMap) -> Result<(), String> {
+    fn moved(&self, from: &Url, headers: &HeaderMap, secrets: &Secrets) -> Result<(), String> {
         let location = headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let to = from.join(location).ok().filter(|to| !location.is_empty() && is_same_service(from, to));
         let Some(to) = to else {
@@ -224,7 +227,7 @@ impl Ingestion {
                 "{} redirects to `{}`, which is not of the same service; nothing was sent there. Is the connection \
                  string right?",
                 shown(from),
-                quote(location)
+                secrets.quote(location)
             ));
         };
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = to;

@@ -18,7 +18,7 @@ use super::connection::{ConnectionString, ConnectionStringError};
 use super::ingestion::bearer;
 use crate::identity::{IdentityError, TokenSource, scope};
 use crate::model::Secret;
-use crate::net::{is_safe, quote};
+use crate::net::{Secrets, is_safe};
 
 const API: &str = "v1";
 /// A project has a handful of connections.
@@ -190,7 +190,7 @@ impl<'a> Api<'a> {
     async fn first_connection(&self) -> Result<String, ProjectError> {
         let mut next = self.at(&["connections"], &[("connectionType", "AppInsights")]);
         for _ in 0..PAGES {
-            let page: Page = self.ask(Method::GET, next).await?;
+            let (page, _): (Page, _) = self.ask(Method::GET, next).await?;
             if let Some(first) = page.value.into_iter().next() {
                 return Ok(first.name);
             }
@@ -205,16 +205,16 @@ impl<'a> Api<'a> {
     }
 
     async fn connection_string(&self, name: &str) -> Result<ConnectionString, ProjectError> {
+        let url = self.at(&["connections", name, "getConnectionWithCredentials"], &[]);
+        let (answer, secrets): (WithCredentials, _) = self.ask(Method::POST, url).await?;
         let no_key = |problem: String| ProjectError::NoKey {
             project: self.project.to_owned(),
-            connection: quote(name),
+            connection: secrets.quote(name),
             problem,
         };
-        let url = self.at(&["connections", name, "getConnectionWithCredentials"], &[]);
-        let answer: WithCredentials = self.ask(Method::POST, url).await?;
         let credentials = answer.credentials.ok_or_else(|| no_key("has no credentials".to_owned()))?;
         if credentials.kind != "ApiKey" {
-            return Err(no_key(format!("has credentials of type `{}`, not ApiKey", quote(&credentials.kind))));
+            return Err(no_key(format!("has credentials of type `{}`, not ApiKey", secrets.quote(&credentials.kind))));
         }
         match credentials.key.as_deref().map(ConnectionString::parse) {
             Some(Ok(connection)) => Ok(connection),
@@ -223,8 +223,9 @@ impl<'a> Api<'a> {
         }
     }
 
-    /// Asks once, and once more with another token if the first was refused.
-    async fn ask<T: DeserializeOwned>(&self, method: Method, url: Url) -> Result<T, ProjectError> {
+    /// Asks once, and once more with another token if the first was refused. Gives also what the answer may repeat, and nobody
+    /// needs to see.
+    async fn ask<T: DeserializeOwned>(&self, method: Method, url: Url) -> Result<(T, Secrets), ProjectError> {
         let project = || self.project.to_owned();
         let mut refused: Option<Secret> = None;
         loop {
@@ -262,14 +263,18 @@ impl<'a> Api<'a> {
                 // The status says enough.
                 Capped::TooLarge | Capped::Broken => Vec::new(),
             };
-            let said = said(&text);
+            let secrets = Secrets::new(refused.into_iter().chain([token]));
+            let said = said(&text, &secrets);
             return match status.as_u16() {
-                200..=299 => serde_json::from_slice(&text).map_err(|_| ProjectError::Answer {
-                    project: project(),
-                    problem: format!(
-                        "answers {status} with something else than connections; is it the project's endpoint?"
-                    ),
-                }),
+                200..=299 => {
+                    let read = serde_json::from_slice(&text).map_err(|_| ProjectError::Answer {
+                        project: project(),
+                        problem: format!(
+                            "answers {status} with something else than connections; is it the project's endpoint?"
+                        ),
+                    });
+                    Ok((read?, secrets))
+                }
                 status @ (401 | 403) => Err(ProjectError::Forbidden { project: project(), status, said }),
                 404 => Err(ProjectError::Unknown { project: project(), said }),
                 408 | 429 | 500..=599 => Err(passing(format!("answers {status}{said}"))),
@@ -293,7 +298,7 @@ impl<'a> Api<'a> {
 }
 
 /// What the API says is wrong, behind a colon.
-fn said(text: &[u8]) -> String {
+fn said(text: &[u8], secrets: &Secrets) -> String {
     #[derive(Deserialize)]
     struct Said {
         error: Option<Words>,
@@ -305,7 +310,7 @@ fn said(text: &[u8]) -> String {
     }
     let said: Option<Said> = serde_json::from_slice(text).ok();
     let words = said.and_then(|said| said.error.and_then(|error| error.message).or(said.message));
-    words.filter(|words| !words.is_empty()).map(|words| format!(": {}", quote(&words))).unwrap_or_default()
+    words.filter(|words| !words.is_empty()).map(|words| format!(": {}", secrets.quote(&words))).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -103,6 +103,22 @@ async fn refusals_say_what_to_do_and_faults_that_may_pass_are_tried_again() {
 }
 
 #[tokio::test]
+async fn a_token_that_the_project_repeats_is_not_passed_on() {
+    for (status, sent) in [(302, "canary-0"), (400, "canary-0"), (401, "canary-0 canary-1"), (404, "canary-0")] {
+        for words in [json!({"error": {"message": sent}}), json!({"message": sent})] {
+            let error = fails(ResponseTemplate::new(status).set_body_json(words)).await.to_string();
+            assert!(error.contains(": ***"), "{error}");
+        }
+    }
+    let server = MockServer::start().await;
+    Mock::given(method("GET")).respond_with(list(&["canary-0"], None)).mount(&server).await;
+    let answer = ResponseTemplate::new(200).set_body_json(json!({"credentials": {"type": "canary-0"}}));
+    Mock::given(method("POST")).respond_with(answer).mount(&server).await;
+    let error = ask(&server, Duration::from_secs(20)).await.expect_err("no key");
+    assert!(error.to_string().contains("connection `***`"), "{error}");
+}
+
+#[tokio::test]
 async fn a_connection_without_a_usable_key_is_named() {
     for (credentials, words) in [
         (json!({"type": "AAD"}), "type `AAD`, not ApiKey"),

@@ -389,12 +389,14 @@ async fn a_place_that_is_gone_is_asked_for_again_at_home() {
 
 #[tokio::test]
 async fn what_an_endpoint_repeats_of_its_request_is_not_passed_on() {
+    // Neither stands behind a word that gives it away.
     let echo = |status: u16| {
-        let said = format!("key {KEY} and token Bearer canary-0 in full: {}", "x".repeat(250));
-        ResponseTemplate::new(status).set_body_string(said)
+        let said = format!("{KEY} with canary-0 in full: {}", "x ".repeat(125));
+        let elsewhere = format!("https://evil.example/{KEY}/canary-0/in full");
+        ResponseTemplate::new(status).set_body_string(said).insert_header("location", elsewhere)
     };
-    for status in [400, 403, 404, 503] {
-        let server = answering(vec![ResponseTemplate::new(401), echo(status)]).await;
+    for status in [307, 308, 400, 403, 404, 413, 503] {
+        let server = answering([vec![ResponseTemplate::new(401)], vec![echo(status); 3]].concat()).await;
         let delivery = destination(&server, Some(Arc::new(Counted(AtomicU32::new(0))))).deliver(&batch(1)).await;
         let said = format!("{delivery:?}");
         assert!(said.contains("in full") && !said.contains(KEY) && !said.contains("canary"), "{said}");
