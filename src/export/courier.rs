@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::aside::{Aside, Portion, Waiting};
+use super::aside::Aside;
 use super::delivery::{BATCH, DeliveryReport, Pace, State, lock};
 use super::destination::{Batch, Delivery, Destination, Retry, Signal};
 use super::ledger::{Ledger, Settled};
@@ -44,7 +44,8 @@ pub(super) struct Courier {
 /// Tries at what waits.
 pub(super) struct Rounds {
     failed: u32,
-    failed_since_over: u32,
+    /// Those of them that were the last ones, for nothing more is to come; the first of these is made at once.
+    last: Option<u32>,
     /// When to try next.
     due: Instant,
 }
@@ -60,7 +61,7 @@ enum Stop {
 impl Rounds {
     /// None made yet, and the first one due.
     pub(super) fn new() -> Self {
-        Self { failed: 0, failed_since_over: 0, due: Instant::now() }
+        Self { failed: 0, last: None, due: Instant::now() }
     }
 }
 
@@ -89,11 +90,18 @@ impl Courier {
             match reading {
                 Reading::Batch(OutboxBatch { batch, positions, cut }) => {
                     self.settle(batch, &positions).await?;
-                    if until.is_none() && !cut && positions.len() < BATCH.min(self.destination.portion()) {
+                    if until.is_none() && !cut && positions.len() < self.portion() {
                         self.pause(self.pace.linger).await;
                     }
                 }
-                Reading::Held | Reading::Nothing if !self.aside.is_empty() => self.once_more().await?,
+                // The spans of what is held may be delivered at any time, which nobody tells.
+                Reading::Held
+                    if !self.aside.is_empty() && self.rounds.due > Instant::now() && !(until.is_some() && alone) =>
+                {
+                    let rest = self.rounds.due - Instant::now();
+                    self.pause(self.pace.linger.min(rest)).await;
+                }
+                Reading::Held | Reading::Nothing if !self.aside.is_empty() => self.once_more(alone).await?,
                 Reading::Held => {
                     let leader = self.destination.follows().unwrap_or_default();
                     let problem = format!("{leader} has not taken their spans yet");
@@ -111,12 +119,16 @@ impl Courier {
 
     async fn read(&self) -> Result<Reading, Stop> {
         let (outbox, signal, destination) = (Arc::clone(&self.outbox), self.signal, Arc::clone(&self.destination));
-        let limit = destination.portion().min(BATCH);
+        let limit = self.portion();
         let after = self.aside.reached();
         let read = move || outbox.read(destination.name(), destination.follows(), signal, after, limit);
         let read = tokio::task::spawn_blocking(read).await;
         let problem = |error: OutboxError| Stop::Problem(format!("reading the outbox: {error}"));
         read.map_err(|error| problem(Box::new(error)))?.map_err(problem)
+    }
+
+    fn portion(&self) -> usize {
+        self.destination.portion().min(BATCH)
     }
 
     /// Hands over a batch until all of it is settled. What stays unsettled although the destination has got it, or may have, will be
@@ -129,24 +141,23 @@ impl Courier {
         Ok(())
     }
 
-    /// Goes through what was set aside again, when it is time; what is recorded before that comes first.
-    async fn once_more(&mut self) -> Result<(), Stop> {
+    /// Goes through what was set aside again, when it is time; what is recorded before that comes first. As long as the courier
+    /// that it follows goes on, so does this one, however often it asks in vain.
+    async fn once_more(&mut self, alone: bool) -> Result<(), Stop> {
         let until = self.state.borrow().until;
-        let mut due = until.map_or(self.rounds.due, |until| until.min(self.rounds.due));
-        if until.is_some() && self.rounds.failed_since_over == 0 {
-            due = Instant::now();
-        }
-        tokio::select! {
-            biased;
-            () = sleep_until(due) => {}
-            changed = self.state.changed() => return changed.map_err(|_| Stop::Time),
+        let is_last = until.is_some() && alone;
+        if !is_last || self.rounds.last.is_some() {
+            let due = until.map_or(self.rounds.due, |until| until.min(self.rounds.due));
+            tokio::select! {
+                biased;
+                () = sleep_until(due) => {}
+                changed = self.state.changed() => return changed.map_err(|_| Stop::Time),
+                () = end_of(self.followed.clone()), if !alone => return Ok(()),
+            }
         }
         let before = self.aside.count();
-        for portion in self.aside.take() {
-            match portion {
-                Portion::Settled(settled) => self.close(settled).await?,
-                Portion::Waiting(Waiting { batch, ledger, .. }) => self.bring(batch, ledger).await?,
-            }
+        for (batch, ledger) in self.aside.take(self.portion()) {
+            self.bring(batch, ledger).await?;
         }
         self.tell_aside();
         let Some(problem) = self.aside.problem() else {
@@ -155,15 +166,17 @@ impl Courier {
             return Ok(());
         };
         if self.aside.count() < before {
-            (self.rounds.failed, self.rounds.failed_since_over) = (0, 0);
+            self.rounds = Rounds::new();
         }
         self.rounds.failed += 1;
-        self.rounds.failed_since_over += u32::from(until.is_some());
-        if self.rounds.failed_since_over >= TRIES {
-            return Err(Stop::Problem(problem));
+        if is_last {
+            let last = self.rounds.last.unwrap_or_default() + 1;
+            if last >= TRIES {
+                return Err(Stop::Problem(problem));
+            }
+            self.rounds.last = Some(last);
         }
-        let failed = if until.is_some() { self.rounds.failed_since_over } else { self.rounds.failed };
-        self.rounds.due = Instant::now() + self.backoff(failed);
+        self.rounds.due = Instant::now() + self.backoff(self.rounds.last.unwrap_or(self.rounds.failed));
         Ok(())
     }
 
@@ -181,14 +194,15 @@ impl Courier {
         if duplicates > 0 {
             self.write_down(Settled { duplicates, ..Settled::default() }).await?;
         }
-        if let Some((count, reason)) = ended? {
-            self.aside.wait(Waiting { batch, ledger, count, reason });
+        if let Some(reason) = ended? {
+            self.acknowledge(&mut ledger).await?;
+            self.aside.wait(batch, ledger, &reason);
         }
         Ok(())
     }
 
-    /// Gives how many items wait for something of their own, and for what, if some do.
-    async fn hand_over(&mut self, batch: &mut Batch, ledger: &mut Ledger) -> Result<Option<(u64, String)>, Stop> {
+    /// Where items wait for something of their own, leaves only these in the batch, and gives what for.
+    async fn hand_over(&mut self, batch: &mut Batch, ledger: &mut Ledger) -> Result<Option<String>, Stop> {
         let mut failures = 0;
         let mut failures_since_over = 0;
         loop {
@@ -229,8 +243,12 @@ impl Courier {
             // A destination that settles nothing and does not say why gets the benefit of a second try, later.
             let retry = retry.unwrap_or_default();
             // What comes after is sent meanwhile, and again by whoever goes on later: that must make no difference.
-            if waiting > 0 && self.destination.is_idempotent() {
-                return Ok(Some((waiting, retry.reason)));
+            if let Some(waiting) = waiting.filter(|_| self.destination.is_idempotent()) {
+                let places = 0..batch.items.len();
+                let waits: Vec<bool> = places.map(|place| waiting.places.binary_search(&place).is_ok()).collect();
+                batch.items.retain(&waits);
+                ledger.wait(&waiting);
+                return Ok(Some(retry.reason));
             }
             failures += 1;
             failures_since_over += u32::from(over);
@@ -270,7 +288,7 @@ impl Courier {
         if self.aside.is_empty() {
             return self.write_down(settled).await;
         }
-        self.aside.note(settled);
+        self.aside.note(&settled);
         Ok(())
     }
 
@@ -323,6 +341,14 @@ impl Courier {
             () = sleep(duration) => {}
             _ = state.wait_for(|state| state.until.is_some()) => {}
         }
+    }
+}
+
+/// Returns when the courier that is followed has come to its end.
+async fn end_of(followed: Option<watch::Receiver<bool>>) {
+    match followed {
+        Some(mut followed) => _ = followed.wait_for(|ended| *ended).await,
+        None => std::future::pending().await,
     }
 }
 

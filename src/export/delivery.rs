@@ -254,5 +254,8 @@ pub(super) fn lock(report: &Mutex<DeliveryReport>) -> std::sync::MutexGuard<'_, 
 }
 
 #[cfg(test)]
+#[path = "follow_tests.rs"]
+mod follow_tests;
+#[cfg(test)]
 #[path = "delivery_tests.rs"]
 mod tests;

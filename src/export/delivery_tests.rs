@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::super::destination::{Batch, Delivery, Retry};
+use super::super::destination::{Batch, Delivery, Retry, Waiting};
 use super::super::outbox::{Acknowledgement, OutboxBatch, OutboxError, Reading};
 use super::*;
+use crate::export::aside::MOST;
 use crate::export::destination::Items;
 use crate::export::sampler::Rule;
 use crate::model::{Span, SpanId, TraceId};
@@ -353,6 +354,9 @@ struct Picky {
     /// After so many batches nothing waits any more.
     until: Option<usize>,
     batches: Mutex<usize>,
+    all_wait: bool,
+    /// Refused behind one that waits, where it is in the same batch.
+    refused: Option<u64>,
 }
 
 #[async_trait]
@@ -381,14 +385,22 @@ impl Destination for Picky {
         if self.until.is_some_and(|until| *batches > until) {
             waiting.clear();
         }
-        let waits = |span: &Span| waiting.contains(&span.start_unix_nano);
+        let waits = |span: &Span| self.all_wait || waiting.contains(&span.start_unix_nano);
         let mut seen = self.seen.lock().unwrap();
         seen.extend(spans.iter().filter(|span| !waits(span)).map(|span| span.start_unix_nano));
-        let count = spans.iter().filter(|span| waits(span)).count() as u64;
         let front = spans.iter().take_while(|span| !waits(span)).count();
+        let rest = &spans[front..];
+        if rest.is_empty() {
+            return Delivery::complete(front);
+        }
+        let refused = rest.iter().filter(|span| Some(span.start_unix_nano) == self.refused && !waits(span)).count();
+        let waiting = Waiting {
+            places: (0..rest.len()).filter(|&place| waits(&rest[place])).collect(),
+            rejected: refused as u64,
+        };
         let reason = "it does not know the first".to_owned();
-        let retry = (count > 0).then_some(Retry { after: None, reason, unreachable: false });
-        Delivery { delivered: front as u64, retry, waiting: count, ..Delivery::default() }
+        let retry = Some(Retry { after: None, reason, unreachable: false });
+        Delivery { delivered: front as u64, retry, waiting: Some(waiting), ..Delivery::default() }
     }
 }
 
@@ -440,9 +452,32 @@ async fn what_waited_is_settled_with_all_behind_it_once_it_can_be() {
 
 #[tokio::test(start_paused = true)]
 async fn where_everything_waits_only_so_much_is_read() {
-    let outbox = Memory::with(400);
-    let destination = Arc::new(Picky { waiting: Mutex::new((0..400).collect()), ..Picky::default() });
+    let outbox = Memory::with(MOST + 400);
+    let destination = Arc::new(Picky { waiting: Mutex::new(vec![]), all_wait: true, ..Picky::default() });
     let report = deliver_picky(&outbox, &destination).await;
-    assert!(report.problem.unwrap().ends_with("(64 wait for such)"), "16 portions of 4");
+    assert!(report.problem.unwrap().ends_with("(10000 wait for such)"));
     assert_eq!(outbox.total(), (0, [0; 4]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_waits_in_each_portion_holds_up_no_other() {
+    let outbox = Memory::with(0);
+    outbox.add(400, 2);
+    let waiting: Vec<u64> = (0..400).step_by(4).collect();
+    let destination = Arc::new(Picky { waiting: Mutex::new(waiting.clone()), refused: Some(301), ..Picky::default() });
+    let report = deliver_picky(&outbox, &destination).await;
+    assert_eq!(seen(&destination), (0..400).filter(|i| i % 4 != 0).collect::<Vec<_>>());
+    assert_eq!((outbox.total(), report.aside), ((0, [0; 4]), 300));
+    let hint = "(100 wait for such; 300 others are settled, and count as pending until then)";
+    assert!(report.problem.unwrap().ends_with(hint));
+    // They are there after a while, and what was settled is counted as it was.
+    let destination =
+        Arc::new(Picky { waiting: Mutex::new(waiting), refused: Some(301), until: Some(120), ..Picky::default() });
+    let report = deliver_picky(&outbox, &destination).await;
+    assert_eq!((outbox.total(), report.aside, report.complete), ((2000, [399, 1, 0, 0]), 0, true));
+    assert_eq!(report.problem, None);
+    assert!(
+        *destination.batches.lock().unwrap() < 100 + 25 + 25,
+        "those that wait are handed over together, and alone"
+    );
 }

@@ -59,10 +59,26 @@ impl Items {
 
     /// Removes the first `count` items.
     pub fn drop_front(&mut self, count: usize) {
+        drop(self.take_front(count));
+    }
+
+    /// Removes the first `count` items and gives them.
+    #[must_use]
+    pub fn take_front(&mut self, count: usize) -> Self {
         match self {
-            Self::Spans(spans) => drop(spans.drain(..count.min(spans.len()))),
-            Self::Logs(records) => drop(records.drain(..count.min(records.len()))),
+            Self::Spans(spans) => Self::Spans(spans.drain(..count.min(spans.len())).collect()),
+            Self::Logs(records) => Self::Logs(records.drain(..count.min(records.len())).collect()),
         }
+    }
+
+    /// Adds items of the same kind behind these; gives them back where they are of another.
+    pub fn append(&mut self, more: Self) -> Option<Self> {
+        match (self, more) {
+            (Self::Spans(spans), Self::Spans(more)) => spans.extend(more),
+            (Self::Logs(records), Self::Logs(more)) => records.extend(more),
+            (_, other) => return Some(other),
+        }
+        None
     }
 
     /// Keeps the items whose place in `keep` is true; a place beyond its end counts as true.
@@ -98,12 +114,21 @@ pub struct Delivery {
     pub halt: Option<String>,
     /// Whether the destination may have taken the unsettled rest although no acknowledgement came.
     pub ambiguous: bool,
-    /// How many items of the unsettled rest wait for something of their own, where all others of it are settled: what comes
-    /// after the batch need not wait for them. 0 where the destination as a whole takes nothing for now.
-    pub waiting: u64,
+    /// Set where nothing but some items of the unsettled rest waits, each for something of its own: the others need not wait for
+    /// them.
+    pub waiting: Option<Waiting>,
     /// How many items of the unsettled rest the destination took, in whole or in part, although one before them is not settled.
     /// It knows that as long as it lives; whoever goes on after it hands them over again.
     pub taken_out_of_turn: u64,
+}
+
+/// Items that wait for something of their own, as a score waits for its span.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Their places in the unsettled rest, in order. All others of it are settled for good.
+    pub places: Vec<usize>,
+    /// How many of those others the destination refused.
+    pub rejected: u64,
 }
 
 /// When and why to try again.

@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 
-use super::destination::Delivery;
+use super::destination::{Delivery, Waiting};
 
 /// The books of one batch: what is settled but not yet acknowledged.
 pub(super) struct Ledger {
     /// The positions that are not acknowledged yet, in order.
-    open: VecDeque<Entry>,
+    entries: VecDeque<Entry>,
     /// Settled items that are not acknowledged yet.
     delivered: u64,
     rejected: u64,
@@ -20,10 +20,11 @@ pub(super) struct Ledger {
 }
 
 /// The items of one position.
-struct Entry {
-    position: i64,
-    sampled: u64,
-    not_sampled: u64,
+pub(super) struct Entry {
+    /// How many are to be settled; the first of these may be, as the ledger says.
+    pub(super) open: u64,
+    /// What is to be said of the others, and of everything behind them up to the next entry, once these are.
+    pub(super) settled: Settled,
 }
 
 /// What an acknowledgement says.
@@ -50,19 +51,56 @@ impl Settled {
 impl Ledger {
     /// The books of items at these positions, of which only some are kept by the sampler.
     pub(super) fn open(positions: &[i64], keep: &[bool]) -> Self {
-        let mut open: VecDeque<Entry> = VecDeque::new();
+        let mut entries: VecDeque<Entry> = VecDeque::new();
         for (position, keep) in positions.iter().zip(keep) {
-            if open.back().is_none_or(|entry| entry.position != *position) {
-                open.push_back(Entry { position: *position, sampled: 0, not_sampled: 0 });
+            if entries.back().is_none_or(|entry| entry.settled.cursor != *position) {
+                entries.push_back(Entry { open: 0, settled: Settled { cursor: *position, ..Settled::default() } });
             }
-            let entry = open.back_mut().expect("an entry was just made sure of");
+            let entry = entries.back_mut().expect("an entry was just made sure of");
             if *keep {
-                entry.sampled += 1;
+                entry.open += 1;
             } else {
-                entry.not_sampled += 1;
+                entry.settled.not_sampled += 1;
             }
         }
-        Self { open, delivered: 0, rejected: 0, duplicates: 0, in_doubt: 0, out_of_turn: 0 }
+        Self::of(entries)
+    }
+
+    /// The books of what these entries leave open.
+    pub(super) const fn of(entries: VecDeque<Entry>) -> Self {
+        Self { entries, delivered: 0, rejected: 0, duplicates: 0, in_doubt: 0, out_of_turn: 0 }
+    }
+
+    /// The entries, where none of the open items is settled.
+    pub(super) fn into_entries(self) -> VecDeque<Entry> {
+        self.entries
+    }
+
+    /// Notes that only those of the unsettled items are open any more that wait.
+    pub(super) fn wait(&mut self, waiting: &Waiting) {
+        if let Some(first) = self.entries.front_mut() {
+            // The open position that is settled in part, if one is, is the first.
+            let mut settled = std::mem::take(&mut first.settled);
+            first.open -= self.delivered + self.rejected;
+            settled.delivered += std::mem::take(&mut self.delivered);
+            settled.rejected += std::mem::take(&mut self.rejected);
+            settled.duplicates += std::mem::take(&mut self.duplicates);
+            first.settled = settled;
+        }
+        let (mut place, mut rejected) = (0, waiting.rejected);
+        let mut waits = waiting.places.iter().copied().peekable();
+        for entry in &mut self.entries {
+            for _ in 0..entry.open {
+                if waits.next_if_eq(&place).is_none() {
+                    let refused = u64::from(rejected > 0);
+                    rejected -= refused;
+                    entry.open -= 1;
+                    entry.settled.rejected += refused;
+                    entry.settled.delivered += 1 - refused;
+                }
+                place += 1;
+            }
+        }
     }
 
     /// Notes that the first `settled` unsettled items are settled, and what is said of the rest.
@@ -91,15 +129,10 @@ impl Ledger {
         doubts
     }
 
-    /// How many settled items stay in the books, because others of their position are not settled.
-    pub(super) const fn kept_open(&self) -> u64 {
-        self.delivered + self.rejected
-    }
-
     /// How many items are not settled.
     fn rest(&self) -> u64 {
-        let sampled: u64 = self.open.iter().map(|entry| entry.sampled).sum();
-        sampled - self.delivered - self.rejected
+        let open: u64 = self.entries.iter().map(|entry| entry.open).sum();
+        open - self.delivered - self.rejected
     }
 
     /// Takes out the positions all of whose items are settled. Items of a position that is settled in part stay in the
@@ -107,19 +140,18 @@ impl Ledger {
     pub(super) fn close_settled(&mut self) -> Option<Settled> {
         let mut unaccounted = self.delivered + self.rejected;
         let mut settled: Option<Settled> = None;
-        while let Some(entry) = self.open.pop_front_if(|entry| entry.sampled <= unaccounted) {
-            unaccounted -= entry.sampled;
+        while let Some(Entry { open, settled: others }) = self.entries.pop_front_if(|entry| entry.open <= unaccounted) {
+            unaccounted -= open;
             let so_far = settled.get_or_insert_default();
-            so_far.cursor = entry.position;
-            so_far.not_sampled += entry.not_sampled;
+            so_far.add(&others);
             // Which of the items were rejected is not known, so the count is laid on the first.
-            let rejected = self.rejected.min(entry.sampled);
-            let duplicates = self.duplicates.min(entry.sampled);
+            let rejected = self.rejected.min(open);
+            let duplicates = self.duplicates.min(open);
             so_far.rejected += rejected;
-            so_far.delivered += entry.sampled - rejected;
+            so_far.delivered += open - rejected;
             so_far.duplicates += duplicates;
             self.rejected -= rejected;
-            self.delivered -= entry.sampled - rejected;
+            self.delivered -= open - rejected;
             self.duplicates -= duplicates;
         }
         settled
@@ -164,6 +196,33 @@ mod tests {
             prop_assert_eq!(books[0], items.len() as u64);
             prop_assert_eq!(books[1], keep.iter().filter(|keep| !**keep).count() as u64);
             prop_assert!(books[2] <= books[0] - books[1]);
+        });
+    }
+
+    #[test]
+    fn what_waits_stays_open_and_all_else_is_settled() {
+        let items = proptest::collection::vec((0_i64..2, any::<bool>()), 1..30);
+        proptest!(|(items in items, front in 0_u64..10, rejected in 0_u64..4)| {
+            let mut position = 1;
+            let positions: Vec<i64> = items.iter().map(|(step, _)| { position += step; position }).collect();
+            let mut ledger = Ledger::open(&positions, &vec![true; items.len()]);
+            let front = front.min(items.len() as u64);
+            let first = Delivery { delivered: front, ..Delivery::default() };
+            ledger.settle(&first, front);
+            let mut books = ledger.close_settled().unwrap_or_default();
+            let rest = items.iter().skip(front as usize);
+            let places: Vec<usize> = rest.enumerate().filter(|(_, (_, waits))| *waits).map(|(place, _)| place).collect();
+            let others = items.len() as u64 - front - places.len() as u64;
+            let rejected = rejected.min(others);
+            ledger.wait(&Waiting { places: places.clone(), rejected });
+            prop_assert_eq!(ledger.rest(), places.len() as u64);
+            // Once those that wait are there, everything is.
+            let last = Delivery { delivered: places.len() as u64, ..Delivery::default() };
+            ledger.settle(&last, places.len() as u64);
+            books.add(&ledger.close_settled().unwrap_or_default());
+            prop_assert_eq!((books.delivered, books.rejected), (items.len() as u64 - rejected, rejected));
+            prop_assert_eq!(books.cursor, position);
+            prop_assert!(ledger.into_entries().is_empty());
         });
     }
 }

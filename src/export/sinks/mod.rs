@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::destination::{Batch, Delivery, Destination, Items, Retry, Signal};
+use super::destination::{Batch, Delivery, Destination, Items, Retry, Signal, Waiting};
 use super::otlp::Otlp;
 use crate::trace::provider::Clock;
 use client::{Client, Fate};
@@ -122,65 +122,63 @@ impl Sink {
         self.backend.look(&self.client).await
     }
 
-    /// The verdict on the scores from the front that are settled; what is known of the others is remembered.
-    fn settle(&self, scores: &[Option<Outgoing>], fates: &Fates) -> Delivery {
+    /// The verdict on the scores from the front that are settled. What is known of the others is part of it where they only wait for
+    /// their spans, and remembered where they come again.
+    fn settle(&self, scores: &[Option<Outgoing>], fates: &[Option<Fate>]) -> Delivery {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut delivery = Delivery::default();
-        let mut unsettled: Option<Fate> = None;
-        let mut waiting = 0_u64;
-        for score in scores {
-            let Some(score) = score else {
-                if unsettled.is_none() {
-                    delivery.rejected += 1;
-                    delivery.rejection = Some("it is no score".to_owned());
-                }
-                continue;
-            };
-            let key = score.key();
-            let mut fate = fates.get(&key).cloned();
-            memory.fates.remove(&key);
-            if let Some(Fate::Unknown(why)) = &fate {
-                let tries = memory.unknown.entry(key).or_default();
-                *tries += 1;
-                let age = Clock::System.now_unix_nano().saturating_sub(score.time_unix_nano);
-                if *tries >= TRIES_UNKNOWN && u128::from(age) >= OLD.as_nanos() {
-                    fate = Some(Fate::Refused(format!("{why}, and its score is more than a day old")));
-                }
-            }
-            if let Some(Fate::Unknown(_)) = fate {
-                waiting += 1;
-            } else {
-                memory.unknown.remove(&key);
-            }
-            match fate {
-                Some(settled @ (Fate::Taken | Fate::Refused(_))) if unsettled.is_some() => {
-                    memory.fates.insert(key, settled);
-                }
-                Some(Fate::Taken) => delivery.delivered += 1,
-                Some(Fate::Refused(why)) => {
-                    delivery.rejected += 1;
-                    delivery.rejection = Some(why);
-                }
-                None => _ = unsettled.get_or_insert(Fate::Later(Retry::default())),
-                // What must be mended counts more than what may pass.
-                Some(halt @ Fate::Halt(_)) => unsettled = Some(halt),
-                Some(Fate::Later(retry)) if !matches!(unsettled, Some(Fate::Halt(_))) => {
-                    unsettled = Some(Fate::Later(retry));
-                }
-                Some(other) => _ = unsettled.get_or_insert(other),
-            }
-        }
-        match unsettled {
-            Some(Fate::Halt(why)) => delivery.halt = Some(why),
-            Some(Fate::Later(retry)) => delivery.retry = Some(retry),
+        let fates: Vec<Fate> =
+            scores.iter().zip(fates).map(|(score, fate)| memory.judge(score.as_ref(), fate.as_ref())).collect();
+        let is_settled = |fate: &Fate| matches!(fate, Fate::Taken | Fate::Refused(_));
+        let front = fates.iter().take_while(|fate| is_settled(fate)).count();
+        let (settled, rest) = fates.split_at(front);
+        let refused = |fates: &[Fate]| fates.iter().filter(|fate| matches!(fate, Fate::Refused(_))).count() as u64;
+        let mut delivery = Delivery { rejected: refused(settled), ..Delivery::default() };
+        delivery.delivered = front as u64 - delivery.rejected;
+        // What must be mended counts more than what may pass, and that more than what waits.
+        let halt = rest.iter().rev().find(|fate| matches!(fate, Fate::Halt(_)));
+        let later = rest.iter().rev().find(|fate| matches!(fate, Fate::Later(_)));
+        match halt.or(later).or(rest.first()) {
+            Some(Fate::Halt(why)) => delivery.halt = Some(why.clone()),
+            Some(Fate::Later(retry)) => delivery.retry = Some(retry.clone()),
             Some(Fate::Unknown(why)) => {
                 let reason = format!("{why}; were the run's spans sent to it, and has it stored them?");
-                delivery.waiting = waiting;
+                let places = (0..rest.len()).filter(|&place| !is_settled(&rest[place])).collect();
+                delivery.waiting = Some(Waiting { places, rejected: refused(rest) });
                 delivery.retry = Some(Retry { after: None, reason, unreachable: false });
             }
             _ => {}
         }
+        let told = if delivery.waiting.is_some() { &fates } else { settled };
+        delivery.rejection = told.iter().rev().find_map(|fate| match fate {
+            Fate::Refused(why) => Some(why.clone()),
+            _ => None,
+        });
+        if delivery.waiting.is_none() {
+            let known = scores.iter().zip(&fates).skip(front).filter(|(_, fate)| is_settled(fate));
+            memory.fates.extend(known.filter_map(|(score, fate)| Some((score.as_ref()?.key(), fate.clone()))));
+        }
         delivery
+    }
+}
+
+impl Memory {
+    /// What is to be said of a score with this fate, counting how often its span was not known.
+    fn judge(&mut self, score: Option<&Outgoing>, fate: Option<&Fate>) -> Fate {
+        let Some(score) = score else { return Fate::Refused("it is no score".to_owned()) };
+        let key = score.key();
+        self.fates.remove(&key);
+        let Some(Fate::Unknown(why)) = fate else {
+            self.unknown.remove(&key);
+            return fate.cloned().unwrap_or(Fate::Later(Retry::default()));
+        };
+        let tries = self.unknown.entry(key).or_default();
+        *tries += 1;
+        let age = Clock::System.now_unix_nano().saturating_sub(score.time_unix_nano);
+        if *tries >= TRIES_UNKNOWN && u128::from(age) >= OLD.as_nanos() {
+            self.unknown.remove(&key);
+            return Fate::Refused(format!("{why}, and its score is more than a day old"));
+        }
+        Fate::Unknown(why.clone())
     }
 }
 
@@ -226,6 +224,7 @@ impl Destination for Sink {
             scores.iter().flatten().filter(|score| !fates.contains_key(&score.key())).cloned().collect();
         let pushed = if open.is_empty() { Vec::new() } else { self.backend.push(&self.client, &open).await };
         fates.extend(open.iter().zip(pushed).filter_map(|(score, fate)| Some((score.key(), fate?))));
+        let fates: Vec<Option<Fate>> = scores.iter().map(|score| fates.get(&score.as_ref()?.key()).cloned()).collect();
         self.settle(&scores, &fates)
     }
 }
