@@ -129,6 +129,15 @@ pub(super) struct State {
     pub(super) until: Option<Instant>,
 }
 
+/// Tells those who follow a courier when it is gone, be it by a panic.
+struct Ended(watch::Sender<bool>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
 /// A destination, and which traces it gets.
 #[derive(Clone)]
 pub struct Route {
@@ -186,12 +195,10 @@ impl Deliveries {
                     rounds: Rounds::new(),
                     followed: destination.follows().and_then(leader).map(watch::Sender::subscribe),
                 };
-                let ended = leader(destination.name()).filter(|_| signal == Signal::Traces).cloned();
+                let ended = leader(destination.name()).filter(|_| signal == Signal::Traces).cloned().map(Ended);
                 this.tasks.spawn(async move {
+                    let _ended = ended;
                     courier.run().await;
-                    if let Some(ended) = ended {
-                        ended.send_replace(true);
-                    }
                 });
             }
         }

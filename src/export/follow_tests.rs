@@ -167,3 +167,14 @@ async fn the_outbox_is_not_read_at_each_commit_for_what_is_held() {
         assert_eq!(counts.delivered + counts.aside, 200 - lost.len() as u64);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_does_not_wait_for_a_leader_that_panicked() {
+    for lost in [vec![], vec![3]] {
+        let outbox = Two::new(100, 20_000);
+        let begun = Instant::now();
+        let deliveries = start(&outbox, Some(Leader { panics: true }), lost);
+        let reports = deliveries.finish(Duration::from_hours(24)).await;
+        assert!(!reports[1].complete && begun.elapsed() < Duration::from_mins(6), "{:?}", begun.elapsed());
+    }
+}
