@@ -200,6 +200,50 @@ mod tests {
     }
 
     #[test]
+    fn what_the_next_process_sends_again_is_told_as_possible_duplicates() {
+        let steps = proptest::collection::vec((0_usize..4, 0_usize..4, any::<bool>()), 0..8);
+        let items = proptest::collection::vec(0_i64..2, 1..20);
+        proptest!(|(items in items, steps in steps)| {
+            let mut position = 1;
+            let positions: Vec<i64> = items.iter().map(|step| { position += step; position }).collect();
+            let mut ledger = Ledger::open(&positions, &vec![true; items.len()]);
+            // How often the destination got each item, and how many from the front are settled and from the end taken early.
+            let mut got = vec![0; items.len()];
+            let (mut settled, mut early) = (0, 0);
+            let (mut told, mut cursor) = (0, 0);
+            for (more, more_early, ambiguous) in steps {
+                let rest = items.len() - early;
+                let end = (settled + more).min(items.len());
+                (settled..end.min(rest)).for_each(|item| got[item] += 1);
+                settled = end;
+                let begin = rest.saturating_sub(more_early).max(settled.min(rest));
+                (begin..rest).for_each(|item| got[item] += 1);
+                early = items.len() - begin;
+                if ambiguous {
+                    (settled..begin).for_each(|item| got[item] += 1);
+                }
+                let taken_out_of_turn = (items.len() - begin.max(settled)) as u64;
+                let delivery = Delivery { ambiguous, taken_out_of_turn, ..Delivery::default() };
+                let before = ledger.rest() - (items.len() - settled) as u64;
+                ledger.settle(&delivery, before);
+                if let Some(settled) = ledger.close_settled() {
+                    (told, cursor) = (told + settled.duplicates, settled.cursor);
+                }
+            }
+            told += ledger.take_doubts();
+            prop_assert_eq!(ledger.take_doubts(), 0, "each is told once");
+            let again = positions.iter().zip(&mut got).filter(|(position, _)| **position > cursor);
+            again.for_each(|(_, got)| *got += 1);
+            let twice = got.iter().filter(|got| **got > 1).count() as u64;
+            prop_assert!(told >= twice && told <= items.len() as u64, "told {told} of {twice}");
+            // Which items of a position were in doubt is not known; where each has its own, the number is exact.
+            if positions.is_sorted_by(|one, next| one < next) {
+                prop_assert_eq!(told, twice);
+            }
+        });
+    }
+
+    #[test]
     fn what_waits_stays_open_and_all_else_is_settled() {
         let items = proptest::collection::vec((0_i64..2, any::<bool>()), 1..30);
         proptest!(|(items in items, front in 0_u64..10, rejected in 0_u64..4)| {
