@@ -16,7 +16,7 @@ mod phoenix;
 mod place;
 mod score;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -220,8 +220,11 @@ impl Destination for Sink {
             let known = |score: &Outgoing| Some((score.key(), memory.fates.get(&score.key())?.clone()));
             scores.iter().flatten().filter_map(known).collect()
         };
-        let open: Vec<Outgoing> =
-            scores.iter().flatten().filter(|score| !fates.contains_key(&score.key())).cloned().collect();
+        // Where two records are of one score, the last says what it is.
+        let mut seen = HashSet::new();
+        let is_open = |score: &&Outgoing| !fates.contains_key(&score.key()) && seen.insert(score.key());
+        let mut open: Vec<Outgoing> = scores.iter().flatten().rev().filter(is_open).cloned().collect();
+        open.reverse();
         let pushed = if open.is_empty() { Vec::new() } else { self.backend.push(&self.client, &open).await };
         fates.extend(open.iter().zip(pushed).filter_map(|(score, fate)| Some((score.key(), fate?))));
         let fates: Vec<Option<Fate>> = scores.iter().map(|score| fates.get(&score.as_ref()?.key()).cloned()).collect();

@@ -505,3 +505,17 @@ async fn a_look_says_what_is_wrong() {
     let found = look(SinkKind::Mlflow, answer, Some("claims")).await;
     assert!(matches!(found, Finding::Problem(what, _) if what == "there is no experiment `claims`"));
 }
+
+#[tokio::test]
+async fn of_two_records_of_one_score_the_last_is_sent() {
+    for kind in SinkKind::ALL {
+        let server = server(ResponseTemplate::new(200).set_body_json(json!({"trace": {"trace_info": {}}}))).await;
+        let scores = [("c1", 0.25), ("c2", 0.5), ("c1", 0.75)];
+        let records = scores.map(|(case, score)| record(case, "e", &[value(score)])).to_vec();
+        let delivery = sink(kind, &server.uri()).deliver(&batch(records)).await;
+        assert_eq!(delivery, Delivery::complete(3), "{kind:?}");
+        let sent: String = bodies(&server, "POST").await.iter().map(Value::to_string).collect();
+        let found = ["0.25", "0.5", "0.75"].map(|score| sent.matches(&format!(":{score}")).count());
+        assert_eq!(found, [0, 1, 1], "{kind:?}: {sent}");
+    }
+}
