@@ -72,9 +72,10 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         let lost: u64 = tally.unmatched.values().map(|(rows, _)| rows).sum();
         unmatched += lost;
         tell(&path.display().to_string(), &tally, context);
+        let (records, scores) = (intake.sum.logs - before.logs, intake.sum.scores - before.scores);
         all.push(json!({
             "file": path, "rows": tally.rows, "matched": tally.matched, "unmatched": lost, "unscored": tally.unscored,
-            "scores": intake.sum.scores - before.scores, "duplicates": intake.sum.duplicates - before.duplicates,
+            "scores": scores, "replaced": records.saturating_sub(scores), "duplicates": intake.sum.duplicates - before.duplicates,
             "repeated": tally.repeated, "names_taken": tally.taken,
             "problems": tally.unmatched.iter().map(|(why, (rows, first))| json!({"reason": why, "rows": rows, "first": first}))
                 .collect::<Vec<_>>(),
@@ -84,7 +85,13 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     match context.format {
         Format::Json => context.print_json(&json!({ "files": all, "total": counts(sum) }))?,
         Format::Text => {
-            context.print(&format!("{} scores taken in; {} were here already", sum.scores, sum.duplicates))?;
+            // Each record is a score; one that is no new score stands for an earlier one of its name and trial.
+            let replaced = match sum.logs.saturating_sub(sum.scores) {
+                0 => String::new(),
+                replaced => format!("{replaced} replace earlier ones, "),
+            };
+            context
+                .print(&format!("{} scores taken in; {replaced}{} were here already", sum.scores, sum.duplicates))?;
         }
     }
     if unmatched > 0 {

@@ -108,6 +108,19 @@ fn results_become_scores_of_their_trials_once() {
     let table = fs::read_to_string(scratch.path().join("t.csv")).expect("written");
     assert!(table.starts_with("run_id,") && table.contains("score.relevance,label.relevance"), "{table}");
     assert_eq!(scratch.run(&["verify"]).code, 0);
+    // A later evaluation of the same rows takes the place of an earlier one, and says so.
+    let better: Vec<Value> = rows
+        .iter()
+        .zip(&values)
+        .map(|(row, value)| {
+            let value = if row["case_id"] == "c2" { json!(1.5) } else { value.clone() };
+            evaluated(row, |_| true, &relevance(&value))
+        })
+        .collect();
+    write(&scratch, &better);
+    let said = scratch.run(&["import", "evaluation", "out.json"]).stdout;
+    assert!(said.contains("0 scores taken in; 1 replace earlier ones, 3 were here already"), "{said}");
+    assert_eq!(score("c2")["value"], json!(1.5));
 }
 
 #[test]
