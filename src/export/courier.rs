@@ -216,7 +216,9 @@ impl Courier {
                 delivery = self.destination.deliver(batch) => delivery,
                 () = time_is_up(self.state.clone()) => {
                     // The request is on its way, and its answer will find nobody.
-                    ledger.doubt();
+                    if self.destination.may_have_sent() {
+                        ledger.doubt();
+                    }
                     return Err(Stop::Time);
                 }
             };

@@ -481,3 +481,37 @@ async fn one_that_waits_in_each_portion_holds_up_no_other() {
         "those that wait are handed over together, and alone"
     );
 }
+
+/// Never answers; says whether it has sent something.
+struct Silent(bool);
+
+#[async_trait]
+impl Destination for Silent {
+    fn name(&self) -> &'static str {
+        "silent"
+    }
+
+    fn takes(&self, signal: Signal) -> bool {
+        signal == Signal::Traces
+    }
+
+    fn may_have_sent(&self) -> bool {
+        self.0
+    }
+
+    async fn deliver(&self, _: &Batch) -> Delivery {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_sent_is_no_duplicate() {
+    for (sent, duplicates) in [(true, 3), (false, 0)] {
+        let outbox = Memory::with(3);
+        let kept: Arc<dyn Outbox> = Arc::clone(&outbox) as _;
+        let route = Route { destination: Arc::new(Silent(sent)), sampler: Sampler::default() };
+        let report =
+            Deliveries::start(&kept, &[route], &Ids::seeded(1), FAST).finish(Duration::from_secs(1)).await.remove(0);
+        assert_eq!((report.complete, report.duplicates), (false, duplicates));
+    }
+}

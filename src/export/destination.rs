@@ -213,6 +213,11 @@ pub trait Destination: Send + Sync {
         false
     }
 
+    /// Whether something may have been sent to it by this process: until then, no item can have arrived twice.
+    fn may_have_sent(&self) -> bool {
+        true
+    }
+
     /// Hands over a batch. Never fails: what went wrong is part of the answer.
     async fn deliver(&self, batch: &Batch) -> Delivery;
 }

@@ -143,6 +143,10 @@ impl Destination for AppInsights {
         true
     }
 
+    fn may_have_sent(&self) -> bool {
+        self.resource.initialized()
+    }
+
     async fn deliver(&self, batch: &Batch) -> Delivery {
         let resource = match self.resource().await {
             Ok(resource) => resource,
