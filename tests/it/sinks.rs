@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
-use crate::support::{Ran, Scratch};
+use crate::support::{Ran, SUITE, Scratch};
 
 const PUBLIC: &str = "pk-lf-canary-1";
 const SECRET: &str = "sk-lf-canary-2";
@@ -257,4 +257,21 @@ fn sinks_take_part_where_spans_are_sent_and_names_are_checked() {
     scratch.write("spanscore.toml", suite.replace("kind = \"langfuse\"", "kind = \"langfus\""));
     let odd = with_keys(scratch.command(&["run"]), SECRET);
     assert!(odd.code == 2 && odd.stderr.contains("unknown kind `langfus`"), "{}", odd.stderr);
+}
+
+#[test]
+fn doctor_sees_that_spans_and_scores_go_to_two_experiments() {
+    let scratch = Scratch::new();
+    let printed = scratch.run(&["init", "--backend", "mlflow", "--print"]).stdout;
+    for (header, project, said) in [
+        ("\"77\"", "0", "spans go to experiment 77, and the sink says 0"),
+        ("\"Default\"", "0", "is `Default`, and MLflow takes no names there"),
+    ] {
+        let sections = printed.replace("x-mlflow-experiment-id = \"0\"", &format!("x-mlflow-experiment-id = {header}"));
+        assert_ne!(sections, printed);
+        let sink = sections.lines().filter(|line| !line.starts_with("project")).collect::<Vec<_>>().join("\n");
+        scratch.write("spanscore.toml", format!("{SUITE}\n{sink}\nproject = \"{project}\"\n"));
+        let doctor = scratch.run(&["doctor", "--offline"]).stdout;
+        assert!(doctor.contains(said), "{doctor}");
+    }
 }

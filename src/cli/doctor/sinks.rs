@@ -10,6 +10,9 @@ use crate::model::Value;
 use crate::net::is_same_server;
 use crate::trace::semconv::OPENINFERENCE_PROJECT_NAME;
 
+/// The header that says where `MLflow` keeps spans.
+const EXPERIMENT: &str = "x-mlflow-experiment-id";
+
 /// Looks at each sink of the plan. Nothing is written there.
 pub(super) async fn check(args: &Args, export: &ExportPlan, checks: &mut Checks) {
     for config in &export.destinations {
@@ -21,7 +24,12 @@ pub(super) async fn check(args: &Args, export: &ExportPlan, checks: &mut Checks)
             let hint = "fine if that is meant; to use the variable, leave `url` out of [[sinks]]";
             checks.add(&name, Status::Warn, message, Some(hint.to_owned()));
         }
-        let Some(sink) = checks.keep(&name, Sink::new(config).map_err(Into::into)) else { continue };
+        // Where the sink names no experiment, it is the one that spans go to.
+        let mut config = config.clone();
+        if config.kind == SinkKind::Mlflow && config.project.is_none() {
+            config.project = experiment(export);
+        }
+        let Some(sink) = checks.keep(&name, Sink::new(&config).map_err(Into::into)) else { continue };
         if args.offline {
             checks.ok(&name, "set up; not asked");
             continue;
@@ -32,6 +40,16 @@ pub(super) async fn check(args: &Args, export: &ExportPlan, checks: &mut Checks)
             Finding::Problem(what, hint) => checks.add(&name, Status::Fail, what, Some(hint)),
         }
     }
+}
+
+/// The experiment of `MLflow` that spans are sent to.
+fn experiment(export: &ExportPlan) -> Option<String> {
+    export.destinations.iter().find_map(|destination| match destination {
+        DestinationConfig::Otlp { traces: Some(traces), .. } => {
+            Some(traces.headers.get(EXPERIMENT)?.to_str().ok()?.to_owned())
+        }
+        _ => None,
+    })
 }
 
 /// What of the OTLP settings does not go with the backend.
@@ -54,9 +72,21 @@ fn settings(config: &SinkConfig, export: &ExportPlan, name: &str, checks: &mut C
     if config.kind == SinkKind::Phoenix && traces.protocol == Protocol::HttpJson {
         warn(format!("{title} refuses OTLP as JSON"), "set otlp_protocol = \"http/protobuf\" in [trace]");
     }
-    if config.kind == SinkKind::Mlflow && !traces.headers.contains_key("x-mlflow-experiment-id") {
-        let hint = "set otlp_headers = { x-mlflow-experiment-id = \"0\" } in [trace]";
-        warn(format!("{title} wants spans with the id of an experiment"), hint);
+    if config.kind == SinkKind::Mlflow {
+        let hint = "set otlp_headers = { x-mlflow-experiment-id = \"0\" } in [trace], with the id of yours";
+        let is_id = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+        match (experiment(export), &config.project) {
+            (None, _) => warn(format!("{title} wants spans with the id of an experiment"), hint),
+            (Some(id), _) if !is_id(&id) => {
+                warn(format!("{EXPERIMENT} is `{id}`, and {title} takes no names there, only ids"), hint);
+            }
+            // A name may be that of the same experiment.
+            (Some(id), Some(wanted)) if is_id(wanted) && id != *wanted => {
+                let hint = "let `project` in [[sinks]] and x-mlflow-experiment-id in [trace] otlp_headers say the same";
+                warn(format!("spans go to experiment {id}, and the sink says {wanted}"), hint);
+            }
+            _ => {}
+        }
     }
     if sends_logs || export.metrics.is_some() {
         let hint = "set otlp_signals = [\"traces\"] in [trace]";
