@@ -11,8 +11,10 @@ use super::run::load_suite;
 use super::{Context, Exit, FileFormat, Format, inputs};
 use crate::config::AzurePlan;
 use crate::export::files::Target;
+use crate::export::otlp::Otlp;
 use crate::export::otlp_file::write_lines;
 use crate::export::parquet::SpanTable;
+use crate::export::settings::DestinationConfig;
 use crate::export::{ExportPlan, SuiteOtlp, Wanted, add_destinations, deliver_pending};
 use crate::model::RunId;
 use crate::query::{self, Expr, Schema};
@@ -83,11 +85,23 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
             context.say(&format!("warning: {warning}"));
         }
         runtime.block_on(add_destinations(&store, &plan, run, args.again))?;
+        let reader = store.reader()?;
+        let row = reader.resolve_run(run)?;
+        // A score stands on a span, which the backend has to have.
+        let follows = |config: &&DestinationConfig| matches!(config, DestinationConfig::Sink(_));
+        let has_spans = reader.outbox_counts(&row)?.contains_key(Otlp::NAME);
+        if let (Some(sink), false) = (plan.destinations.iter().find(follows), has_spans) {
+            let (sink, id) = (sink.name(), &row.spec.run_id);
+            context.say(&format!(
+                "warning: the spans of run {id} were sent nowhere over OTLP, and {sink} takes scores of spans that it has; \
+                 `spanscore export --to otlp --to {sink} {id}` sends both"
+            ));
+        }
     }
     let wanted = Wanted { run, destinations: &args.to };
     let outcome = runtime.block_on(deliver_pending(&store, &context.env, &suite, wanted))?;
     for line in &outcome.messages {
-        context.hint(line);
+        context.say(line);
     }
     match context.format {
         Format::Json => context.print_json(&json!({ "destinations": outcome.destinations }))?,

@@ -275,3 +275,14 @@ fn doctor_sees_that_spans_and_scores_go_to_two_experiments() {
         assert!(doctor.contains(said), "{doctor}");
     }
 }
+
+#[test]
+fn scores_alone_are_sent_with_a_word_about_their_spans() {
+    let fake = Fake::new();
+    let scratch = fake.scratch();
+    scratch.json(&["run", "--trace-to", "none"]);
+    let alone = with_keys(scratch.command(&["export", "--to", "langfuse"]), SECRET);
+    assert!(alone.stderr.contains("`spanscore export --to otlp --to langfuse 2"), "{}", alone.stderr);
+    let both = with_keys(scratch.command(&["export", "--to", "otlp", "--to", "langfuse", "--again"]), SECRET);
+    assert_eq!((both.code, both.stderr.contains("warning")), (0, false), "{}", both.stderr);
+}
