@@ -1,7 +1,7 @@
 //! Delivery and the store together: the exporters of a run that is going on, and the delivery of what earlier runs left
 //! pending.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{stderr, stdout};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -190,6 +190,7 @@ async fn deliver_run(
     let outbox: Arc<dyn Outbox> = Arc::new(StoreOutbox::new(store, writer, first.run));
     let by_name: BTreeMap<&str, &Pending> = entries.iter().map(|entry| (entry.destination.as_str(), entry)).collect();
     let mut routes = Vec::new();
+    let mut addresses: BTreeMap<String, String> = BTreeMap::new();
     for (name, entry) in by_name {
         let restored = Snapshot::from_json(&entry.config)
             .and_then(|snapshot| snapshot.restore(env, suite))
@@ -197,6 +198,7 @@ async fn deliver_run(
             .and_then(|restored| {
                 messages
                     .extend(restored.warnings.iter().filter(|w| !messages.contains(w)).cloned().collect::<Vec<_>>());
+                addresses.extend(restored.config.address().map(|address| (name.to_owned(), address)));
                 let destination = connect(restored.config, || Box::new(stderr())).map_err(|error| error.to_string())?;
                 Ok(Route { destination, sampler: restored.sampler })
             });
@@ -206,10 +208,33 @@ async fn deliver_run(
         }
     }
     let deliveries = Deliveries::start(&outbox, &routes, &Ids::default(), Pace::default());
+    let mut left = BTreeSet::new();
     for report in deliveries.finish(PATIENCE).await {
         messages.extend(lines(&report).map(|line| format!("run {}: {line}", first.run_id)));
+        left.extend((!report.complete).then_some(report.destination));
     }
+    messages.extend(moved(&left, &addresses, (env, suite)).map(|(names, address)| {
+        let run = &first.run_id;
+        format!("run {run}: the suite names {address} now; `spanscore export --to {names} {run}` sends it there")
+    }));
     Ok(())
+}
+
+/// Of what is left where the run was to send it: the destinations that the suite has elsewhere by now, and where the first
+/// of them is.
+fn moved(
+    left: &BTreeSet<String>,
+    addresses: &BTreeMap<String, String>,
+    (env, suite): (&Environment, &SuiteOtlp),
+) -> Option<(String, String)> {
+    // What is wrong with the suite is said where it is used.
+    let plan = ExportPlan::resolve(env, suite, None).ok()?;
+    let now = plan.destinations.iter().filter_map(|config| Some((config.name(), config.address()?)));
+    let moved: Vec<(&str, String)> = now
+        .filter(|(name, address)| left.contains(*name) && addresses.get(*name).is_some_and(|then| then != address))
+        .collect();
+    let names: Vec<&str> = moved.iter().map(|(name, _)| *name).collect();
+    Some((names.join(" --to "), moved.first()?.1.clone()))
 }
 
 /// The outbox of one run in the store.

@@ -138,6 +138,15 @@ impl DestinationConfig {
         }
     }
 
+    /// Where it is, for people; `None` of what has no address of its own.
+    pub fn address(&self) -> Option<String> {
+        match self {
+            Self::Otlp { traces, logs } => Some(traces.as_ref().or(logs.as_ref())?.address()),
+            Self::Sink(sink) => Some(sink.address().to_owned()),
+            Self::Console { .. } | Self::AppInsights(_) => None,
+        }
+    }
+
     /// Whether it takes this signal.
     pub const fn takes(&self, signal: Signal) -> bool {
         match (self, signal) {

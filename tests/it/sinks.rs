@@ -286,3 +286,20 @@ fn scores_alone_are_sent_with_a_word_about_their_spans() {
     let both = with_keys(scratch.command(&["export", "--to", "otlp", "--to", "langfuse", "--again"]), SECRET);
     assert_eq!((both.code, both.stderr.contains("warning")), (0, false), "{}", both.stderr);
 }
+
+#[test]
+fn where_the_suite_names_another_address_by_now_it_is_said_how_to_send_there() {
+    let fake = Fake::new();
+    let scratch = fake.scratch();
+    let suite = std::fs::read_to_string(scratch.path().join("spanscore.toml")).expect("a suite");
+    scratch.write("spanscore.toml", suite.replace(&fake.server.uri(), "http://127.0.0.1:9"));
+    assert_eq!(with_keys(scratch.command(&["run"]), SECRET).code, 0);
+    scratch.write("spanscore.toml", suite);
+    let pending = with_keys(scratch.command(&["export", "--pending"]), SECRET);
+    assert_eq!(pending.code, 4, "{}", pending.stderr);
+    let advice = pending.stderr.split("`spanscore ").find_map(|rest| Some(rest.split_once("` sends it there")?.0));
+    let words: Vec<&str> = advice.expect("advice").split(' ').collect();
+    assert_eq!(words[..5], ["export", "--to", "otlp", "--to", "langfuse"], "{}", pending.stderr);
+    assert_eq!(with_keys(scratch.command(&words), SECRET).code, 0);
+    assert_eq!(arrived(&fake.state()), stored(&scratch));
+}
