@@ -151,6 +151,8 @@ pub struct Route {
 pub struct Deliveries {
     tasks: JoinSet<()>,
     reports: Vec<Arc<Mutex<DeliveryReport>>>,
+    /// Of those, whose spans a destination that takes its time waits for.
+    leading: Vec<Arc<Mutex<DeliveryReport>>>,
     state: watch::Sender<State>,
 }
 
@@ -158,7 +160,7 @@ impl Deliveries {
     /// Starts delivering, from where each cursor stands. Must be called inside a tokio runtime.
     pub fn start(outbox: &Arc<dyn Outbox>, routes: &[Route], ids: &Ids, pace: Pace) -> Self {
         let (state, _) = watch::channel(State::default());
-        let mut this = Self { tasks: JoinSet::new(), reports: Vec::new(), state };
+        let mut this = Self { tasks: JoinSet::new(), reports: Vec::new(), leading: Vec::new(), state };
         // Who carries spans, and whether it has come to its end: others may follow it.
         let leaders: Vec<(String, watch::Sender<bool>)> = routes
             .iter()
@@ -202,6 +204,16 @@ impl Deliveries {
                 });
             }
         }
+        let follows = |name: &str| {
+            routes.iter().any(|route| {
+                route.destination.portion() < BATCH && route.destination.follows().is_some_and(|leader| leader == name)
+            })
+        };
+        let leads = |report: &&Arc<Mutex<DeliveryReport>>| {
+            let report = lock(report);
+            report.signal == Signal::Traces && follows(&report.destination)
+        };
+        this.leading = this.reports.iter().filter(leads).cloned().collect();
         this
     }
 
@@ -230,7 +242,7 @@ impl Deliveries {
                 ended = self.tasks.join_next() => if ended.is_none() { break },
                 () = sleep_until(look), if look < over + PATIENCE => {
                     let now = self.progress();
-                    if now == seen {
+                    if now == seen && !self.is_first_underway() {
                         // Nothing to wait for but the tasks, which see to their end.
                         while self.tasks.join_next().await.is_some() {}
                         break;
@@ -246,13 +258,26 @@ impl Deliveries {
 }
 
 impl Deliveries {
-    /// How much the destinations that take their time have settled so far: those for which each item is work.
+    /// How much the destinations that take their time have settled so far, those for which each item is work, and whose
+    /// spans they wait for.
     fn progress(&self) -> u64 {
         let settled = |report: &Arc<Mutex<DeliveryReport>>| {
             let report = lock(report);
-            if report.is_slow { report.delivered + report.rejected + report.aside } else { 0 }
+            report.delivered + report.rejected + report.aside
         };
-        self.reports.iter().map(settled).sum()
+        let slow = self.reports.iter().filter(|report| lock(report).is_slow);
+        slow.chain(&self.leading).map(settled).sum()
+    }
+
+    /// Whether spans that scores wait for are on their way, and nothing has gone wrong with them: a backend that has just
+    /// been started takes its time over the first.
+    fn is_first_underway(&self) -> bool {
+        let is_left = self.reports.iter().any(|report| {
+            let report = lock(report);
+            report.is_slow && !report.complete
+        });
+        is_left
+            && self.leading.iter().map(|report| lock(report)).any(|report| !report.complete && report.problem.is_none())
     }
 }
 

@@ -55,9 +55,11 @@ impl Outbox for Two {
     }
 }
 
-/// Takes a batch every five seconds, or panics.
+/// Takes a batch every so many seconds, panics, or fails.
 struct Leader {
     panics: bool,
+    seconds: u64,
+    fails: bool,
 }
 
 #[async_trait]
@@ -71,8 +73,11 @@ impl Destination for Leader {
     }
 
     async fn deliver(&self, batch: &Batch) -> Delivery {
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        tokio::time::sleep(Duration::from_secs(self.seconds)).await;
         assert!(!self.panics, "a fault of the program");
+        if self.fails {
+            return Delivery::later(Retry { reason: "busy".into(), ..Retry::default() }, false);
+        }
         Delivery::complete(batch.items.len())
     }
 }
@@ -130,7 +135,9 @@ fn start(outbox: &Arc<Two>, leader: Option<Leader>, lost: Vec<u64>) -> Deliverie
 async fn one_that_waits_ends_no_delivery_that_goes_on() {
     let outbox = Two::new(0, 20_000);
     let begun = Instant::now();
-    let reports = start(&outbox, Some(Leader { panics: false }), vec![3]).finish(Duration::from_hours(24)).await;
+    let reports = start(&outbox, Some(Leader { panics: false, seconds: 5, fails: false }), vec![3])
+        .finish(Duration::from_hours(24))
+        .await;
     assert_eq!((reports[0].delivered, reports[1].delivered, reports[1].aside), (20_000, 2, 19_997));
     let problem = reports[1].problem.as_deref().unwrap();
     assert!(problem.starts_with("its span is not there (1 wait for such"), "{problem}");
@@ -173,8 +180,20 @@ async fn a_follower_does_not_wait_for_a_leader_that_panicked() {
     for lost in [vec![], vec![3]] {
         let outbox = Two::new(100, 20_000);
         let begun = Instant::now();
-        let deliveries = start(&outbox, Some(Leader { panics: true }), lost);
+        let deliveries = start(&outbox, Some(Leader { panics: true, seconds: 5, fails: false }), lost);
         let reports = deliveries.finish(Duration::from_hours(24)).await;
         assert!(!reports[1].complete && begun.elapsed() < Duration::from_mins(6), "{:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_has_just_been_started_is_waited_for_and_one_that_is_down_is_not() {
+    for (fails, delivered) in [(false, 1000), (true, 0)] {
+        let outbox = Two::new(0, 1000);
+        let begun = Instant::now();
+        let leader = Leader { panics: false, seconds: 15, fails };
+        let reports = start(&outbox, Some(leader), Vec::new()).finish(GRACE).await;
+        assert_eq!((reports[0].delivered, reports[1].delivered), (delivered, delivered));
+        assert!(begun.elapsed() < Duration::from_secs(if fails { 21 } else { 35 }), "{fails} {:?}", begun.elapsed());
     }
 }
