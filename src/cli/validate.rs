@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use super::application;
-use super::inputs::Inputs;
+use super::inputs::{self, Inputs};
 use super::run::load_suite;
 use super::{Context, Exit, Format};
 use crate::config::{RunFlags, RunPlan};
 use crate::dataset::{Validation, survey};
+use crate::export::ExportPlan;
+use crate::export::settings::{CONNECTION_STRING, SettingsError};
 use crate::report::text::clean;
 
 /// Flags of `validate`.
@@ -30,6 +32,7 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     let flags = RunFlags { dataset: args.dataset.clone(), filter: args.filter.clone(), ..RunFlags::default() };
     let plan = RunPlan::resolve(suite, &context.env, &flags)?;
     application::check(&plan, context)?;
+    destinations(&plan, context)?;
     let inputs = Inputs::load(&plan, &context.env)?;
     let found = Validation::from(survey(&inputs.source, &inputs.selection, &mut |_| Ok(()))?);
     let exit = if found.errors.is_empty() { Exit::Success } else { Exit::Usage };
@@ -38,6 +41,21 @@ pub(super) fn exec(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         Format::Text => context.print(&text(&found))?,
     }
     Ok(exit)
+}
+
+/// Whether `[trace]` and `[[sinks]]` make sense. Keys and connection strings may be somewhere else, where runs are.
+fn destinations(plan: &RunPlan, context: &Context) -> anyhow::Result<()> {
+    const ANY: &str = "InstrumentationKey=00000000-0000-0000-0000-000000000000";
+    let suite = inputs::suite_otlp(&plan.trace, &plan.sinks, &plan.azure)?;
+    let to = (!plan.trace_to.is_empty()).then_some(plan.trace_to.as_slice());
+    let mut env = context.env.clone();
+    if env.get(CONNECTION_STRING).is_none() {
+        env.set(CONNECTION_STRING, ANY);
+    }
+    match ExportPlan::resolve(&env, &suite, to) {
+        Ok(_) | Err(SettingsError::Identity(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn text(found: &Validation) -> String {

@@ -55,7 +55,17 @@ impl Cache {
         let (chain, clock, scope) = (Arc::clone(&self.chain), self.clock.clone(), scope.to_owned());
         let slots = Arc::clone(&self.slots);
         let asked = tokio::spawn(async move {
-            let answer = chain.ask(&scope).await.map(|token| Kept::new(token, seconds(&clock)));
+            let answer = chain.ask(&scope).await.and_then(|token| {
+                let now = seconds(&clock);
+                let kept = Kept::new(token, now);
+                if kept.expires <= now {
+                    let problem =
+                        "the token that it gives has expired already; is the clock of this machine right?".to_owned();
+                    let credential = chain.who().unwrap_or("a credential");
+                    return Err(IdentityError::Refused { scope: scope.clone(), credential, problem, passing: true });
+                }
+                Ok(kept)
+            });
             let mut slots = lock(&slots);
             let slot = slots.entry(scope).or_default();
             slot.under_way = None;

@@ -128,3 +128,10 @@ async fn what_has_expired_is_not_given_out() {
     assert!(answers[..last].iter().all(|ok| *ok) && last < 7, "{answers:?}");
     assert!(asked.load(Ordering::SeqCst) > 5);
 }
+
+#[tokio::test]
+async fn a_token_that_comes_expired_is_none() {
+    let (cache, _) = cache(Some(0), 0, u64::MAX);
+    let error = cache.token(SCOPE, None).await.expect_err("no token").to_string();
+    assert!(error.contains("from numbered: the token that it gives has expired already"), "{error}");
+}

@@ -40,9 +40,14 @@ impl Store {
 
     /// Opens the store in `dir`; one that is missing is an error that says how to get one.
     pub fn open_existing(dir: &Path) -> Result<Self, StoreError> {
-        let is_there = std::fs::metadata(dir.join(FILE)).is_ok_and(|file| file.is_file() && file.len() > 0);
-        if !is_there {
-            return Err(StoreError::Missing { dir: dir.to_owned() });
+        let file = dir.join(FILE);
+        match std::fs::metadata(&file) {
+            Ok(found) if found.is_file() && found.len() > 0 => {}
+            // It may be there, and somebody else's.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Err(lock::cannot("opening the store", dir, &error));
+            }
+            _ => return Err(StoreError::Missing { dir: dir.to_owned() }),
         }
         make_directory(dir)?;
         Self::prepare(dir)

@@ -303,3 +303,30 @@ fn where_the_suite_names_another_address_by_now_it_is_said_how_to_send_there() {
     assert_eq!(with_keys(scratch.command(&words), SECRET).code, 0);
     assert_eq!(arrived(&fake.state()), stored(&scratch));
 }
+
+#[test]
+fn validate_finds_what_makes_no_sense_among_destinations() {
+    let scratch = Scratch::new();
+    let check = |more: &str| {
+        scratch.write("spanscore.toml", format!("{SUITE}\n{more}\n"));
+        scratch.run(&["validate"])
+    };
+    let trace = "[trace]\notlp_endpoint = \"http://127.0.0.1:4318\"\n";
+    for (more, said) in [
+        ("[trace]\nto = [\"oltp\"]".to_owned(), "unknown destination `oltp`"),
+        (format!("{trace}otlp_timeout = \"10\""), "otlp_timeout"),
+        (format!("{trace}otlp_compression = \"zip\""), "otlp_compression"),
+        (format!("{trace}[[sinks]]\nkind = \"phenix\""), "unknown kind `phenix`"),
+        (format!("{trace}[[sinks]]\nkind = \"phoenix\"\ntimeout = \"x\""), "`timeout`"),
+        (format!("{trace}[[sinks]]\nkind = \"phoenix\"\nname = \"otlp\""), "another destination"),
+    ] {
+        let ran = check(&more);
+        assert!(ran.code == 2 && ran.stderr.contains(said), "{more}: {} {}", ran.code, ran.stderr);
+    }
+    // Keys are where runs are.
+    let fine = format!(
+        "{trace}to = [\"otlp\", \"appinsights\"]\notlp_bearer_env = \"NOT_HERE\"\n[[sinks]]\nkind = \"phoenix\""
+    );
+    let ran = check(&fine);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
